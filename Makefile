@@ -1,0 +1,65 @@
+# eda: an event engine inside PostgreSQL
+#
+#   make check              install what is missing (Debian), build, install, run every test
+#   make demo [RIDES=20]    the ride-hailing example, until Ctrl-C or for so many rides
+#   make && make install    for the PostgreSQL that PG_CONFIG belongs to
+#   make format, make lint  clang-format, clang-tidy
+
+EXTENSION  = eda
+MODULE_big = eda
+EDA_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" eda.control)
+
+OBJS = $(addprefix src/, \
+	eda.o lifecycle.o catalog.o event_type.o \
+	journal.o journal_rel.o publish.o work.o control.o json.o \
+	shmem.o queue.o launcher.o \
+	engine.o engine_decide.o tail.o timers.o dispatch.o feed.o metrics.o state.o)
+SRC_H = src/eda.h src/engine.h src/compat.h
+
+SQL = $(addprefix sql/, \
+	00_head.sql 10_tables.sql 20_publish.sql 30_work.sql 40_control.sql \
+	50_views.sql 60_dashboard.sql 90_grants.sql)
+DATA_built = eda--$(EDA_VERSION).sql
+
+# What -Wextra finds in PostgreSQL's own headers and macros is off; WERROR=1 is for CI.
+WARNINGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-declaration-after-statement
+PG_CPPFLAGS = -DEDA_VERSION='"$(EDA_VERSION)"'
+PG_CFLAGS = $(WARNINGS) $(if $(WERROR),-Werror)
+
+PG_CONFIG ?= pg_config
+# No bitcode: no function here is worth inlining into a query.
+override with_llvm := no
+
+ifneq (,$(filter check demo,$(MAKECMDGOALS)))
+
+# These install PostgreSQL where it is missing, so they cannot begin by asking pg_config.
+check:
+	test/run
+
+demo:
+	RIDES=$(RIDES) examples/ride-hailing/demo.sh
+
+else
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(OBJS): $(SRC_H) eda.control
+
+eda--$(EDA_VERSION).sql: $(SQL) eda.control
+	cat $(SQL) > $@
+
+format:
+	clang-format -i $(OBJS:.o=.c) $(SRC_H)
+
+lint:
+	clang-format --dry-run -Werror $(OBJS:.o=.c) $(SRC_H)
+	clang-tidy --quiet $(OBJS:.o=.c) -- $(CPPFLAGS)
+
+# For scripts: make -s print-OBJS
+print-%:
+	@echo $($*)
+
+endif
+
+.PHONY: check demo format lint

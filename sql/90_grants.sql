@@ -1,0 +1,59 @@
+/* ------------------------------------------------------------------------
+ * Rights.  EXECUTE is the permission; nobody has it until eda.grant_access().
+ * ------------------------------------------------------------------------ */
+
+-- What each kind of access may call and read; the one place that says so.
+CREATE FUNCTION eda.access_objects(OUT access text, OUT kind text, OUT object text) RETURNS SETOF record
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT a.access, 'FUNCTION', p.oid::regprocedure::text
+	FROM (VALUES
+		('publisher', '{publish,publish_many}'::name[]),
+		('worker', '{acquire,acquire_next,succeed,succeed_many,fail,fail_many,heartbeat,heartbeat_many,release,release_many,suspend}'),
+		('operator', '{cancel,suspend,resume,redrive,redrive_many,configure,suspend_event_type,unsuspend_event_type}'),
+		('monitor', '{history,dashboard,clock,lifecycle_moves,type_metrics,engine_info,library_version}')) a(access, names)
+	JOIN pg_proc p ON p.proname = ANY (a.names) AND p.pronamespace = 'eda'::regnamespace
+	UNION ALL
+	SELECT 'monitor', 'TABLE', v.oid::regclass::text
+	FROM pg_class v WHERE v.relnamespace = 'eda'::regnamespace
+	AND (v.relkind = 'v' OR v.relname = 'event_type');
+$$;
+COMMENT ON FUNCTION eda.access_objects() IS 'Which functions and views each kind of access opens.';
+
+CREATE FUNCTION eda.change_access(role text, access text, verb text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	o record;
+BEGIN
+	IF access IS NULL OR access NOT IN ('publisher', 'worker', 'operator', 'monitor') THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+			MESSAGE = format('unknown access: %L', access),
+			HINT = 'Use ''publisher'', ''worker'', ''operator'' or ''monitor''.';
+	END IF;
+	IF verb = 'GRANT' THEN
+		EXECUTE format('GRANT USAGE ON SCHEMA eda TO %I', role);
+	END IF;
+	FOR o IN SELECT * FROM eda.access_objects() a WHERE a.access = change_access.access LOOP
+		EXECUTE format('%s %s ON %s %s %s %I', verb, CASE o.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END,
+			o.kind, o.object, CASE verb WHEN 'GRANT' THEN 'TO' ELSE 'FROM' END, role);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION eda.change_access(text, text, text) IS 'What eda.grant_access() and eda.revoke_access() share.';
+
+CREATE FUNCTION eda.grant_access(role text, access text) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+RETURN eda.change_access(role, access, 'GRANT');
+COMMENT ON FUNCTION eda.grant_access(text, text) IS
+	'Let a role in as publisher, worker, operator or monitor; call it once for each.';
+
+CREATE FUNCTION eda.revoke_access(role text, access text) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+RETURN eda.change_access(role, access, 'REVOKE');
+COMMENT ON FUNCTION eda.revoke_access(text, text) IS 'Take back what eda.grant_access() gave.';
+
+REVOKE ALL ON SCHEMA eda FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA eda FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA eda FROM PUBLIC;
+
+
+
+SELECT eda.start_engine();

@@ -1,0 +1,195 @@
+/*
+ * control.c
+ *		What operators call.  These wait for another transaction only up to
+ *		eda.lock_wait, and then name it.
+ */
+#include "eda.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(eda_cancel);
+PG_FUNCTION_INFO_V1(eda_suspend);
+PG_FUNCTION_INFO_V1(eda_resume);
+PG_FUNCTION_INFO_V1(eda_redrive);
+PG_FUNCTION_INFO_V1(eda_redrive_many);
+
+/* What an operator asks for. */
+typedef struct Request
+{
+	EdaState	to;
+	const char *reason;
+	const char *caller;
+	int32		token;		/* suspend by a worker; 0: none */
+	TimestampTz deadline;	/* suspend; EDA_NEVER: the event type's */
+} Request;
+
+static void
+sign(JournalStep *step, const Request *request)
+{
+	JsonObject	o;
+
+	json_begin(&o);
+	json_put_text(&o, "reason", request->reason);
+	step->next.detail = json_end(&o);
+	step->next.worker = request->caller;
+	step->next.state = request->to;
+}
+
+static bool
+decide_cancel(JournalStep *step, void *arg)
+{
+	sign(step, arg);
+	return true;
+}
+
+static bool
+decide_resume(JournalStep *step, void *arg)
+{
+	if (step->current.state != EDA_SUSPENDED)
+		ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
+				errmsg("event %s cannot be resumed: it is \"%s\"", eda_uuid_text(&step->event_id),
+					   lifecycle_state_name(step->current.state)),
+				errdetail("Version %d was written at %s.", step->current.version, timestamptz_to_str(step->current.at)),
+				errhint("Only a suspended event can be resumed."));
+	sign(step, arg);
+	step->next.wake_at = step->next.at;
+	return true;
+}
+
+static bool
+decide_redrive(JournalStep *step, void *arg)
+{
+	if (step->current.state != EDA_FAILED && step->current.state != EDA_EXPIRED)
+		ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
+				errmsg("event %s cannot be redriven: it is \"%s\"", eda_uuid_text(&step->event_id),
+					   lifecycle_state_name(step->current.state)),
+				errdetail("Version %d was written at %s.", step->current.version, timestamptz_to_str(step->current.at)),
+				errhint("Only a failed or expired event can be redriven."));
+	sign(step, arg);
+	step->next.wake_at = step->next.at;
+	step->next.attempt_base = step->current.attempt;
+	step->next.returns = 0;
+	step->next.expires_at = event_type_expires_at(work_type(step), step->next.at);
+	return true;
+}
+
+static bool
+decide_suspend(JournalStep *step, void *arg)
+{
+	const Request *request = arg;
+	const EventType *type = work_type(step);
+	bool		by_worker = step->current.state == EDA_BEING_PROCESSED || request->token != 0;
+
+	if (by_worker && !work_lease_is_open(step, request->token, EDA_SUSPENDED, false))
+		return false;
+	sign(step, arg);
+	if (by_worker)
+	{
+		step->next.token = step->current.token;
+		step->next.attempt--;
+	}
+	step->next.suspended_by = by_worker ? EDA_BY_WORKER : EDA_BY_OPERATOR;
+	step->next.wake_at = request->deadline;
+	if (request->deadline == EDA_NEVER && type->has_suspend_timeout)
+		step->next.wake_at = eda_add_interval(step->next.at, &type->suspend_timeout);
+	return true;
+}
+
+/* Carry a request out on some events, all or none; how many it moved. */
+static int
+carry_out(const pg_uuid_t *ids, int n, const char *what, JournalDecide decide, Request *request)
+{
+	JournalStep *steps = palloc0(sizeof(JournalStep) * Max(n, 1));
+	int			moved;
+
+	journal_require_write(what);
+	request->caller = work_caller();
+	for (int i = 0; i < n; i++)
+	{
+		steps[i].event_id = ids[i];
+		steps[i].leaf = -1;
+	}
+	moved = journal_append(steps, n, JOURNAL_WAIT_BRIEFLY, decide, request);
+	for (int i = 0; i < n; i++)
+		work_require_found(&steps[i]);
+	return moved;
+}
+
+static const pg_uuid_t *
+id_arg(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("event_id must not be null"));
+	return PG_GETARG_UUID_P(0);
+}
+
+static const char *
+reason_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+/* eda.cancel(): errors ED001, ED004, ED008. */
+Datum
+eda_cancel(PG_FUNCTION_ARGS)
+{
+	Request		request = {.to = EDA_CANCELED, .reason = reason_arg(fcinfo, 1)};
+
+	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.cancel()", decide_cancel, &request));
+}
+
+/* eda.suspend(): errors ED001 to ED004, ED006, ED008. */
+Datum
+eda_suspend(PG_FUNCTION_ARGS)
+{
+	Request		request = {.to = EDA_SUSPENDED, .reason = reason_arg(fcinfo, 3), .deadline = EDA_NEVER};
+
+	if (!PG_ARGISNULL(1))
+		request.deadline = PG_GETARG_TIMESTAMPTZ(1);
+	if (!PG_ARGISNULL(2))
+		request.token = PG_GETARG_INT32(2) > 0 ? PG_GETARG_INT32(2) : -1;
+	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.suspend()", decide_suspend, &request));
+}
+
+/* eda.resume(): errors ED001, ED004, ED008. */
+Datum
+eda_resume(PG_FUNCTION_ARGS)
+{
+	Request		request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1)};
+
+	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.resume()", decide_resume, &request));
+}
+
+/* eda.redrive(uuid): errors ED001, ED004, ED008. */
+Datum
+eda_redrive(PG_FUNCTION_ARGS)
+{
+	Request		request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1)};
+
+	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.redrive()", decide_redrive, &request));
+}
+
+/* eda.redrive_many() */
+Datum
+eda_redrive_many(PG_FUNCTION_ARGS)
+{
+	Request		request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1)};
+	Datum	   *elements;
+	bool	   *nulls;
+	pg_uuid_t  *ids;
+	int			n;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("event_ids must not be null"));
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elements, &nulls, &n);
+	ids = palloc(sizeof(pg_uuid_t) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("event_ids must not hold a null"));
+		ids[i] = *DatumGetUUIDP(elements[i]);
+	}
+	PG_RETURN_INT32(carry_out(ids, n, "eda.redrive_many()", decide_redrive, &request));
+}

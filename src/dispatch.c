@@ -1,0 +1,310 @@
+/*
+ * dispatch.c
+ *		The engine's side of the ready queue: windows, offers, what comes back.
+ *
+ * An offer lives from the moment a dispatched transition has committed until
+ * the log shows what became of it.  Only the engine takes entries from the free
+ * list and gives them back, and it finds them by event id in a hash table of its
+ * own.
+ */
+#include "engine.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+typedef struct OfferEntry
+{
+	pg_uuid_t	event_id; /* hash key */
+	int			offer;	  /* in the area; or -1 - i: engine.offering[i], not there yet */
+} OfferEntry;
+
+/* Start with an empty queue. */
+void
+dispatch_init(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(OfferEntry), .hcxt = engine.context};
+
+	engine.offer_by_id = hash_create("eda offers", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	area_reset_queues(engine.area);
+}
+
+/*
+ * How many events each flow type and event type may have dispatched more.  A
+ * flow type gets eda.ready_window, or twice what its workers wait for, but no
+ * more than its share of the queue, so that one without workers cannot take the
+ * others' places.  A type's max_in_flight is exact: the tail has seen all that
+ * this engine dispatched, and nobody else dispatches.
+ */
+void
+dispatch_size_windows(void)
+{
+	int			share = Max(eda_queue_size / Max(engine.nflows, 1), 1);
+
+	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < engine.nflows; i++)
+	{
+		FlowQueue  *queue = area_find_queue(engine.area, engine.flows[i].flow_type);
+		int			window;
+
+		engine.flows[i].room = 0;
+		if (queue == NULL)
+			continue;
+		window = Min(Max(eda_ready_window, 2 * queue->wanted), share);
+		engine.flows[i].room = Min(window - queue->queued, share - queue->queued - queue->popped);
+	}
+	for (int i = 0; i < engine.nflows; i++)
+		engine.flows[i].room = Min(engine.flows[i].room, engine.area->nfree);
+	LWLockRelease(&engine.area->lock);
+
+	for (int i = 0; i < engine.ntypes; i++)
+	{
+		EngineType *type = engine.types[i];
+
+		type->room = INT_MAX;
+		if (type->max_in_flight > 0)
+			type->room = type->max_in_flight - type->counts[EDA_DISPATCHED] - type->counts[EDA_BEING_PROCESSED];
+	}
+}
+
+/* The offer of an event, or NULL. */
+Offer *
+dispatch_offer_of(const pg_uuid_t *id)
+{
+	OfferEntry *entry = hash_search(engine.offer_by_id, id, HASH_FIND, NULL);
+
+	if (entry == NULL)
+		return NULL;
+	return entry->offer >= 0 ? &area_offers(engine.area)[entry->offer] : &engine.offering[-1 - entry->offer];
+}
+
+/* Have an event put into the ready queue when this tick's transaction is over. */
+void
+dispatch_offer(const Transition *t, int leaf)
+{
+	Offer	   *o;
+	OfferEntry *entry;
+	bool		found;
+
+	entry = hash_search(engine.offer_by_id, &t->event_id, HASH_ENTER, &found);
+	if (found)
+		return;
+	entry->offer = -1 - engine.noffering;
+	if (engine.noffering == engine.max_offering)
+	{
+		engine.max_offering = Max(256, 2 * engine.max_offering);
+		engine.offering = engine.offering == NULL
+							  ? MemoryContextAlloc(engine.context, sizeof(Offer) * engine.max_offering)
+							  : repalloc_huge(engine.offering, sizeof(Offer) * engine.max_offering);
+	}
+	o = &engine.offering[engine.noffering++];
+	memset(o, 0, sizeof(*o));
+	o->event_id = t->event_id;
+	o->version = t->version;
+	o->type = t->type;
+	o->leaf = leaf;
+	o->wake_at = t->wake_at;
+	o->since = t->at;
+	o->state = OFFER_QUEUED;
+}
+
+/* Put an entry at the end of its list, for workers to take.  Under the lock. */
+static void
+link_offer(int i)
+{
+	Offer	   *offers = area_offers(engine.area);
+	Offer	   *o = &offers[i];
+	FlowQueue  *queue = &area_queues(engine.area)[o->queue];
+
+	o->state = OFFER_QUEUED;
+	o->next = -1;
+	o->prev = queue->tail[o->priority];
+	if (o->prev >= 0)
+		offers[o->prev].next = i;
+	else
+		queue->head[o->priority] = i;
+	queue->tail[o->priority] = i;
+	queue->queued++;
+}
+
+/* Take an entry from the free list for an offer; -1 if there is none.  Under the lock. */
+static int
+take_entry(const Offer *wanted, const EngineType *type)
+{
+	EngineArea *area = engine.area;
+	int			i = area->free_head;
+	FlowQueue  *queue = area_find_queue(area, engine.flows[type->flow].flow_type);
+	Offer	   *o;
+	uint32		generation;
+
+	if (i < 0 || queue == NULL)
+		return -1;
+	o = &area_offers(area)[i];
+	area->free_head = o->next;
+	area->nfree--;
+	generation = o->generation;
+	*o = *wanted;
+	o->generation = generation;
+	o->queue = queue - area_queues(area);
+	o->priority = type->priority;
+	return i;
+}
+
+/* Give an entry back to the free list, whatever state it is in.  Under the lock. */
+static void
+free_entry(int i)
+{
+	EngineArea *area = engine.area;
+	Offer	   *o = &area_offers(area)[i];
+
+	if (o->state == OFFER_QUEUED)
+		area_unlink_offer(area, i);
+	else if (o->state == OFFER_POPPED)
+		area_queues(area)[o->queue].popped--;
+	o->state = OFFER_FREE;
+	o->generation++;
+	o->next = area->free_head;
+	area->free_head = i;
+	area->nfree++;
+}
+
+/* The log has this version of an event: an offer of an earlier one is settled. */
+void
+dispatch_forget(const pg_uuid_t *id, int32 version)
+{
+	OfferEntry *entry = hash_search(engine.offer_by_id, id, HASH_FIND, NULL);
+
+	if (entry == NULL || dispatch_offer_of(id)->version >= version)
+		return;
+	if (entry->offer < 0)
+		engine.offering[-1 - entry->offer].version = 0;
+	else
+	{
+		LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
+		free_entry(entry->offer);
+		LWLockRelease(&engine.area->lock);
+	}
+	hash_search(engine.offer_by_id, id, HASH_REMOVE, NULL);
+}
+
+/* Offer an event again that came back unused. */
+void
+dispatch_requeue(Offer *offer)
+{
+	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
+	if (offer->state == OFFER_REFUSED || offer->state == OFFER_RETURNED)
+		link_offer(offer - area_offers(engine.area));
+	LWLockRelease(&engine.area->lock);
+}
+
+/* Put what dispatch_offer() collected into the ready queue and wake workers, one for each event. */
+void
+dispatch_push(void)
+{
+	for (int i = 0; i < engine.noffering; i++)
+	{
+		Offer	   *wanted = &engine.offering[i];
+		EngineType *type = engine_type(wanted->type);
+		OfferEntry *entry;
+		int			offer = -1;
+
+		if (wanted->version == 0)
+			continue;
+		LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
+		if (type)
+			offer = take_entry(wanted, type);
+		if (offer >= 0)
+			link_offer(offer);
+		LWLockRelease(&engine.area->lock);
+
+		entry = hash_search(engine.offer_by_id, &wanted->event_id, HASH_FIND, NULL);
+		if (offer >= 0)
+			entry->offer = offer;
+		else
+		{
+			/* The queue is full: look at the event again in a while. */
+			Todo		todo = {wanted->event_id, wanted->leaf, 0};
+
+			hash_search(engine.offer_by_id, &wanted->event_id, HASH_REMOVE, NULL);
+			engine_park(&todo, InvalidTransactionId, engine.now + USECS_PER_SEC);
+		}
+	}
+	engine.noffering = 0;
+	dispatch_wake_workers();
+}
+
+/* Wake as many waiting workers as there is something for. */
+void
+dispatch_wake_workers(void)
+{
+	FlowQueue  *queues = area_queues(engine.area);
+
+	for (int i = 0; i < eda_max_event_types && queues[i].flow_type[0] != '\0'; i++)
+	{
+		/* Unlocked: a worker that starts to wait now sees the queue before it sleeps. */
+		int			wake = Min(queues[i].queued, queues[i].waiting);
+
+		for (int n = 0; n < wake; n++)
+			ConditionVariableSignal(&queues[i].ready);
+	}
+}
+
+static bool
+needs_look(const Offer *o)
+{
+	const EventType *type;
+
+	switch (o->state)
+	{
+		case OFFER_RETURNED:
+		case OFFER_REFUSED:
+			return true;
+		case OFFER_QUEUED:
+			type = event_type_by_id(o->type);
+			return type && type->suspended;
+		case OFFER_POPPED:
+			type = event_type_by_id(o->type);
+			return type && eda_add_interval(o->since, &type->dispatch_timeout) <= engine.now;
+		default:
+			return false;
+	}
+}
+
+/*
+ * Note the events whose offers need a look: those that came back, those that a
+ * worker has had for longer than the dispatch timeout, and those whose type was
+ * suspended.  Called each second, and when something has come back.
+ */
+void
+dispatch_collect(void)
+{
+	HASH_SEQ_STATUS seq;
+	OfferEntry *entry;
+
+	engine.area->returned = false;
+	hash_seq_init(&seq, engine.offer_by_id);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+	{
+		Offer	   *o = dispatch_offer_of(&entry->event_id);
+
+		if (entry->offer >= 0 && needs_look(o) && !engine_todo(&o->event_id, o->leaf))
+		{
+			engine.area->returned = true; /* no room now: look again */
+			hash_seq_term(&seq);
+			break;
+		}
+	}
+}
+
+/* The time of the oldest dispatched transition that is not settled, by its deadline; EDA_NEVER if none. */
+TimestampTz
+dispatch_oldest(void)
+{
+	HASH_SEQ_STATUS seq;
+	OfferEntry *entry;
+	TimestampTz oldest = EDA_NEVER;
+
+	hash_seq_init(&seq, engine.offer_by_id);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+		oldest = Min(oldest, dispatch_offer_of(&entry->event_id)->wake_at);
+	return oldest;
+}

@@ -1,0 +1,591 @@
+/*
+ * engine.c
+ *		The background worker that moves events on.
+ *
+ * A tick reads (one transaction, no xid), moves (one transaction for each
+ * batch), tells (one transaction), and now and then saves its state.  The engine
+ * never waits for a client: it takes locks only if it gets them at once, and an
+ * event that an open transaction has written to is parked until that transaction
+ * has ended.
+ *
+ * Errors: one in a batch of moves halves the batch down to the event that causes
+ * it, which is held back and shown; the rest goes on.  Any other error ends the
+ * process, and the launcher starts another one from the saved state.
+ *
+ * Its commits are asynchronous.  What it dispatches to workers of this database
+ * cannot get ahead of it: a worker's commit flushes the log up to there.
+ */
+#include "engine.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/wait_event.h"
+
+#define IDLE_MS 1000 /* longest sleep: prepared transactions, and the clock, send no signal */
+#define HOUSEKEEPING_INTERVAL (60 * USECS_PER_SEC)
+#define MAX_HOLD_S 300
+
+Engine		engine;
+
+PGDLLEXPORT void eda_engine_main(Datum arg);
+
+/* ------------------------------------------------------------------------
+ * Transactions
+ * ------------------------------------------------------------------------ */
+
+/* Begin a transaction as the extension's owner, in the tick's memory. */
+void
+engine_begin(void)
+{
+	const EdaCatalog *c;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	c = eda_catalog(true);
+	SetUserIdAndSecContext(c ? c->owner : BOOTSTRAP_SUPERUSERID, SECURITY_RESTRICTED_OPERATION);
+	MemoryContextSwitchTo(engine.tick);
+}
+
+/* Commit it. */
+void
+engine_commit(void)
+{
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(engine.tick);
+	pgstat_report_stat(false);
+}
+
+/* In a PG_CATCH block: report the error, roll back, go on.  The order is AutoVacLauncherMain's. */
+void
+engine_recover_from_error(MemoryContext caller, const char *what)
+{
+	ErrorData  *error;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(caller);
+	error = CopyErrorData();
+	EmitErrorReport();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(caller);
+	FlushErrorState();
+	metrics_error(psprintf("%s: %s", what, error->message));
+	FreeErrorData(error);
+	RESUME_INTERRUPTS();
+}
+
+/* ------------------------------------------------------------------------
+ * Event types
+ * ------------------------------------------------------------------------ */
+
+typedef struct TypeEntry
+{
+	int32		id; /* hash key */
+	EngineType *type;
+} TypeEntry;
+
+/* The engine's memory of an event type; NULL for one that it has not heard of. */
+EngineType *
+engine_type(int32 id)
+{
+	TypeEntry  *entry = hash_search(engine.type_by_id, &id, HASH_FIND, NULL);
+
+	return entry ? entry->type : NULL;
+}
+
+static int
+find_flow(const char *flow_type)
+{
+	for (int i = 0; i < engine.nflows; i++)
+		if (strcmp(engine.flows[i].flow_type, flow_type) == 0)
+			return i;
+	if (engine.flows == NULL)
+		engine.flows = MemoryContextAlloc(engine.context, sizeof(EngineFlow));
+	else
+		engine.flows = repalloc(engine.flows, sizeof(EngineFlow) * (engine.nflows + 1));
+	memset(&engine.flows[engine.nflows], 0, sizeof(EngineFlow));
+	strlcpy(engine.flows[engine.nflows].flow_type, flow_type, NAMEDATALEN);
+	return engine.nflows++;
+}
+
+static EngineType *
+add_type(int32 id)
+{
+	EngineType *type = MemoryContextAllocZero(engine.context, sizeof(EngineType));
+	TypeEntry  *entry = hash_search(engine.type_by_id, &id, HASH_ENTER, NULL);
+
+	entry->type = type;
+	type->id = id;
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+	{
+		cursor_reset(&type->due[leaf]);
+		cursor_reset(&type->resume[leaf]);
+	}
+	engine.types = engine.types == NULL
+					   ? MemoryContextAlloc(engine.context, sizeof(EngineType *))
+					   : repalloc(engine.types, sizeof(EngineType *) * (engine.ntypes + 1));
+	engine.types[engine.ntypes++] = type;
+	return type;
+}
+
+static int
+compare_priorities(const void *a, const void *b)
+{
+	const EngineType *x = *(EngineType *const *) a;
+	const EngineType *y = *(EngineType *const *) b;
+
+	return x->priority != y->priority ? y->priority - x->priority : (x->id > y->id) - (x->id < y->id);
+}
+
+/* Take over the config as it is now. */
+static void
+read_config(void)
+{
+	const EventType **configs;
+	int			n;
+
+	config_forget();
+	n = event_type_all(&configs);
+	for (int i = 0; i < n; i++)
+	{
+		EngineType *type = engine_type(configs[i]->id);
+
+		if (type == NULL)
+			type = add_type(configs[i]->id);
+		type->flow = find_flow(configs[i]->flow_type);
+		type->priority = configs[i]->priority;
+		type->suspended = configs[i]->suspended;
+		type->max_in_flight = configs[i]->max_in_flight;
+	}
+	if (engine.ntypes > 1)
+		qsort(engine.types, engine.ntypes, sizeof(EngineType *), compare_priorities);
+	engine.area->returned = true; /* offers of types that were suspended */
+}
+
+/* ------------------------------------------------------------------------
+ * What is noted
+ * ------------------------------------------------------------------------ */
+
+static bool
+add_todo(const Todo *todo)
+{
+	if (!engine.moves || engine.ntodo == TODO_SIZE)
+		return false;
+	engine.todo[engine.ntodo++] = *todo;
+	return true;
+}
+
+/* Note an event to be looked at in this tick; false if there is no room for more. */
+bool
+engine_todo(const pg_uuid_t *id, int leaf)
+{
+	Todo		todo = {*id, leaf, 0};
+
+	return add_todo(&todo);
+}
+
+/* Note an event to be looked at when a transaction has ended, or, without one, at a time. */
+void
+engine_park(const Todo *todo, TransactionId xid, TimestampTz until)
+{
+	if (engine.nparked == engine.max_parked)
+	{
+		engine.max_parked = Max(64, 2 * engine.max_parked);
+		engine.parked = engine.parked == NULL
+							? MemoryContextAlloc(engine.context, sizeof(Parked) * engine.max_parked)
+							: repalloc_huge(engine.parked, sizeof(Parked) * engine.max_parked);
+	}
+	engine.parked[engine.nparked++] = (Parked){*todo, xid, until};
+}
+
+/* Note what was parked and need not be any longer. */
+static void
+unpark(void)
+{
+	TransactionId last = InvalidTransactionId;
+	bool		last_runs = false;
+	int			kept = 0;
+
+	for (int i = 0; i < engine.nparked; i++)
+	{
+		Parked	   *p = &engine.parked[i];
+		bool		ready;
+
+		if (TransactionIdIsValid(p->xid) && p->xid != last)
+		{
+			last = p->xid;
+			last_runs = TransactionIdIsInProgress(last);
+		}
+		ready = TransactionIdIsValid(p->xid) ? !last_runs : p->until <= engine.now;
+		if (!ready || !add_todo(&p->todo))
+			engine.parked[kept++] = *p;
+	}
+	engine.nparked = kept;
+}
+
+/* A transition that waits for its time. */
+static void
+see_awaiting(const Transition *t, int leaf, EngineType *type)
+{
+	EngineFlow *flow = &engine.flows[type->flow];
+
+	/* Due, and nothing before it waits on disk: it need not be found there again. */
+	if (t->wake_at <= engine.now && !type->suspended && type->due[leaf].key > engine.now && type->room > 0 &&
+		flow->room > 0 && engine_todo(&t->event_id, leaf))
+	{
+		type->room--;
+		flow->room--;
+	}
+	else
+		cursor_min(&type->due[leaf], t->wake_at, &t->event_id);
+}
+
+/* A transition that the tail has read: count it, tell it, and note what it means for the engine. */
+void
+engine_see(const Transition *t, int leaf)
+{
+	EngineType *type = engine_type(t->type);
+
+	engine.read++;
+	engine.changed = true;
+	if (type == NULL)
+		return;
+	metrics_count(type, t);
+	feed_add(t, leaf, type);
+	dispatch_forget(&t->event_id, t->version);
+
+	if (t->state == EDA_AWAITING)
+		see_awaiting(t, leaf, type);
+	else if (t->wake_at != EDA_NEVER)
+		cursor_min(&engine.deadline[leaf], t->wake_at, &t->event_id);
+	if (t->state == EDA_DISPATCHED && !engine.recovering)
+		dispatch_offer(t, leaf);
+	else if (t->state == EDA_DISPATCHED)
+		cursor_min(&engine.dispatched[leaf], t->wake_at, &t->event_id);
+	if (t->state == EDA_SUSPENDED && t->suspended_by == EDA_BY_TYPE)
+		cursor_min(&type->resume[leaf], t->at, &t->event_id);
+	if (t->expires_at != EDA_NEVER && t->prev_state == EDA_NONE)
+		cursor_min(&engine.expiry[leaf], t->expires_at, &t->event_id);
+	if (t->expires_at != EDA_NEVER && (t->prev_state == EDA_FAILED || t->prev_state == EDA_EXPIRED))
+		cursor_min(&engine.redriven[leaf], t->expires_at, &t->event_id);
+}
+
+/* ------------------------------------------------------------------------
+ * A tick
+ * ------------------------------------------------------------------------ */
+
+/* The extension, locked against DROP EXTENSION until the end of the transaction; NULL if gone or being dropped. */
+static const EdaCatalog *
+lock_extension(void)
+{
+	const EdaCatalog *c = eda_catalog(true);
+	LOCKTAG		tag;
+	Oid			extension;
+
+	if (c == NULL)
+		return NULL;
+	extension = c->extension;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 0);
+	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return NULL;
+	AcceptInvalidationMessages();
+	c = eda_catalog(true);
+	return c && c->extension == extension ? c : NULL;
+}
+
+static int64
+read_config_version(Snapshot snapshot)
+{
+	Relation	rel = table_open(eda_catalog(false)->config, AccessShareLock);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		isnull;
+	int64		version = 0;
+
+	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		version = DatumGetInt64(slot_getattr(slot, 2, &isnull));
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return version;
+}
+
+/* Read what is new and what is due.  False if the engine cannot work now; it says why. */
+static bool
+read_log(bool collect)
+{
+	static bool loaded = false;
+	const EdaCatalog *c;
+	const char *why = NULL;
+	Snapshot	snapshot;
+	int64		version;
+
+	engine_begin();
+	if (eda_catalog(true) == NULL)
+	{
+		launcher_engine_no_extension(engine.area);
+		proc_exit(0);
+	}
+	c = lock_extension();
+	if (c == NULL)
+		why = "the extension is being dropped";
+	else if (strcmp(c->version, EDA_VERSION) != 0)
+		why = psprintf("the library is version %s, the extension %s", EDA_VERSION, c->version);
+	else if (!journal_lock_leaves())
+		why = "a table of the log is locked";
+	if (why)
+	{
+		engine_commit();
+		metrics_state("idle: %s", why);
+		return false;
+	}
+
+	snapshot = GetTransactionSnapshot();
+	PushActiveSnapshot(snapshot);
+	version = read_config_version(snapshot);
+	if (version != engine.config_version)
+		read_config();
+	engine.config_version = version;
+	if (!loaded)
+	{
+		why = state_load();
+		loaded = why == NULL;
+	}
+	if (loaded)
+	{
+		unpark();
+		dispatch_size_windows();
+		tail_read(snapshot);
+		engine.recovering = false;
+		dispatch_size_windows();
+		if (collect || engine.area->returned)
+			dispatch_collect();
+		if (engine.moves)
+		{
+			timers_recover_offers(snapshot);
+			timers_read(snapshot);
+		}
+	}
+	PopActiveSnapshot();
+	engine_commit();
+	if (why)
+		metrics_state("idle: %s", why);
+	else
+		metrics_state(engine.moves ? "running" : "paused");
+	return loaded;
+}
+
+/* Take the first n off the list of what is noted. */
+static void
+done_todo(int n)
+{
+	engine.ntodo -= n;
+	memmove(engine.todo, engine.todo + n, sizeof(Todo) * engine.ntodo);
+}
+
+/* An event's move raises an error by itself: set it aside for a while. */
+static void
+hold_back(Todo *todo)
+{
+	int			seconds = Min(1 << Min(todo->errors, 10), MAX_HOLD_S);
+
+	todo->errors++;
+	ereport(LOG, errmsg("eda engine: event %s is held back for %d s", eda_uuid_text(&todo->event_id), seconds));
+	engine_park(todo, InvalidTransactionId, engine.now + seconds * USECS_PER_SEC);
+	done_todo(1);
+}
+
+/* Move the next batch of noted events.  False if that must wait. */
+static bool
+move_batch(void)
+{
+	int			n = Min(engine.ntodo, engine.batch);
+	JournalStep *steps = palloc0(sizeof(JournalStep) * n);
+	volatile bool locked = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		steps[i].event_id = engine.todo[i].event_id;
+		steps[i].leaf = engine.todo[i].leaf;
+		steps[i].item = engine.todo[i].errors;
+	}
+	PG_TRY();
+	{
+		engine_begin();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		locked = lock_extension() != NULL && journal_lock_leaves();
+		if (locked)
+		{
+			engine.made += journal_append(steps, n, JOURNAL_SKIP, engine_decide, NULL);
+			work_publish_on_fail(steps, n);
+		}
+		PopActiveSnapshot();
+		engine_commit();
+	}
+	PG_CATCH();
+	{
+		engine_recover_from_error(engine.tick, "could not move events");
+		if (n == 1)
+			hold_back(&engine.todo[0]);
+		engine.batch = Max(n / 2, 1);
+		return true;
+	}
+	PG_END_TRY();
+	if (!locked)
+		return false;
+	for (int i = 0; i < n; i++)
+		if (steps[i].status == JOURNAL_BUSY)
+		{
+			Todo		todo = {steps[i].event_id, steps[i].leaf, steps[i].item};
+
+			engine_park(&todo, steps[i].busy_with, 0);
+		}
+	done_todo(n);
+	engine.batch = Min(engine.batch * 2, ENGINE_BATCH);
+	return true;
+}
+
+/* One turn.  True if there may be more to do at once. */
+static bool
+engine_tick(void)
+{
+	static TimestampTz collected_at = 0;
+	static TimestampTz housekept_at = 0;
+	TimestampTz start = GetCurrentTimestamp();
+	bool		collect = start >= collected_at + USECS_PER_SEC || start < collected_at;
+
+	engine.now = eda_now();
+	engine.moves = eda_engine_mode == EDA_ENGINE_ON;
+	engine.read = engine.made = 0;
+	if (!read_log(collect))
+		return false;
+	if (collect)
+		collected_at = start;
+	while (engine.ntodo > 0 && move_batch())
+		CHECK_FOR_INTERRUPTS();
+	dispatch_push();
+	feed_send();
+	state_save();
+	if (start >= housekept_at + HOUSEKEEPING_INTERVAL || start < housekept_at)
+	{
+		state_housekeeping();
+		housekept_at = start;
+	}
+	metrics_publish((GetCurrentTimestamp() - start) / 1000.0);
+	return engine.made > 0;
+}
+
+/* ------------------------------------------------------------------------
+ * The process
+ * ------------------------------------------------------------------------ */
+
+/* Settings that a role or database default could change, and on which the engine relies. */
+static void
+pin_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog"},
+		{"synchronous_commit", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"session_replication_role", "origin"},
+		{"row_security", "on"},
+		{"TimeZone", "GMT"},
+		{"DateStyle", "ISO"},
+		{"jit", "off"},
+		{"client_min_messages", "warning"},
+	};
+
+	for (int i = 0; i < (int) lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static void
+engine_init(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(int32), .entrysize = sizeof(TypeEntry)};
+
+	engine.context = AllocSetContextCreate(TopMemoryContext, "eda engine", ALLOCSET_DEFAULT_SIZES);
+	engine.tick = AllocSetContextCreate(engine.context, "eda tick", ALLOCSET_DEFAULT_SIZES);
+	ctl.hcxt = engine.context;
+	engine.type_by_id = hash_create("eda event types", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	engine.batch = ENGINE_BATCH;
+	engine.recovering = true;
+	engine.config_version = -1;
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+	{
+		cursor_reset(&engine.deadline[leaf]);
+		cursor_reset(&engine.expiry[leaf]);
+		cursor_reset(&engine.redriven[leaf]);
+		cursor_reset(&engine.dispatched[leaf]);
+	}
+	dispatch_init();
+	MemoryContextSwitchTo(engine.tick);
+}
+
+/* Sleep until woken, or until the next cursor's time. */
+static void
+engine_wait(void)
+{
+	TimestampTz next = timers_next();
+	long		ms = IDLE_MS;
+
+	if (next != EDA_NEVER && engine.moves)
+		ms = Min(ms, TimestampDifferenceMilliseconds(eda_now(), next));
+	pgstat_report_activity(STATE_IDLE, NULL);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 1), PG_WAIT_EXTENSION);
+	pgstat_report_activity(STATE_RUNNING, "eda engine");
+}
+
+/* The engine of one database; arg is the database's oid. */
+void
+eda_engine_main(Datum arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	pin_settings();
+	engine.area = launcher_engine_started(DatumGetObjectId(arg));
+	if (engine.area == NULL || !launcher_lock_engine())
+		proc_exit(0);
+	engine_init();
+
+	for (;;)
+	{
+		bool		more;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (launcher_engine_must_stop(engine.area))
+			proc_exit(0);
+		more = engine_tick();
+		MemoryContextReset(engine.tick);
+		if (!more)
+			engine_wait();
+	}
+}

@@ -1,0 +1,174 @@
+/*
+ * engine.h
+ *		What the parts of the engine share.  One engine process, one Engine.
+ *
+ * The way of the data: the tail reads new transitions and hands each to
+ * engine_see(), which counts it, tells the feed, keeps the cursors and the
+ * offers right, and notes events that have something to do.  Timers add events
+ * whose time has come.  Each noted event ("todo") is looked at once and moved by
+ * the rule in engine_decide(), whatever brought it here.
+ */
+#ifndef EDA_ENGINE_H
+#define EDA_ENGINE_H
+
+#include "eda.h"
+
+#include "utils/hsearch.h"
+
+#define ENGINE_NAME "engine" /* transition.worker */
+#define ENGINE_BATCH 1000	 /* events moved in one transaction */
+#define TODO_SIZE 4096
+
+/*
+ * A place in an index on (time, event id).  All live entries before it are in
+ * memory or done; key EDA_NEVER means all there are.
+ */
+typedef struct Cursor
+{
+	TimestampTz key;
+	pg_uuid_t	id;
+} Cursor;
+
+/* A snapshot with full transaction ids, which outlive the process. */
+typedef struct TailSnapshot
+{
+	uint64		xmin;
+	uint64		xmax;
+	int			nxip;
+	uint64	   *xip; /* sorted */
+} TailSnapshot;
+
+/* The engine's side of a flow type. */
+typedef struct EngineFlow
+{
+	char		flow_type[NAMEDATALEN];
+	int			room; /* events that may be dispatched now */
+	int64		feed_n; /* transitions told, or skipped, on its channel */
+} EngineFlow;
+
+/* The engine's memory of an event type. */
+typedef struct EngineType
+{
+	int32		id; /* hash key */
+	int			flow; /* index into Engine.flows */
+	int			priority;
+	bool		suspended;
+	int			max_in_flight;
+	int			room;
+	int64		counts[EDA_STATES];
+	int64		moved[EDA_RATE_BUCKETS][EDA_STATES];
+	int64		bucket;
+	Cursor		due[EDA_LEAVES];
+	Cursor		resume[EDA_LEAVES]; /* suspended by the type */
+} EngineType;
+
+/* An event to look at. */
+typedef struct Todo
+{
+	pg_uuid_t	event_id;
+	int			leaf;
+	int			errors; /* how often its move has raised one */
+} Todo;
+
+/* An event that an open transaction has written to, or whose move raises an error. */
+typedef struct Parked
+{
+	Todo		todo;
+	TransactionId xid; /* until this ends; InvalidTransactionId: until the time */
+	TimestampTz until;
+} Parked;
+
+typedef struct Engine
+{
+	EngineArea *area;
+	MemoryContext context; /* lives as long as the process */
+	MemoryContext tick;	   /* emptied each tick */
+	TimestampTz now;	   /* of this tick, by eda's clock */
+	TailSnapshot seen;	   /* what the tail has read */
+	bool		recovering; /* the first tick: what is dispatched is not offered unseen */
+	bool		moves;		/* not paused */
+	int64		config_version;
+
+	int			ntypes;
+	EngineType **types; /* by priority, highest first */
+	HTAB	   *type_by_id;
+	int			nflows;
+	EngineFlow *flows;
+
+	Cursor		deadline[EDA_LEAVES];
+	Cursor		expiry[EDA_LEAVES];	  /* of event.expires_at */
+	Cursor		redriven[EDA_LEAVES]; /* of transition.expires_at after a redrive */
+	Cursor		dispatched[EDA_LEAVES]; /* of what was on offer before a restart */
+
+	int			ntodo;
+	Todo		todo[TODO_SIZE];
+	int			nparked;
+	int			max_parked;
+	Parked	   *parked;
+	int			batch; /* ENGINE_BATCH, halved by errors */
+
+	HTAB	   *offer_by_id;
+	int			noffering;
+	int			max_offering;
+	Offer	   *offering; /* to be put into the ready queue after this transaction */
+
+	int64		read;	/* transitions read by the tail in this tick */
+	int64		made;	/* transitions appended in this tick */
+	bool		changed; /* since the state was saved */
+	TimestampTz saved_at;
+} Engine;
+
+extern Engine engine;
+
+/* engine.c */
+extern void engine_see(const Transition *t, int leaf);
+extern bool engine_todo(const pg_uuid_t *id, int leaf);
+extern void engine_park(const Todo *todo, TransactionId xid, TimestampTz until);
+extern EngineType *engine_type(int32 id);
+extern void engine_begin(void);
+extern void engine_commit(void);
+extern void engine_recover_from_error(MemoryContext caller, const char *what);
+
+/* engine_decide.c: the rule by which the engine moves an event */
+extern bool engine_decide(JournalStep *step, void *arg);
+
+/* tail.c */
+extern void tail_read(Snapshot snapshot);
+extern void tail_snapshot_from_text(const char *text);
+extern char *tail_snapshot_to_text(void);
+
+/* timers.c */
+extern void cursor_min(Cursor *cursor, TimestampTz key, const pg_uuid_t *id);
+extern void cursor_reset(Cursor *cursor);
+extern void timers_read(Snapshot snapshot);
+extern void timers_recover_offers(Snapshot snapshot);
+extern TimestampTz timers_next(void);
+
+/* dispatch.c */
+extern void dispatch_init(void);
+extern void dispatch_size_windows(void);
+extern Offer *dispatch_offer_of(const pg_uuid_t *id);
+extern void dispatch_offer(const Transition *t, int leaf);
+extern void dispatch_forget(const pg_uuid_t *id, int32 version);
+extern void dispatch_requeue(Offer *offer);
+extern void dispatch_push(void);
+extern void dispatch_collect(void);
+extern void dispatch_wake_workers(void);
+extern TimestampTz dispatch_oldest(void);
+
+/* feed.c */
+extern void feed_add(const Transition *t, int leaf, EngineType *type);
+extern void feed_send(void);
+
+/* metrics.c */
+extern void metrics_count(EngineType *type, const Transition *t);
+extern void metrics_publish(double tick_ms);
+extern void metrics_state(const char *format, ...) pg_attribute_printf(1, 2);
+extern void metrics_error(const char *message);
+
+/* state.c: what survives a restart */
+extern const char *state_load(void); /* NULL, or why the engine must stay idle */
+extern void state_save(void);
+extern void state_housekeeping(void);
+
+#endif

@@ -1,0 +1,153 @@
+/*
+ * engine_decide.c
+ *		The rule by which the engine moves an event.
+ *
+ * It looks at the event as it is now, not at what brought the engine to it: a
+ * timer, the tail, a worker's rollback, or an open transaction that has ended.
+ * So nothing can be noted once too often.
+ */
+#include "engine.h"
+
+#define MAX_RETURN_DELAY_S 300
+
+static void
+explain(JournalStep *step, const char *key, const char *value)
+{
+	JsonObject	o;
+
+	json_begin(&o);
+	json_put_text(&o, key, value);
+	step->next.detail = json_end(&o);
+}
+
+static bool
+move_to(JournalStep *step, EdaState state, TimestampTz wake_at)
+{
+	step->next.state = state;
+	step->next.wake_at = wake_at;
+	return true;
+}
+
+static bool
+suspend_by_type(JournalStep *step)
+{
+	step->next.suspended_by = EDA_BY_TYPE;
+	return move_to(step, EDA_SUSPENDED, EDA_NEVER);
+}
+
+/* Due: dispatch it if there is room, else leave it to the cursor. */
+static bool
+decide_awaiting(JournalStep *step, const EventType *config, EngineType *type)
+{
+	const Transition *t = &step->current;
+	EngineFlow *flow = &engine.flows[type->flow];
+
+	if (t->wake_at > engine.now)
+		return false;
+	if (config->suspended)
+		return suspend_by_type(step);
+	if (type->room <= 0 || flow->room <= 0)
+	{
+		cursor_min(&type->due[step->leaf], t->wake_at, &t->event_id);
+		return false;
+	}
+	type->room--;
+	flow->room--;
+	return move_to(step, EDA_DISPATCHED, eda_add_interval(step->next.at, &config->dispatch_timeout));
+}
+
+/* A worker had it and did not commit its acquire: again, later each time, and not for ever. */
+static bool
+take_back(JournalStep *step)
+{
+	int			returns = ++step->next.returns;
+	int64		delay = returns == 1 ? 0 : Min((int64) 1 << Min(returns - 2, 20), MAX_RETURN_DELAY_S);
+
+	if (returns >= eda_max_returns)
+	{
+		explain(step, "error",
+				psprintf("handed to a worker %d times in a row, and no acquire was committed", returns));
+		return move_to(step, EDA_FAILED, EDA_NEVER);
+	}
+	explain(step, "reason", "the worker's acquire was not committed");
+	return move_to(step, EDA_AWAITING, step->next.at + delay * USECS_PER_SEC);
+}
+
+static bool
+decide_dispatched(JournalStep *step, const EventType *config)
+{
+	Offer	   *offer = dispatch_offer_of(&step->event_id);
+
+	if (config->suspended && (offer == NULL || offer->state != OFFER_POPPED))
+		return suspend_by_type(step);
+	if (offer == NULL)
+	{
+		dispatch_offer(&step->current, step->leaf);
+		return false;
+	}
+	if (offer->state == OFFER_RETURNED)
+		return take_back(step);
+	if (offer->state == OFFER_REFUSED)
+		dispatch_requeue(offer);
+	if (offer->state == OFFER_POPPED && eda_add_interval(offer->since, &config->dispatch_timeout) <= engine.now)
+		return take_back(step);
+	return false;
+}
+
+/* The lease ran out: its worker is dead, or as good as. */
+static bool
+rescue(JournalStep *step, const EventType *config)
+{
+	const Transition *t = &step->current;
+
+	if (t->wake_at > engine.now)
+		return false;
+	work_fail(step, config, true, event_type_retry_at(config, t->attempt - t->attempt_base, step->next.at));
+	explain(step, "error", psprintf("lease ran out at %s (worker %s)", timestamptz_to_str(t->wake_at),
+									t->worker ? t->worker : "unknown"));
+	return true;
+}
+
+static bool
+decide_suspended(JournalStep *step, const EventType *config)
+{
+	const Transition *t = &step->current;
+
+	if (t->suspended_by == EDA_BY_TYPE)
+		return !config->suspended && move_to(step, EDA_AWAITING, step->next.at);
+	if (t->wake_at > engine.now)
+		return false;
+	explain(step, "reason", "the deadline of the suspension passed");
+	if (config->resume_on_timeout)
+		return move_to(step, EDA_AWAITING, step->next.at);
+	return move_to(step, EDA_EXPIRED, EDA_NEVER);
+}
+
+/* JournalDecide of all the engine's moves. */
+bool
+engine_decide(JournalStep *step, void *arg)
+{
+	const Transition *t = &step->current;
+	const EventType *config = event_type_by_id(t->type);
+	EngineType *type = engine_type(t->type);
+
+	dispatch_forget(&t->event_id, t->version);
+	if (lifecycle_is_final(t->state) || config == NULL || type == NULL)
+		return false;
+	step->next.worker = ENGINE_NAME;
+	if (t->state != EDA_BEING_PROCESSED && t->expires_at <= engine.now)
+		return move_to(step, EDA_EXPIRED, EDA_NEVER);
+	switch (t->state)
+	{
+		case EDA_AWAITING:
+			return decide_awaiting(step, config, type);
+		case EDA_DISPATCHED:
+			return decide_dispatched(step, config);
+		case EDA_BEING_PROCESSED:
+			return rescue(step, config);
+		case EDA_SUSPENDED:
+			return decide_suspended(step, config);
+		default:
+			return false;
+	}
+}

@@ -1,0 +1,252 @@
+/*
+ * feed.c
+ *		Tell every step by NOTIFY, from the engine only.
+ *
+ * The feed is a hint: anyone can LISTEN, and forge a NOTIFY.  So it carries no
+ * payloads, and each element a sequence number [engine start, n], counted for
+ * each channel; a client that sees a gap reads the view.  Gaps are made on
+ * purpose when more happens than a person or a page could follow: beyond
+ * FEED_RATE a second, transitions are counted and not told.
+ *
+ * The notifications go out in a transaction of their own.  Its failure (the
+ * NOTIFY queue is full because some session listens and never reads) must not
+ * stop the engine.
+ */
+#include "engine.h"
+
+#include "catalog/pg_type.h"
+#include "commands/async.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#define FEED_RATE 10000		/* transitions a second */
+#define FEED_MAX_BYTES 7900 /* NOTIFY takes payloads below 8000 bytes */
+
+typedef struct FeedItem
+{
+	pg_uuid_t	event_id;
+	TimestampTz at;
+	int32		version;
+	int32		attempt;
+	int32		type;
+	EdaState	state;
+	int			leaf;
+	int64		n;
+	int64		flow_n;
+} FeedItem;
+
+static FeedItem *items = NULL;
+static int	nitems = 0;
+static int	max_items = 0;
+static int64 total = 0;		 /* of the channel eda_events */
+static int64 started = 0;	 /* seconds since 1970: the other half of the sequence */
+static double budget = FEED_RATE; /* transitions that may be told now */
+static TimestampTz budget_at = 0;
+
+/* Remember a transition, to be told after this tick. */
+void
+feed_add(const Transition *t, int leaf, EngineType *type)
+{
+	FeedItem   *item;
+
+	total++;
+	engine.flows[type->flow].feed_n++;
+	if (eda_feed_level == EDA_FEED_OFF || budget < 1 || engine.recovering)
+		return;
+	budget--;
+	if (nitems == max_items)
+	{
+		max_items = Max(256, 2 * max_items);
+		items = items == NULL ? MemoryContextAlloc(engine.context, sizeof(FeedItem) * max_items)
+							  : repalloc(items, sizeof(FeedItem) * max_items);
+	}
+	item = &items[nitems++];
+	item->event_id = t->event_id;
+	item->at = t->at;
+	item->version = t->version;
+	item->attempt = t->attempt;
+	item->type = t->type;
+	item->state = t->state;
+	item->leaf = leaf;
+	item->n = total;
+	item->flow_n = engine.flows[type->flow].feed_n;
+}
+
+/* A payload in the making: a JSON array that is sent before it grows too long. */
+typedef struct Message
+{
+	char		channel[NAMEDATALEN];
+	StringInfoData body;
+} Message;
+
+static void
+flush_message(Message *m)
+{
+	if (m->body.len == 0)
+		return;
+	appendStringInfoChar(&m->body, ']');
+	Async_Notify(m->channel, m->body.data);
+	resetStringInfo(&m->body);
+}
+
+static void
+add_to_message(Message *m, const char *element, int64 n)
+{
+	char	   *seq = psprintf(",\"seq\":[" INT64_FORMAT "," INT64_FORMAT "]}", started, n);
+
+	if (m->body.len + strlen(element) + strlen(seq) + 2 > FEED_MAX_BYTES)
+		flush_message(m);
+	appendStringInfoString(&m->body, m->body.len == 0 ? "[" : ",");
+	appendStringInfoString(&m->body, element);
+	appendStringInfoString(&m->body, seq);
+}
+
+static const char *
+iso_time(TimestampTz at)
+{
+	char		buffer[MAXDATELEN + 1];
+
+	JsonEncodeDateTime(buffer, TimestampTzGetDatum(at), TIMESTAMPTZOID, NULL);
+	return pstrdup(buffer);
+}
+
+/* An element but for its sequence number and closing brace. */
+static char *
+element_of(const FeedItem *item, const EventType *type, const Event *event)
+{
+	StringInfoData s;
+
+	initStringInfo(&s);
+	appendStringInfo(&s, "{\"event_id\":\"%s\"", eda_uuid_text(&item->event_id));
+	if (eda_feed_level == EDA_FEED_FULL)
+	{
+		appendStringInfo(&s, ",\"event_type\":\"%s\",\"flow_type\":\"%s\",\"flow_id\":", type->name, type->flow_type);
+		escape_json(&s, event->flow_id);
+	}
+	appendStringInfo(&s, ",\"state\":\"%s\",\"version\":%d", lifecycle_state_name(item->state), item->version);
+	if (eda_feed_level == EDA_FEED_FULL)
+		appendStringInfo(&s, ",\"attempt\":%d,\"at\":\"%s\"", item->attempt, iso_time(item->at));
+	return s.data;
+}
+
+static Message *
+message_for(Message *messages, int flow)
+{
+	Message    *m = &messages[flow];
+
+	if (m->channel[0] == '\0')
+	{
+		char	   *lower = pstrdup(engine.flows[flow].flow_type);
+
+		for (char *c = lower; *c; c++)
+			*c = pg_tolower((unsigned char) *c);
+		snprintf(m->channel, sizeof(m->channel), "eda_%s", lower);
+		initStringInfo(&m->body);
+	}
+	return m;
+}
+
+/* Events are told in the order of their steps; times of one event never go backwards. */
+static int
+compare_feed_items(const void *a, const void *b)
+{
+	const FeedItem *x = a;
+	const FeedItem *y = b;
+
+	if (x->at != y->at)
+		return x->at < y->at ? -1 : 1;
+	if (memcmp(&x->event_id, &y->event_id, UUID_LEN) != 0)
+		return memcmp(&x->event_id, &y->event_id, UUID_LEN);
+	return x->version - y->version;
+}
+
+static void
+send_items(void)
+{
+	Message		all = {"eda_events"};
+	Message    *by_flow = palloc0(sizeof(Message) * Max(engine.nflows, 1));
+	JournalStep *steps = palloc0(sizeof(JournalStep) * nitems);
+	Event	   *events = palloc0(sizeof(Event) * nitems);
+
+	initStringInfo(&all.body);
+	for (int i = 0; i < nitems; i++)
+	{
+		steps[i].event_id = items[i].event_id;
+		steps[i].leaf = items[i].leaf;
+		steps[i].status = JOURNAL_APPENDED;
+	}
+	if (eda_feed_level == EDA_FEED_FULL)
+		journal_step_events(steps, nitems, events);
+	for (int i = 0; i < nitems; i++)
+	{
+		const EventType *config = event_type_by_id(items[i].type);
+		EngineType *type = engine_type(items[i].type);
+		char	   *element;
+
+		if (config == NULL || type == NULL)
+			continue;
+		element = element_of(&items[i], config, &events[i]);
+		add_to_message(&all, element, items[i].n);
+		add_to_message(message_for(by_flow, type->flow), element, items[i].flow_n);
+		pfree(element);
+	}
+	flush_message(&all);
+	for (int i = 0; i < engine.nflows; i++)
+		if (by_flow[i].channel[0] != '\0')
+			flush_message(&by_flow[i]);
+}
+
+/* Number the items in the order in which they are told. */
+static void
+number_items(void)
+{
+	int64		n = total;
+	int64	   *flow_n = palloc(sizeof(int64) * Max(engine.nflows, 1));
+
+	qsort(items, nitems, sizeof(FeedItem), compare_feed_items);
+	for (int f = 0; f < engine.nflows; f++)
+		flow_n[f] = engine.flows[f].feed_n;
+	for (int i = nitems - 1; i >= 0; i--)
+	{
+		EngineType *type = engine_type(items[i].type);
+
+		items[i].n = n--;
+		if (type)
+			items[i].flow_n = flow_n[type->flow]--;
+	}
+}
+
+/* Send what feed_add() has collected, outside any transaction. */
+void
+feed_send(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (started == 0)
+		started = (now + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / USECS_PER_SEC;
+	if (nitems > 0)
+	{
+		PG_TRY();
+		{
+			engine_begin();
+			PushActiveSnapshot(GetTransactionSnapshot());
+			number_items();
+			if (journal_lock_leaves())
+				send_items();
+			PopActiveSnapshot();
+			engine_commit();
+		}
+		PG_CATCH();
+		{
+			engine_recover_from_error(caller, "could not send the feed");
+		}
+		PG_END_TRY();
+		nitems = 0;
+	}
+	budget = Min(FEED_RATE, budget + FEED_RATE * ((now - budget_at) / (double) USECS_PER_SEC));
+	budget_at = now;
+}

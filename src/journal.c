@@ -1,0 +1,479 @@
+/*
+ * journal.c
+ *		Append and look up: the only writer of event and transition.
+ *
+ * The primary key (event_id, version) is the optimistic lock.  An append looks
+ * at the latest transition with a dirty snapshot, lets the caller decide, and
+ * inserts version n + 1.  The look comes before the write, so that a race is
+ * seen early and nearly no row is written in vain; the index decides the rest:
+ * of two rows with the same key it takes the first, and the loser deletes its
+ * own and looks again.  No subtransaction is needed.
+ *
+ * Dirty snapshots make all isolation levels see the latest committed state, as
+ * foreign-key checks do.
+ *
+ * Steps are sorted by event id, so that two appends wait for each other in one
+ * direction only; all waits of a round come before its first write.
+ */
+#include "eda.h"
+
+#include "access/skey.h"
+#include "access/subtrans.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#define POLL_MS 10 /* of JOURNAL_WAIT_BRIEFLY */
+
+/* The tables one call has open. */
+typedef struct Session
+{
+	JournalRel *rel[2][EDA_LEAVES]; /* by JournalTable */
+} Session;
+
+/* Raise the usual error where nothing may be written; what names the function. */
+void
+journal_require_write(const char *what)
+{
+	PreventCommandIfReadOnly(what);
+	PreventCommandIfParallelMode(what);
+	PreventCommandDuringRecovery(what);
+}
+
+static JournalRel *
+session_rel(Session *session, JournalTable table, int leaf)
+{
+	JournalRel **jrel = &session->rel[table][leaf];
+
+	if (*jrel == NULL)
+		*jrel = journal_rel_open(eda_catalog(false)->leaf[table][leaf], RowExclusiveLock);
+	return *jrel;
+}
+
+static void
+session_close(Session *session)
+{
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+		for (int table = 0; table < 2; table++)
+			if (session->rel[table][leaf])
+				journal_rel_close(session->rel[table][leaf]);
+}
+
+/* ------------------------------------------------------------------------
+ * Waiting
+ * ------------------------------------------------------------------------ */
+
+/* Wait up to eda.lock_wait for a transaction, then name it. */
+static void
+wait_briefly(TransactionId xid, const pg_uuid_t *id)
+{
+	for (int waited = 0; TransactionIdIsInProgress(xid); waited += POLL_MS)
+	{
+		if (waited >= eda_lock_wait)
+		{
+			int			pid = BackendXidGetPid(SubTransGetTopmostTransaction(xid));
+
+			ereport(ERROR, errcode(ERRCODE_EDA_BUSY),
+					errmsg("event %s is being changed by another transaction", eda_uuid_text(id)),
+					pid ? errdetail("Process %d holds it, in transaction %u; waited %d ms.", pid, xid, waited)
+						: errdetail("Transaction %u (prepared?) holds it; waited %d ms.", xid, waited),
+					errhint("Try again when it has ended, raise eda.lock_wait, or end it with pg_terminate_backend()."));
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+wait_for(TransactionId xid, JournalPolicy policy, const pg_uuid_t *id, Relation rel)
+{
+	if (policy == JOURNAL_WAIT_BRIEFLY)
+		wait_briefly(xid, id);
+	else
+		XactLockTableWait(xid, rel, NULL, XLTW_None);
+}
+
+/* ------------------------------------------------------------------------
+ * Looking
+ * ------------------------------------------------------------------------ */
+
+static void
+uuid_key(ScanKey key, AttrNumber column, const pg_uuid_t *id)
+{
+	ScanKeyInit(key, column, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+}
+
+/* The latest transition of step's event in one leaf. */
+static JournalLook
+look_in_leaf(Session *session, JournalStep *step, int leaf)
+{
+	JournalRel *jrel = session_rel(session, JOURNAL_TRANSITION, leaf);
+	ScanKeyData key;
+	JournalLook look;
+
+	uuid_key(&key, 1, &step->event_id);
+	look = journal_rel_look(jrel, &key, 1, BackwardScanDirection, &step->busy_with);
+	if (look == LOOK_FOUND)
+		journal_read_transition(jrel->found, &step->current, false);
+	return look;
+}
+
+/* Fill in step's status, leaf and current transition; wait if the policy says so. */
+static void
+look(Session *session, JournalStep *step, JournalPolicy policy)
+{
+	int			leaves[EDA_LEAVES + 1];
+	int			n = 0;
+
+	if (step->leaf >= 0)
+		leaves[n++] = step->leaf;
+	n += segment_leaves(&step->event_id, leaves + n);
+
+	step->status = JOURNAL_MISSING;
+	for (int i = 0; i < n; i++)
+	{
+		JournalLook found;
+
+		if (i > 0 && step->leaf == leaves[i])
+			continue;
+		while ((found = look_in_leaf(session, step, leaves[i])) == LOOK_BUSY && policy != JOURNAL_SKIP)
+			wait_for(step->busy_with, policy, &step->event_id, session_rel(session, JOURNAL_TRANSITION, leaves[i])->rel);
+		if (found != LOOK_NOTHING)
+		{
+			step->leaf = leaves[i];
+			step->status = found == LOOK_BUSY ? JOURNAL_BUSY : JOURNAL_FOUND;
+			return;
+		}
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * Appending
+ * ------------------------------------------------------------------------ */
+
+/* What any next transition has in common: the caller decides on top of it. */
+static void
+prepare_next(JournalStep *step, TimestampTz now, uint64 xid)
+{
+	Transition *next = &step->next;
+
+	*next = step->current;
+	next->version++;
+	next->prev_state = step->current.state;
+	next->segment = step->leaf;
+	next->at = Max(now, step->current.at);
+	next->xid = xid;
+	next->token = 0;
+	next->suspended_by = EDA_BY_NOBODY;
+	next->wake_at = EDA_NEVER;
+	next->worker = NULL;
+	next->detail = NULL;
+}
+
+/* An event that would have to wait although its time is over expires instead. */
+static void
+settle(JournalStep *step)
+{
+	Transition *next = &step->next;
+
+	lifecycle_check(&step->current, next->state);
+	if ((next->state == EDA_AWAITING || next->state == EDA_SUSPENDED) && next->expires_at <= next->at)
+	{
+		next->state = EDA_EXPIRED;
+		next->wake_at = EDA_NEVER;
+		next->suspended_by = EDA_BY_NOBODY;
+	}
+}
+
+static int
+compare_steps(const void *a, const void *b)
+{
+	return memcmp(&((const JournalStep *) a)->event_id, &((const JournalStep *) b)->event_id, UUID_LEN);
+}
+
+/* Insert the moving steps of one leaf; how many got their key. */
+static int
+insert_steps(Session *session, int leaf, JournalStep **moving, int n)
+{
+	JournalRel *jrel = session_rel(session, JOURNAL_TRANSITION, leaf);
+	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
+	bool	   *lost = palloc(sizeof(bool) * n);
+	int			won = 0;
+
+	for (int i = 0; i < n; i++)
+		slots[i] = journal_transition_slot(jrel, &moving[i]->next);
+	journal_rel_insert(jrel, slots, n, lost);
+	for (int i = 0; i < n; i++)
+	{
+		ExecDropSingleTupleTableSlot(slots[i]);
+		if (lost[i])
+			continue;
+		moving[i]->status = JOURNAL_APPENDED;
+		won++;
+	}
+	wakeup_at_commit(1u << leaf);
+	return won;
+}
+
+/* Append what the callers decided, leaf by leaf; how many rows. */
+static int
+insert_moving(Session *session, JournalStep *steps, int nsteps)
+{
+	JournalStep **moving = palloc(sizeof(JournalStep *) * nsteps);
+	int			appended = 0;
+
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+	{
+		int			n = 0;
+
+		for (int i = 0; i < nsteps; i++)
+			if (steps[i].moving && steps[i].leaf == leaf && steps[i].status != JOURNAL_APPENDED)
+				moving[n++] = &steps[i];
+		if (n > 0)
+			appended += insert_steps(session, leaf, moving, n);
+	}
+	return appended;
+}
+
+/*
+ * Move events: look at each, let decide() say what it moves to, append.  How
+ * many transitions were appended; each step tells what became of its event.
+ * Steps come back sorted by event id.
+ */
+int
+journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDecide decide, void *arg)
+{
+	Session		session = {0};
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eda append", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = CurrentMemoryContext;
+	int			appended = 0;
+	bool		again = true;
+
+	if (nsteps > 1)
+		qsort(steps, nsteps, sizeof(JournalStep), compare_steps);
+	for (int i = 0; i < nsteps; i++)
+		steps[i].status = JOURNAL_MISSING;
+
+	for (bool first = true; again; first = false)
+	{
+		TimestampTz now;
+		int			nmoving = 0;
+
+		/* After the first round only those that lost their race are left. */
+		for (int i = 0; i < nsteps; i++)
+			if (first || (steps[i].moving && steps[i].status != JOURNAL_APPENDED))
+				look(&session, &steps[i], policy);
+		now = eda_now();
+		for (int i = 0; i < nsteps; i++)
+		{
+			if (steps[i].status == JOURNAL_APPENDED || !(first || steps[i].moving))
+				continue;
+			steps[i].moving = false;
+			if (steps[i].status != JOURNAL_FOUND)
+				continue;
+			prepare_next(&steps[i], now, 0);
+			steps[i].moving = decide(&steps[i], arg);
+			if (!steps[i].moving)
+				continue;
+			settle(&steps[i]);
+			steps[i].next.xid = U64FromFullTransactionId(GetTopFullTransactionId());
+			nmoving++;
+		}
+		again = false;
+		if (nmoving > 0)
+		{
+			int			won;
+
+			MemoryContextSwitchTo(scratch);
+			won = insert_moving(&session, steps, nsteps);
+			MemoryContextSwitchTo(caller);
+			MemoryContextReset(scratch);
+			appended += won;
+			again = won < nmoving;
+		}
+	}
+	session_close(&session);
+	MemoryContextDelete(scratch);
+	return appended;
+}
+
+/* ------------------------------------------------------------------------
+ * Publishing
+ * ------------------------------------------------------------------------ */
+
+/*
+ * Insert events with their first transitions.  lost[i]: another transaction, or
+ * this one, has published an event with this id; nothing of it was written.
+ */
+void
+journal_publish(Event *events, Transition *first, int n, bool *lost)
+{
+	Session		session = {0};
+	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
+	int		   *at = palloc(sizeof(int) * n);
+	bool	   *lost_here = palloc(sizeof(bool) * n);
+	uint64		xid = U64FromFullTransactionId(GetTopFullTransactionId());
+
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+		for (int table = JOURNAL_EVENT; table <= JOURNAL_TRANSITION; table++)
+		{
+			int			m = 0;
+
+			for (int i = 0; i < n; i++)
+			{
+				if (events[i].segment != leaf || (table == JOURNAL_TRANSITION && lost[i]))
+					continue;
+				first[i].xid = xid;
+				slots[m] = table == JOURNAL_EVENT
+							   ? journal_event_slot(session_rel(&session, table, leaf), &events[i])
+							   : journal_transition_slot(session_rel(&session, table, leaf), &first[i]);
+				at[m++] = i;
+			}
+			if (m == 0)
+				continue;
+			journal_rel_insert(session_rel(&session, table, leaf), slots, m, lost_here);
+			wakeup_at_commit(1u << leaf);
+			for (int j = 0; j < m; j++)
+			{
+				ExecDropSingleTupleTableSlot(slots[j]);
+				if (table == JOURNAL_EVENT)
+					lost[at[j]] = lost_here[j];
+				else if (lost_here[j])
+					elog(ERROR, "event %s has transitions and no event", eda_uuid_text(&events[at[j]].id));
+			}
+		}
+	session_close(&session);
+}
+
+/*
+ * Claim an idempotency key for an event that this transaction is about to
+ * publish; false if the key is taken, and by which event.  Waits for a
+ * transaction that is claiming it.
+ */
+bool
+journal_claim_key(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id, pg_uuid_t *first)
+{
+	JournalRel *jrel = journal_rel_open(eda_catalog(false)->idempotency, RowExclusiveLock);
+	Datum		scope_datum = CStringGetTextDatum(scope);
+	bool		claimed = false;
+	bool		lost;
+	TransactionId busy_with;
+
+	for (;;)
+	{
+		ScanKeyData keys[2];
+		JournalLook found;
+		TupleTableSlot *slot;
+
+		ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+							   scope_datum);
+		uuid_key(&keys[1], 2, key_hash);
+		while ((found = journal_rel_look(jrel, keys, 2, ForwardScanDirection, &busy_with)) == LOOK_BUSY)
+			XactLockTableWait(busy_with, jrel->rel, NULL, XLTW_None);
+		if (found == LOOK_FOUND)
+		{
+			bool		isnull;
+
+			*first = *DatumGetUUIDP(slot_getattr(jrel->found, 3, &isnull));
+			break;
+		}
+		slot = MakeSingleTupleTableSlot(RelationGetDescr(jrel->rel), &TTSOpsVirtual);
+		memset(slot->tts_isnull, false, slot->tts_tupleDescriptor->natts);
+		slot->tts_values[0] = scope_datum;
+		slot->tts_values[1] = UUIDPGetDatum(key_hash);
+		slot->tts_values[2] = UUIDPGetDatum(event_id);
+		slot->tts_values[3] = TimestampTzGetDatum(eda_now() + (int64) eda_idempotency_ttl * USECS_PER_SEC);
+		ExecStoreVirtualTuple(slot);
+		journal_rel_insert(jrel, &slot, 1, &lost);
+		ExecDropSingleTupleTableSlot(slot);
+		claimed = !lost;
+		if (claimed)
+			break;
+	}
+	journal_rel_close(jrel);
+	return claimed;
+}
+
+/* ------------------------------------------------------------------------
+ * Reading
+ * ------------------------------------------------------------------------ */
+
+static bool
+read_event(JournalRel *jrel, const pg_uuid_t *id, Event *out)
+{
+	ScanKeyData key;
+	JournalLook found;
+	TransactionId busy_with;
+
+	uuid_key(&key, 1, id);
+	while ((found = journal_rel_look(jrel, &key, 1, ForwardScanDirection, &busy_with)) == LOOK_BUSY)
+		XactLockTableWait(busy_with, jrel->rel, NULL, XLTW_None);
+	if (found == LOOK_FOUND)
+		journal_read_event(jrel->found, out);
+	return found == LOOK_FOUND;
+}
+
+/* The event, as published, if it is in this leaf; waits for an open transaction that is publishing it. */
+bool
+journal_event(int leaf, const pg_uuid_t *id, Event *out)
+{
+	JournalRel *jrel = journal_rel_open(eda_catalog(false)->leaf[JOURNAL_EVENT][leaf], RowExclusiveLock);
+	bool		found = read_event(jrel, id, out);
+
+	journal_rel_close(jrel);
+	return found;
+}
+
+/* The events of those steps that were appended, each at its step's place. */
+void
+journal_step_events(const JournalStep *steps, int nsteps, Event *events)
+{
+	Session		session = {0};
+
+	for (int i = 0; i < nsteps; i++)
+		if (steps[i].status == JOURNAL_APPENDED &&
+			!read_event(session_rel(&session, JOURNAL_EVENT, steps[i].leaf), &steps[i].event_id, &events[i]))
+			elog(ERROR, "event %s has transitions and no event", eda_uuid_text(&steps[i].event_id));
+	session_close(&session);
+}
+
+/* The event, as published, wherever it is. */
+bool
+journal_find_event(const pg_uuid_t *id, Event *out)
+{
+	int			leaves[EDA_LEAVES];
+	int			n = segment_leaves(id, leaves);
+
+	for (int i = 0; i < n; i++)
+		if (journal_event(leaves[i], id, out))
+			return true;
+	return false;
+}
+
+/* One transition of an event by version, or the first one of at least that version. */
+bool
+journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_later, Transition *out)
+{
+	JournalRel *jrel = journal_rel_open(eda_catalog(false)->leaf[JOURNAL_TRANSITION][leaf], RowExclusiveLock);
+	ScanKeyData keys[2];
+	JournalLook found;
+	TransactionId busy_with;
+
+	uuid_key(&keys[0], 1, id);
+	ScanKeyInit(&keys[1], 2, or_later ? BTGreaterEqualStrategyNumber : BTEqualStrategyNumber,
+				or_later ? F_INT4GE : F_INT4EQ, Int32GetDatum(version));
+	found = journal_rel_look(jrel, keys, 2, ForwardScanDirection, &busy_with);
+	if (found == LOOK_FOUND)
+		journal_read_transition(jrel->found, out, true);
+	journal_rel_close(jrel);
+	return found == LOOK_FOUND;
+}

@@ -1,0 +1,371 @@
+/*
+ * journal_rel.c
+ *		A table of the log with its indexes, opened for direct access.
+ *
+ * Going past the executor has duties: every index that is ready gets its entry,
+ * with its predicate evaluated, and the list of indexes is read each time; a
+ * table that somebody altered in a way we would ignore is refused; nothing here
+ * keeps a BulkInsertState, whose ring of buffers would evict the pages that the
+ * engine reads next.
+ *
+ * A row that lost the race for its primary key is deleted by the transaction
+ * that wrote it.  Until that transaction ends, others see it as "being inserted";
+ * journal_rel_look() knows it by its xmax and passes over it.
+ */
+#include "eda.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/index.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* Refuse a table with columns or triggers that direct access would not honour. */
+static void
+check_shape(Relation rel)
+{
+	const EdaCatalog *c = eda_catalog(false);
+	int			expected = 4; /* idempotency */
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		user_trigger = false;
+
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+	{
+		if (RelationGetRelid(rel) == c->leaf[JOURNAL_EVENT][leaf])
+			expected = E_COUNT;
+		else if (RelationGetRelid(rel) == c->leaf[JOURNAL_TRANSITION][leaf])
+			expected = T_COUNT;
+	}
+	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+		user_trigger |= strcmp(rel->trigdesc->triggers[i].tgname, "refuse_write") != 0 &&
+						strcmp(rel->trigdesc->triggers[i].tgname, "restored") != 0;
+	if (desc->natts != expected || user_trigger || (desc->constr && desc->constr->num_check > 0))
+		ereport(ERROR, errcode(ERRCODE_EDA_LOG_ALTERED),
+				errmsg("table eda.%s was altered", RelationGetRelationName(rel)),
+				errdetail("eda writes it directly, and would ignore columns, checks and triggers that it does not know."),
+				errhint("Take back what was added; keep your own data in a table of your own."));
+}
+
+/* Open a table of the log for inserting and looking up. */
+JournalRel *
+journal_rel_open(Oid relid, LOCKMODE lock)
+{
+	JournalRel *jrel = palloc0(sizeof(JournalRel));
+	List	   *indexes;
+	ListCell   *lc;
+
+	jrel->rel = table_open(relid, lock);
+	check_shape(jrel->rel);
+	indexes = RelationGetIndexList(jrel->rel);
+	jrel->index = palloc(sizeof(Relation) * list_length(indexes));
+	jrel->info = palloc(sizeof(IndexInfo *) * list_length(indexes));
+	jrel->estate = CreateExecutorState();
+	foreach (lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), lock);
+		int			n = jrel->nindexes;
+
+		if (!index->rd_index->indisready)
+		{
+			index_close(index, NoLock);
+			continue;
+		}
+		/* the primary key goes to the front */
+		if (index->rd_index->indisprimary && n > 0)
+		{
+			jrel->index[n] = jrel->index[0];
+			jrel->info[n] = jrel->info[0];
+			n = 0;
+		}
+		jrel->index[n] = index;
+		jrel->info[n] = BuildIndexInfo(index);
+		if (jrel->info[n]->ii_Predicate != NIL)
+			jrel->info[n]->ii_PredicateState = ExecPrepareQual(jrel->info[n]->ii_Predicate, jrel->estate);
+		jrel->nindexes++;
+	}
+	list_free(indexes);
+	if (jrel->nindexes == 0 || !jrel->index[0]->rd_index->indisprimary)
+		ereport(ERROR, errcode(ERRCODE_EDA_LOG_ALTERED),
+				errmsg("table eda.%s has lost its primary key", RelationGetRelationName(jrel->rel)),
+				errhint("Create it again as the extension's install script does."));
+	return jrel;
+}
+
+/* Close what journal_rel_open() opened; the locks stay until the end of the transaction. */
+void
+journal_rel_close(JournalRel *jrel)
+{
+	if (jrel->scan)
+	{
+		index_endscan(jrel->scan);
+		ExecDropSingleTupleTableSlot(jrel->found);
+	}
+	for (int i = 0; i < jrel->nindexes; i++)
+	{
+		index_insert_cleanup_compat(jrel->index[i], jrel->info[i]);
+		index_close(jrel->index[i], NoLock);
+	}
+	FreeExecutorState(jrel->estate);
+	table_close(jrel->rel, NoLock);
+	pfree(jrel);
+}
+
+/* Enter one row into one index; false if the row lost its unique key to another. */
+static bool
+insert_entry(JournalRel *jrel, int i, TupleTableSlot *slot, IndexUniqueCheck check)
+{
+	IndexInfo  *info = jrel->info[i];
+	ExprContext *econtext = GetPerTupleExprContext(jrel->estate);
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+
+	econtext->ecxt_scantuple = slot;
+	if (info->ii_Predicate != NIL && !ExecQual(info->ii_PredicateState, econtext))
+		return true;
+	FormIndexDatum(info, slot, jrel->estate, values, isnull);
+	return index_insert(jrel->index[i], values, isnull, &slot->tts_tid, jrel->rel, check, false, info);
+}
+
+/*
+ * Insert rows, in the order given.  lost[i] tells that row i found its primary
+ * key taken, by whatever transaction, and is gone again; nothing here waits.
+ * Lost rows, and only they, leave a dead tuple behind.
+ */
+void
+journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost)
+{
+	bool		any_lost = false;
+
+	table_multi_insert(jrel->rel, slots, n, GetCurrentCommandId(true), 0, NULL);
+	for (int row = 0; row < n; row++)
+	{
+		lost[row] = !insert_entry(jrel, 0, slots[row], UNIQUE_CHECK_PARTIAL);
+		any_lost |= lost[row];
+		for (int i = 1; i < jrel->nindexes && !lost[row]; i++)
+			insert_entry(jrel, i, slots[row],
+						 jrel->index[i]->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO);
+		ResetPerTupleExprContext(jrel->estate);
+	}
+	CommandCounterIncrement();
+	if (!any_lost)
+		return;
+	for (int row = 0; row < n; row++)
+		if (lost[row])
+			simple_heap_delete(jrel->rel, &slots[row]->tts_tid);
+	CommandCounterIncrement();
+}
+
+/* Whether the transaction that is inserting this row has deleted it again. */
+static bool
+is_lost_row(TupleTableSlot *slot)
+{
+	HeapTuple	tuple = ((BufferHeapTupleTableSlot *) slot)->base.tuple;
+
+	return (tuple->t_data->t_infomask & HEAP_XMAX_INVALID) == 0 &&
+		   HeapTupleHeaderGetRawXmax(tuple->t_data) == HeapTupleHeaderGetRawXmin(tuple->t_data);
+}
+
+/*
+ * The first row by primary key in a direction, committed or our own, into
+ * jrel->found; or the transaction in progress that wrote it.
+ */
+JournalLook
+journal_rel_look(JournalRel *jrel, ScanKey keys, int nkeys, ScanDirection direction, TransactionId *busy_with)
+{
+	if (!jrel->scan)
+	{
+		jrel->found = table_slot_create(jrel->rel, NULL);
+		InitDirtySnapshot(jrel->dirty);
+		jrel->scan = index_beginscan_compat(jrel->rel, jrel->index[0], &jrel->dirty, nkeys);
+	}
+	index_rescan(jrel->scan, keys, nkeys, NULL, 0);
+	while (index_getnext_slot(jrel->scan, direction, jrel->found))
+	{
+		if (!TransactionIdIsValid(jrel->dirty.xmin))
+			return LOOK_FOUND;
+		if (!is_lost_row(jrel->found))
+		{
+			*busy_with = jrel->dirty.xmin;
+			return LOOK_BUSY;
+		}
+	}
+	return LOOK_NOTHING;
+}
+
+static TimestampTz
+time_or_never(TupleTableSlot *slot, int column)
+{
+	return slot->tts_isnull[column] ? EDA_NEVER : DatumGetTimestampTz(slot->tts_values[column]);
+}
+
+/* A row of eda.transition; detail only if the whole is wanted.  Strings are copied. */
+void
+journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole)
+{
+	Datum	   *v = slot->tts_values;
+	bool	   *null = slot->tts_isnull;
+
+	slot_getallattrs(slot);
+	out->event_id = *DatumGetUUIDP(v[T_EVENT_ID]);
+	out->at = DatumGetTimestampTz(v[T_AT]);
+	out->xid = (uint64) DatumGetInt64(v[T_XID]);
+	out->version = DatumGetInt32(v[T_VERSION]);
+	out->type = DatumGetInt32(v[T_TYPE]);
+	out->state = catalog_state(DatumGetObjectId(v[T_STATE]));
+	out->attempt = DatumGetInt32(v[T_ATTEMPT]);
+	out->attempt_base = DatumGetInt32(v[T_ATTEMPT_BASE]);
+	out->returns = DatumGetInt16(v[T_RETURNS]);
+	out->segment = DatumGetInt16(v[T_SEGMENT]);
+	out->prev_state = null[T_PREV_STATE] ? EDA_NONE : catalog_state(DatumGetObjectId(v[T_PREV_STATE]));
+	out->token = null[T_TOKEN] ? 0 : DatumGetInt32(v[T_TOKEN]);
+	out->wake_at = time_or_never(slot, T_WAKE_AT);
+	out->expires_at = time_or_never(slot, T_EXPIRES_AT);
+	out->suspended_by = EDA_BY_NOBODY;
+	if (!null[T_SUSPENDED_BY])
+		switch (*VARDATA_ANY(DatumGetPointer(v[T_SUSPENDED_BY])))
+		{
+			case 't':
+				out->suspended_by = EDA_BY_TYPE;
+				break;
+			case 'w':
+				out->suspended_by = EDA_BY_WORKER;
+				break;
+			default:
+				out->suspended_by = EDA_BY_OPERATOR;
+		}
+	out->worker = null[T_WORKER] ? NULL : TextDatumGetCString(v[T_WORKER]);
+	out->detail = !whole || null[T_DETAIL] ? NULL : DatumGetJsonbPCopy(v[T_DETAIL]);
+}
+
+/* A row of eda.event, copied. */
+void
+journal_read_event(TupleTableSlot *slot, Event *out)
+{
+	Datum	   *v = slot->tts_values;
+	bool	   *null = slot->tts_isnull;
+
+	slot_getallattrs(slot);
+	out->id = *DatumGetUUIDP(v[E_ID]);
+	out->created_at = DatumGetTimestampTz(v[E_CREATED_AT]);
+	out->segment = DatumGetInt16(v[E_SEGMENT]);
+	out->event_type = TextDatumGetCString(v[E_EVENT_TYPE]);
+	out->flow_type = TextDatumGetCString(v[E_FLOW_TYPE]);
+	out->flow_id = TextDatumGetCString(v[E_FLOW_ID]);
+	out->expires_at = time_or_never(slot, E_EXPIRES_AT);
+	out->has_parent = !null[E_PARENT_ID];
+	if (out->has_parent)
+		out->parent_id = *DatumGetUUIDP(v[E_PARENT_ID]);
+	out->correlation_id = null[E_CORRELATION_ID] ? NULL : TextDatumGetCString(v[E_CORRELATION_ID]);
+	out->on_fail_event_type = null[E_ON_FAIL] ? NULL : TextDatumGetCString(v[E_ON_FAIL]);
+	out->headers = null[E_HEADERS] ? NULL : DatumGetJsonbPCopy(v[E_HEADERS]);
+	out->payload = DatumGetJsonbPCopy(v[E_PAYLOAD]);
+}
+
+/* An empty slot of the table; all columns are null. */
+static TupleTableSlot *
+empty_slot(JournalRel *jrel)
+{
+	TupleTableSlot *slot = MakeTupleTableSlot(RelationGetDescr(jrel->rel), &TTSOpsVirtual);
+
+	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts);
+	return slot;
+}
+
+static void
+put(TupleTableSlot *slot, int column, Datum value)
+{
+	slot->tts_values[column] = value;
+	slot->tts_isnull[column] = false;
+}
+
+static void
+put_text(TupleTableSlot *slot, int column, const char *value)
+{
+	if (value)
+		put(slot, column, CStringGetTextDatum(value));
+}
+
+static void
+put_time(TupleTableSlot *slot, int column, TimestampTz value)
+{
+	if (value != EDA_NEVER)
+		put(slot, column, TimestampTzGetDatum(value));
+}
+
+/* A transition as a row to insert; it points into *t. */
+TupleTableSlot *
+journal_transition_slot(JournalRel *jrel, const Transition *t)
+{
+	const EdaCatalog *c = eda_catalog(false);
+	TupleTableSlot *slot = empty_slot(jrel);
+
+	put(slot, T_EVENT_ID, UUIDPGetDatum(&t->event_id));
+	put(slot, T_AT, TimestampTzGetDatum(t->at));
+	put(slot, T_XID, Int64GetDatum((int64) t->xid));
+	put(slot, T_VERSION, Int32GetDatum(t->version));
+	put(slot, T_TYPE, Int32GetDatum(t->type));
+	put(slot, T_STATE, ObjectIdGetDatum(c->state[t->state]));
+	put(slot, T_ATTEMPT, Int32GetDatum(t->attempt));
+	put(slot, T_ATTEMPT_BASE, Int32GetDatum(t->attempt_base));
+	put(slot, T_RETURNS, Int16GetDatum(t->returns));
+	put(slot, T_SEGMENT, Int16GetDatum(t->segment));
+	if (t->prev_state != EDA_NONE)
+		put(slot, T_PREV_STATE, ObjectIdGetDatum(c->state[t->prev_state]));
+	if (t->token != 0)
+		put(slot, T_TOKEN, Int32GetDatum(t->token));
+	put_time(slot, T_WAKE_AT, t->wake_at);
+	put_time(slot, T_EXPIRES_AT, t->expires_at);
+	put_text(slot, T_SUSPENDED_BY, lifecycle_suspended_by_name(t->suspended_by));
+	put_text(slot, T_WORKER, t->worker);
+	if (t->detail)
+		put(slot, T_DETAIL, JsonbPGetDatum(t->detail));
+	return ExecStoreVirtualTuple(slot);
+}
+
+/* An event as a row to insert; it points into *e. */
+TupleTableSlot *
+journal_event_slot(JournalRel *jrel, const Event *e)
+{
+	TupleTableSlot *slot = empty_slot(jrel);
+
+	put(slot, E_ID, UUIDPGetDatum(&e->id));
+	put(slot, E_CREATED_AT, TimestampTzGetDatum(e->created_at));
+	put(slot, E_SEGMENT, Int16GetDatum(e->segment));
+	put_text(slot, E_EVENT_TYPE, e->event_type);
+	put_text(slot, E_FLOW_TYPE, e->flow_type);
+	put_text(slot, E_FLOW_ID, e->flow_id);
+	put_time(slot, E_EXPIRES_AT, e->expires_at);
+	if (e->has_parent)
+		put(slot, E_PARENT_ID, UUIDPGetDatum(&e->parent_id));
+	put_text(slot, E_CORRELATION_ID, e->correlation_id);
+	put_text(slot, E_ON_FAIL, e->on_fail_event_type);
+	if (e->headers)
+		put(slot, E_HEADERS, JsonbPGetDatum(e->headers));
+	put(slot, E_PAYLOAD, JsonbPGetDatum(e->payload));
+	return ExecStoreVirtualTuple(slot);
+}
+
+/*
+ * For the engine, which never waits: lock every leaf in use for writing.  False
+ * if one is locked against us; locks that were taken go with the transaction.
+ */
+bool
+journal_lock_leaves(void)
+{
+	const EdaCatalog *c = eda_catalog(false);
+	int			leaves[EDA_LEAVES];
+	int			n = segment_leaves(NULL, leaves);
+
+	for (int i = 0; i < n; i++)
+		if (!ConditionalLockRelationOid(c->leaf[JOURNAL_EVENT][leaves[i]], RowExclusiveLock) ||
+			!ConditionalLockRelationOid(c->leaf[JOURNAL_TRANSITION][leaves[i]], RowExclusiveLock))
+			return false;
+	return true;
+}

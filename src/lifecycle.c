@@ -1,0 +1,180 @@
+/*
+ * lifecycle.c
+ *		The table of legal moves, and what happens to an illegal one.
+ *
+ * The table exists once, here, as data; the view eda.lifecycle shows it.
+ */
+#include "eda.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "commands/trigger.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+typedef struct Move
+{
+	EdaState	from;
+	EdaState	to;
+	const char *made_by;
+	const char *happens;
+} Move;
+
+static const Move moves[] = {
+	{EDA_NONE, EDA_AWAITING, "publish", "an event is published"},
+	{EDA_AWAITING, EDA_DISPATCHED, "engine", "due, its type is not suspended, limits allow"},
+	{EDA_AWAITING, EDA_SUSPENDED, "engine, suspend", "due while its type is suspended, or asked"},
+	{EDA_AWAITING, EDA_EXPIRED, "engine", "expires_at passed"},
+	{EDA_AWAITING, EDA_CANCELED, "cancel", "asked"},
+	{EDA_DISPATCHED, EDA_BEING_PROCESSED, "acquire, acquire_next", "a worker takes it: attempt + 1, a lease opens"},
+	{EDA_DISPATCHED, EDA_AWAITING, "engine", "handed to a worker that did not commit its acquire"},
+	{EDA_DISPATCHED, EDA_SUSPENDED, "engine, suspend", "its type is suspended, or asked"},
+	{EDA_DISPATCHED, EDA_FAILED, "engine", "came back from workers too often, or cannot be delivered"},
+	{EDA_DISPATCHED, EDA_EXPIRED, "engine", "expires_at passed"},
+	{EDA_DISPATCHED, EDA_CANCELED, "cancel", "asked"},
+	{EDA_BEING_PROCESSED, EDA_BEING_PROCESSED, "heartbeat", "lease extended, progress noted"},
+	{EDA_BEING_PROCESSED, EDA_SUCCEEDED, "succeed", "done; spinoff events are published"},
+	{EDA_BEING_PROCESSED, EDA_AWAITING, "fail, release, engine", "an attempt is left, handed back, or lease ran out"},
+	{EDA_BEING_PROCESSED, EDA_FAILED, "fail, engine", "no attempt left, or retry => false"},
+	{EDA_BEING_PROCESSED, EDA_EXPIRED, "fail, release, engine", "it would have to wait and expires_at passed"},
+	{EDA_BEING_PROCESSED, EDA_SUSPENDED, "suspend with the token", "waits for a trigger from outside"},
+	{EDA_BEING_PROCESSED, EDA_CANCELED, "cancel", "asked; the lease is void"},
+	{EDA_SUSPENDED, EDA_AWAITING, "resume, engine", "trigger came, type unsuspended, or deadline passed"},
+	{EDA_SUSPENDED, EDA_EXPIRED, "engine", "expires_at or the deadline passed"},
+	{EDA_SUSPENDED, EDA_CANCELED, "cancel", "asked"},
+	{EDA_FAILED, EDA_AWAITING, "redrive", "by an operator: attempts and lifespan again"},
+	{EDA_EXPIRED, EDA_AWAITING, "redrive", "by an operator: attempts and lifespan again"},
+};
+
+static const char *const state_names[EDA_STATES] = {"awaiting_processing", "dispatched", "being_processed",
+													"succeeded",		   "failed",	 "suspended",
+													"expired",			   "canceled"};
+
+PG_FUNCTION_INFO_V1(eda_lifecycle_moves);
+PG_FUNCTION_INFO_V1(eda_refuse_write);
+
+/* The state's label in the enum eda.state. */
+const char *
+lifecycle_state_name(EdaState state)
+{
+	return state == EDA_NONE ? "(nothing)" : state_names[state];
+}
+
+/* What stands in transition.suspended_by; NULL for nobody. */
+const char *
+lifecycle_suspended_by_name(EdaSuspendedBy by)
+{
+	static const char *const names[] = {NULL, "type", "operator", "worker"};
+
+	return names[by];
+}
+
+/* Whether nothing but a redrive moves the event any more. */
+bool
+lifecycle_is_final(EdaState state)
+{
+	return state == EDA_SUCCEEDED || state == EDA_FAILED || state == EDA_EXPIRED || state == EDA_CANCELED;
+}
+
+/* Whether the table has the move. */
+bool
+lifecycle_is_legal(EdaState from, EdaState to)
+{
+	for (int i = 0; i < (int) lengthof(moves); i++)
+		if (moves[i].from == from && moves[i].to == to)
+			return true;
+	return false;
+}
+
+/* Raise ED001, with what would be legal, unless the event may move to the state. */
+void
+lifecycle_check(const Transition *current, EdaState to)
+{
+	StringInfoData legal;
+
+	if (lifecycle_is_legal(current->state, to))
+		return;
+
+	initStringInfo(&legal);
+	for (int i = 0; i < (int) lengthof(moves); i++)
+		if (moves[i].from == current->state)
+			appendStringInfo(&legal, "%s\"%s\" (%s)", legal.len > 0 ? ", " : "", state_names[moves[i].to],
+							 moves[i].made_by);
+	ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
+			errmsg("event %s cannot move from \"%s\" to \"%s\"", eda_uuid_text(&current->event_id),
+				   state_names[current->state], state_names[to]),
+			errdetail("Version %d was written at %s by %s.", current->version, timestamptz_to_str(current->at),
+					  current->worker ? current->worker : "its publisher"),
+			legal.len > 0 ? errhint("From \"%s\" it can move to %s.", state_names[current->state], legal.data)
+						  : errhint("\"%s\" is final.", state_names[current->state]));
+}
+
+/* A uuid as text, palloc'd. */
+char *
+eda_uuid_text(const pg_uuid_t *id)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+}
+
+/* The rows of eda.lifecycle. */
+Datum
+eda_lifecycle_moves(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < (int) lengthof(moves); i++)
+	{
+		Datum		values[4];
+		bool		nulls[4] = {0};
+
+		if (moves[i].from == EDA_NONE)
+			nulls[0] = true;
+		else
+			values[0] = CStringGetTextDatum(state_names[moves[i].from]);
+		values[1] = CStringGetTextDatum(state_names[moves[i].to]);
+		values[2] = CStringGetTextDatum(moves[i].made_by);
+		values[3] = CStringGetTextDatum(moves[i].happens);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* Whether the engine's state has a row: this database is, or was, the log's home. */
+static bool
+has_home(void)
+{
+	Relation	rel = table_open(eda_catalog(false)->engine_state, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * Statement trigger on the log and each of its leaves.  A dump is restored into
+ * a fresh extension by plain INSERT or COPY, before any eda.configure() has made
+ * the database the log's home; from then on there is no writing by SQL.
+ */
+Datum
+eda_refuse_write(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("not called as a trigger"));
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && !has_home())
+		return PointerGetDatum(NULL);
+	ereport(ERROR, errcode(ERRCODE_EDA_LOG_IS_APPEND_ONLY),
+			errmsg("\"%s\" is written through eda's functions only", RelationGetRelationName(trigdata->tg_relation)),
+			errdetail("The log of events is append-only: a row is never changed or deleted."),
+			errhint("Use eda.publish(), eda.cancel(), eda.redrive() and the like."));
+}

@@ -1,0 +1,247 @@
+/*
+ * metrics.c
+ *		Counters: kept by the engine from the log, read by anyone from shared
+ *		memory, so that looking costs the same at ten million events.
+ *
+ * After a restart, until the engine has loaded its saved state, there is nothing
+ * to show; eda.queue_metrics says 0 and eda.engine_status says why.
+ */
+#include "engine.h"
+
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#define BUCKET_US (60 * USECS_PER_SEC / EDA_RATE_BUCKETS)
+
+PG_FUNCTION_INFO_V1(eda_type_metrics);
+PG_FUNCTION_INFO_V1(eda_engine_info);
+
+/* ------------------------------------------------------------------------
+ * The engine's side
+ * ------------------------------------------------------------------------ */
+
+/* Empty the buckets of a ring that are older than a minute. */
+static void
+roll(int64 moved[EDA_RATE_BUCKETS][EDA_STATES], int64 *bucket, int64 now)
+{
+	for (int i = 0; *bucket < now && i < EDA_RATE_BUCKETS; i++)
+		memset(moved[++*bucket % EDA_RATE_BUCKETS], 0, sizeof(moved[0]));
+	*bucket = now;
+}
+
+/* Count a transition that the tail has read. */
+void
+metrics_count(EngineType *type, const Transition *t)
+{
+	int64		now = engine.now / BUCKET_US;
+	int64		then = t->at / BUCKET_US;
+
+	type->counts[t->state]++;
+	if (t->prev_state != EDA_NONE)
+		type->counts[t->prev_state]--;
+	roll(type->moved, &type->bucket, now);
+	if (then > now - EDA_RATE_BUCKETS)
+		type->moved[Min(then, now) % EDA_RATE_BUCKETS][t->state]++;
+}
+
+/* When the oldest event of this type that waits for a worker was due; EDA_NEVER if none is. */
+static TimestampTz
+oldest_due(const EngineType *type)
+{
+	TimestampTz oldest = EDA_NEVER;
+
+	if (type->counts[EDA_AWAITING] + type->counts[EDA_DISPATCHED] == 0)
+		return EDA_NEVER;
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+		oldest = Min(oldest, type->due[leaf].key);
+	return oldest <= engine.now ? oldest : EDA_NEVER;
+}
+
+/* Show what this tick has counted. */
+void
+metrics_publish(double tick_ms)
+{
+	EngineArea *area = engine.area;
+	TypeMetrics *out = area_metrics(area);
+	Offer	   *offers = area_offers(area);
+	FlowQueue  *queues = area_queues(area);
+	int			n = Min(engine.ntypes, eda_max_event_types);
+
+	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+	{
+		EngineType *type = engine.types[i];
+
+		roll(type->moved, &type->bucket, engine.now / BUCKET_US);
+		out[i].type = type->id;
+		memcpy(out[i].counts, type->counts, sizeof(type->counts));
+		memcpy(out[i].moved, type->moved, sizeof(type->moved));
+		out[i].bucket = type->bucket;
+		out[i].oldest_due_at = oldest_due(type);
+		/* What is dispatched and waits was due when it was dispatched, or before. */
+		for (int q = 0; q < eda_max_event_types && queues[q].flow_type[0] != '\0'; q++)
+		{
+			int			head = queues[q].head[type->priority];
+
+			if (head >= 0 && offers[head].type == type->id)
+				out[i].oldest_due_at = Min(out[i].oldest_due_at, offers[head].since);
+		}
+	}
+	area->nmetrics = n;
+	area->info.last_tick_at = engine.now;
+	area->info.ticks++;
+	area->info.transitions_read += engine.read;
+	area->info.transitions_made += engine.made;
+	area->info.last_tick_ms = tick_ms;
+	area->info.max_tick_ms = Max(area->info.max_tick_ms, tick_ms);
+	area->info.parked = 0;
+	area->info.held_back = 0;
+	for (int i = 0; i < engine.nparked; i++)
+		if (engine.parked[i].todo.errors > 0)
+			area->info.held_back++;
+		else
+			area->info.parked++;
+	LWLockRelease(&area->lock);
+}
+
+/* What the engine is doing: engine_status.state. */
+void
+metrics_state(const char *format, ...)
+{
+	char		state[sizeof(engine.area->info.state)];
+	va_list		args;
+
+	va_start(args, format);
+	vsnprintf(state, sizeof(state), format, args);
+	va_end(args);
+	if (strcmp(state, engine.area->info.state) == 0)
+		return;
+	ereport(LOG, errmsg("eda engine of database %u: %s", MyDatabaseId, state));
+	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
+	strlcpy(engine.area->info.state, state, sizeof(state));
+	LWLockRelease(&engine.area->lock);
+}
+
+/* The engine's last error. */
+void
+metrics_error(const char *message)
+{
+	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
+	strlcpy(engine.area->info.last_error, message, sizeof(engine.area->info.last_error));
+	engine.area->info.last_error_at = GetCurrentTimestamp();
+	LWLockRelease(&engine.area->lock);
+}
+
+/* ------------------------------------------------------------------------
+ * Anyone's side
+ * ------------------------------------------------------------------------ */
+
+static Datum
+counts_array(const int64 *counts)
+{
+	Datum		elements[EDA_STATES];
+
+	for (int s = 0; s < EDA_STATES; s++)
+		elements[s] = Int64GetDatum(counts[s]);
+	return PointerGetDatum(construct_array(elements, EDA_STATES, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* The rows behind eda.queue_metrics. */
+Datum
+eda_type_metrics(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	EngineArea *area = shmem_my_area();
+	TypeMetrics *copy = palloc(sizeof(TypeMetrics) * eda_max_event_types);
+	int64		now = eda_now() / BUCKET_US;
+	int			n = 0;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (area)
+	{
+		LWLockAcquire(&area->lock, LW_SHARED);
+		n = area->nmetrics;
+		memcpy(copy, area_metrics(area), sizeof(TypeMetrics) * n);
+		LWLockRelease(&area->lock);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		int64		last_minute[EDA_STATES] = {0};
+		Datum		values[4];
+		bool		nulls[4] = {0};
+
+		roll(copy[i].moved, &copy[i].bucket, now);
+		for (int b = 0; b < EDA_RATE_BUCKETS; b++)
+			for (int s = 0; s < EDA_STATES; s++)
+				last_minute[s] += copy[i].moved[b][s];
+		values[0] = Int32GetDatum(copy[i].type);
+		values[1] = counts_array(copy[i].counts);
+		nulls[2] = copy[i].oldest_due_at == EDA_NEVER;
+		values[2] = TimestampTzGetDatum(copy[i].oldest_due_at);
+		values[3] = counts_array(last_minute);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+static void
+put_time(Datum *values, bool *nulls, int i, TimestampTz time)
+{
+	nulls[i] = time == 0;
+	values[i] = TimestampTzGetDatum(time);
+}
+
+/* The row behind eda.engine_status. */
+Datum
+eda_engine_info(PG_FUNCTION_ARGS)
+{
+	EngineArea *area = shmem_my_area();
+	EngineInfo	info = {0};
+	TupleDesc	desc;
+	Datum		values[16] = {0};
+	bool		nulls[16] = {0};
+	int			queued = 0;
+	int			popped = 0;
+	int			waiting = 0;
+	pid_t		pid = 0;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "eda.engine_info() must return a row");
+	if (area)
+	{
+		FlowQueue  *queues = area_queues(area);
+
+		LWLockAcquire(&area->lock, LW_SHARED);
+		info = area->info;
+		for (int i = 0; i < eda_max_event_types && queues[i].flow_type[0] != '\0'; i++)
+		{
+			queued += queues[i].queued;
+			popped += queues[i].popped;
+			waiting += queues[i].waiting;
+		}
+		LWLockRelease(&area->lock);
+		pid = area->engine_pid;
+	}
+	values[0] = CStringGetTextDatum(pid != 0 ? info.state : eda_engine_mode == EDA_ENGINE_OFF ? "off" : "not running");
+	nulls[1] = pid == 0;
+	values[1] = Int32GetDatum(pid);
+	put_time(values, nulls, 2, info.started_at);
+	put_time(values, nulls, 3, info.last_tick_at);
+	values[4] = Int64GetDatum(info.ticks);
+	values[5] = Int64GetDatum(info.transitions_read);
+	values[6] = Int64GetDatum(info.transitions_made);
+	values[7] = Float8GetDatum(info.last_tick_ms);
+	values[8] = Float8GetDatum(info.max_tick_ms);
+	values[9] = Int32GetDatum(queued);
+	values[10] = Int32GetDatum(popped);
+	values[11] = Int32GetDatum(waiting);
+	values[12] = Int32GetDatum(info.parked);
+	values[13] = Int32GetDatum(info.held_back);
+	nulls[14] = info.last_error[0] == '\0';
+	values[14] = CStringGetTextDatum(info.last_error);
+	put_time(values, nulls, 15, info.last_error_at);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}

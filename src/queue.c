@@ -1,0 +1,265 @@
+/*
+ * queue.c
+ *		The workers' side of the ready queue.
+ *
+ * What a transaction pops comes back if that transaction, or the subtransaction
+ * that popped it, rolls back: the entry is marked RETURNED and the engine
+ * decides what becomes of the event.  A commit needs nothing: the engine sees
+ * the new transition in the log and frees the entry.  Entries are checked by
+ * generation, because the engine may have reused one meanwhile.
+ */
+#include "eda.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+typedef struct Held
+{
+	int			offer;
+	uint32		generation;
+	SubTransactionId subid;
+} Held;
+
+/* What this transaction has popped. */
+static Held *held = NULL;
+static int	nheld = 0;
+static int	max_held = 0;
+
+/* ------------------------------------------------------------------------
+ * Giving back
+ * ------------------------------------------------------------------------ */
+
+/* Move an entry that is still ours out of POPPED, and let the engine know. */
+static void
+give_back(int offer, uint32 generation, OfferState state)
+{
+	EngineArea *area = shmem_my_area();
+	Offer	   *o;
+
+	if (area == NULL)
+		return;
+	o = &area_offers(area)[offer];
+	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
+	if (o->generation == generation && o->state == OFFER_POPPED)
+	{
+		o->state = state;
+		area_queues(area)[o->queue].popped--;
+		area->returned = true;
+	}
+	LWLockRelease(&area->lock);
+	shmem_wake_engine(area);
+}
+
+/* At the end of a transaction: keep nothing; give back what was popped if it rolled back. */
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		for (int i = 0; i < nheld; i++)
+			give_back(held[i].offer, held[i].generation, OFFER_RETURNED);
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+		nheld = 0;
+}
+
+static void
+at_subxact_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	int			kept = 0;
+
+	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
+		return;
+	for (int i = 0; i < nheld; i++)
+	{
+		if (held[i].subid == mine && event == SUBXACT_EVENT_ABORT_SUB)
+		{
+			give_back(held[i].offer, held[i].generation, OFFER_RETURNED);
+			continue;
+		}
+		if (held[i].subid == mine)
+			held[i].subid = parent;
+		held[kept++] = held[i];
+	}
+	nheld = kept;
+}
+
+/* Make room to remember n more entries, before any is popped. */
+static void
+reserve(int n)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		RegisterXactCallback(at_xact_end, NULL);
+		RegisterSubXactCallback(at_subxact_end, NULL);
+		registered = true;
+	}
+	if (nheld + n <= max_held)
+		return;
+	max_held = Max(nheld + n, 2 * max_held);
+	if (held == NULL)
+		held = MemoryContextAlloc(TopMemoryContext, sizeof(Held) * max_held);
+	else
+		held = repalloc_huge(held, sizeof(Held) * max_held);
+}
+
+/* ------------------------------------------------------------------------
+ * Taking
+ * ------------------------------------------------------------------------ */
+
+/* The flow type's queue, made if it has none yet; NULL if there is no room.  Under the lock. */
+FlowQueue *
+area_find_queue(EngineArea *area, const char *flow_type)
+{
+	FlowQueue  *queues = area_queues(area);
+
+	for (int i = 0; i < eda_max_event_types; i++)
+	{
+		if (strcmp(queues[i].flow_type, flow_type) == 0)
+			return &queues[i];
+		if (queues[i].flow_type[0] == '\0')
+		{
+			strlcpy(queues[i].flow_type, flow_type, NAMEDATALEN);
+			return &queues[i];
+		}
+	}
+	return NULL;
+}
+
+/* Take the first entry out of the list of its priority.  Under the lock. */
+void
+area_unlink_offer(EngineArea *area, int i)
+{
+	Offer	   *offers = area_offers(area);
+	Offer	   *o = &offers[i];
+	FlowQueue  *queue = &area_queues(area)[o->queue];
+
+	if (o->prev >= 0)
+		offers[o->prev].next = o->next;
+	else
+		queue->head[o->priority] = o->next;
+	if (o->next >= 0)
+		offers[o->next].prev = o->prev;
+	else
+		queue->tail[o->priority] = o->prev;
+	queue->queued--;
+}
+
+/*
+ * Take up to max events of a flow type from the ready queue, the highest
+ * priority first; how many.  The events may have moved on meanwhile: look.
+ */
+int
+queue_pop(const char *flow_type, int max, Popped *out)
+{
+	EngineArea *area = shmem_my_area();
+	TimestampTz now = eda_now();
+	FlowQueue  *queue;
+	int			n = 0;
+
+	if (area == NULL)
+		return 0;
+	reserve(max);
+	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
+	queue = area_find_queue(area, flow_type);
+	for (int priority = EDA_PRIORITIES - 1; queue && priority >= 0; priority--)
+		while (n < max && queue->head[priority] >= 0)
+		{
+			int			i = queue->head[priority];
+			Offer	   *o = &area_offers(area)[i];
+
+			area_unlink_offer(area, i);
+			o->state = OFFER_POPPED;
+			o->since = now;
+			queue->popped++;
+			out[n++] = (Popped){i, o->generation, o->event_id, o->leaf};
+			held[nheld++] = (Held){i, o->generation, GetCurrentSubTransactionId()};
+		}
+	LWLockRelease(&area->lock);
+	return n;
+}
+
+/* Put back an event that could not be taken just now; the engine looks after it. */
+void
+queue_refuse(const Popped *p)
+{
+	give_back(p->offer, p->generation, OFFER_REFUSED);
+}
+
+/* ------------------------------------------------------------------------
+ * Waiting
+ * ------------------------------------------------------------------------ */
+
+typedef struct Waiter
+{
+	EngineArea *area;
+	FlowQueue  *queue;
+	int			wanted;
+} Waiter;
+
+static void
+count_waiter(const Waiter *w, int sign)
+{
+	LWLockAcquire(&w->area->lock, LW_EXCLUSIVE);
+	w->queue->waiting += sign;
+	w->queue->wanted += sign * w->wanted;
+	LWLockRelease(&w->area->lock);
+}
+
+static void
+stop_waiting(int code, Datum arg)
+{
+	ConditionVariableCancelSleep();
+	count_waiter((const Waiter *) DatumGetPointer(arg), -1);
+}
+
+/*
+ * Sleep until the flow type's queue has something or the time (of the system's
+ * clock) has come; false then.  The wait shows in the queue's count of waiting
+ * workers, also by which the engine sizes its window.
+ */
+bool
+queue_wait(const char *flow_type, int wanted, TimestampTz until)
+{
+	Waiter		w = {shmem_my_area(), NULL, wanted};
+	bool		ready = false;
+
+	if (w.area)
+	{
+		LWLockAcquire(&w.area->lock, LW_EXCLUSIVE);
+		w.queue = area_find_queue(w.area, flow_type);
+		LWLockRelease(&w.area->lock);
+	}
+	if (w.queue == NULL)
+	{
+		/* No engine has run yet: look again in a moment. */
+		shmem_wake_launcher();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		return GetCurrentTimestamp() < until;
+	}
+
+	count_waiter(&w, +1);
+	PG_ENSURE_ERROR_CLEANUP(stop_waiting, PointerGetDatum(&w));
+	{
+		ConditionVariablePrepareToSleep(&w.queue->ready);
+		for (;;)
+		{
+			long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+			LWLockAcquire(&w.area->lock, LW_SHARED);
+			ready = w.queue->queued > 0;
+			LWLockRelease(&w.area->lock);
+			if (ready || ms <= 0)
+				break;
+			(void) ConditionVariableTimedSleep(&w.queue->ready, ms, PG_WAIT_EXTENSION);
+		}
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(stop_waiting, PointerGetDatum(&w));
+	stop_waiting(0, PointerGetDatum(&w));
+	return ready;
+}

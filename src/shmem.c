@@ -1,0 +1,552 @@
+/*
+ * shmem.c
+ *		What backends, the launcher and the engines share, and the clock.
+ *
+ * The segment holds eda.max_databases areas, one per database with an engine.
+ * Three things are easy to get wrong.
+ *
+ * An area can change hands: it is released when its database or the extension in
+ * it is gone, and may serve another database a moment later, while a session of
+ * the first still has a pointer to it.  So: ask shmem_my_area() again rather than
+ * keep the pointer over a wait; check area->database after taking area->lock; and
+ * leave by the same door (whoever added to "waiting" subtracts).  For the same
+ * reason condition variables are initialised once and for all at server start,
+ * an entry's generation only ever counts up, and an area that still has waiting
+ * workers is not given away.
+ *
+ * area->database is read without a lock (eda_now() is called for every row), so
+ * it is set last, when everything else in the area is in place.
+ *
+ * Locks: EdaShmem.lock before area->lock; neither is held over anything that can
+ * wait for a transaction or raise an error.
+ */
+#include "eda.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+
+/* Notes beyond one per area: for databases that are only being looked at. */
+#define EDA_SPARE_NOTES 64
+
+/* How often a backend tells the launcher that its database has no engine. */
+#define WISH_INTERVAL_MS 10000
+
+EdaShmem   *eda_shmem = NULL;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static bool wakeup_wanted = false;
+static uint32 wakeup_leaves = 0;
+
+PG_FUNCTION_INFO_V1(eda_clock);
+PG_FUNCTION_INFO_V1(eda_move_clock);
+
+/* ------------------------------------------------------------------------
+ * Layout
+ * ------------------------------------------------------------------------ */
+
+static Size
+metrics_size(void)
+{
+	return MAXALIGN(mul_size(eda_max_event_types, sizeof(TypeMetrics)));
+}
+
+static Size
+queues_size(void)
+{
+	return MAXALIGN(mul_size(eda_max_event_types, sizeof(FlowQueue)));
+}
+
+/* An area with what follows it, in whole cache lines. */
+static Size
+area_size(void)
+{
+	Size		size = MAXALIGN(sizeof(EngineArea));
+
+	size = add_size(size, metrics_size());
+	size = add_size(size, queues_size());
+	size = add_size(size, mul_size(eda_queue_size, sizeof(Offer)));
+	return CACHELINEALIGN(size);
+}
+
+/* Where the first area begins. */
+static Size
+areas_offset(void)
+{
+	Size		notes = mul_size(eda_max_databases + EDA_SPARE_NOTES, sizeof(EngineNote));
+
+	return CACHELINEALIGN(add_size(MAXALIGN(sizeof(EdaShmem)), notes));
+}
+
+static Size
+shmem_size(void)
+{
+	return add_size(areas_offset(), mul_size(eda_max_databases, area_size()));
+}
+
+EngineNote *
+shmem_note(int i)
+{
+	return (EngineNote *) ((char *) eda_shmem + MAXALIGN(sizeof(EdaShmem))) + i;
+}
+
+EngineArea *
+shmem_area(int i)
+{
+	return (EngineArea *) ((char *) eda_shmem + areas_offset() + i * area_size());
+}
+
+TypeMetrics *
+area_metrics(EngineArea *area)
+{
+	return (TypeMetrics *) ((char *) area + MAXALIGN(sizeof(EngineArea)));
+}
+
+FlowQueue *
+area_queues(EngineArea *area)
+{
+	return (FlowQueue *) ((char *) area_metrics(area) + metrics_size());
+}
+
+Offer *
+area_offers(EngineArea *area)
+{
+	return (Offer *) ((char *) area_queues(area) + queues_size());
+}
+
+/* ------------------------------------------------------------------------
+ * Server start
+ * ------------------------------------------------------------------------ */
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+
+	RequestAddinShmemSpace(shmem_size());
+}
+
+/* Offers are left alone: whoever claims the area puts them on the free list. */
+static void
+area_init(EngineArea *area)
+{
+	FlowQueue  *queues = area_queues(area);
+
+	memset(area, 0, sizeof(EngineArea));
+	memset(queues, 0, queues_size());
+	area->engine_proc = -1;
+	pg_atomic_init_u32(&area->dirty, 0);
+	pg_atomic_init_u64(&area->clock_offset, 0);
+	LWLockInitialize(&area->lock, eda_shmem->tranche);
+	for (int i = 0; i < eda_max_event_types; i++)
+		ConditionVariableInit(&queues[i].ready);
+}
+
+static void
+shmem_startup(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	eda_shmem = ShmemInitStruct("eda", shmem_size(), &found);
+	if (!found)
+	{
+		memset(eda_shmem, 0, areas_offset());
+		eda_shmem->tranche = LWLockNewTrancheId();
+		eda_shmem->nnotes = eda_max_databases + EDA_SPARE_NOTES;
+		eda_shmem->launcher_proc = -1;
+		ConditionVariableInit(&eda_shmem->engine_gone);
+		LWLockInitialize(&eda_shmem->lock, eda_shmem->tranche);
+		for (int i = 0; i < eda_max_databases; i++)
+			area_init(shmem_area(i));
+	}
+	LWLockRelease(AddinShmemInitLock);
+
+	/* children inherit it */
+	LWLockRegisterTranche(eda_shmem->tranche, "eda");
+}
+
+/* Install the hooks; only while shared_preload_libraries is being processed. */
+void
+shmem_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+}
+
+/* Raise an error where the library was not preloaded. */
+void
+shmem_require(void)
+{
+	if (eda_shmem == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("eda must be loaded via \"shared_preload_libraries\""),
+				errhint("Add it to shared_preload_libraries and restart the server."));
+}
+
+/* ------------------------------------------------------------------------
+ * Areas
+ * ------------------------------------------------------------------------ */
+
+/*
+ * The area of a database, or NULL.  Without EdaShmem.lock the answer can be old
+ * by the time the caller looks at it.
+ */
+EngineArea *
+shmem_area_of(Oid db)
+{
+	if (eda_shmem == NULL || !OidIsValid(db))
+		return NULL;
+	for (int i = 0; i < eda_max_databases; i++)
+	{
+		EngineArea *area = shmem_area(i);
+
+		if (area->database == db)
+		{
+			pg_read_barrier();
+			return area;
+		}
+	}
+	return NULL;
+}
+
+/* The area of this session's database, or NULL; cheap, takes no lock. */
+EngineArea *
+shmem_my_area(void)
+{
+	static EngineArea *mine = NULL;
+
+	if (mine == NULL || mine->database != MyDatabaseId || !OidIsValid(MyDatabaseId))
+		mine = shmem_area_of(MyDatabaseId);
+	return mine;
+}
+
+/* Put all offers back on the free list; the caller holds the area's lock. */
+static void
+area_free_offers(EngineArea *area)
+{
+	Offer	   *offers = area_offers(area);
+	FlowQueue  *queues = area_queues(area);
+
+	for (int i = 0; i < eda_queue_size; i++)
+	{
+		Offer	   *offer = &offers[i];
+
+		/* whoever still holds this use of the entry must not find it again */
+		offer->generation++;
+		offer->state = OFFER_FREE;
+		offer->prev = -1;
+		offer->next = i + 1 < eda_queue_size ? i + 1 : -1;
+	}
+	area->free_head = eda_queue_size > 0 ? 0 : -1;
+	area->nfree = eda_queue_size;
+	area->returned = false;
+
+	for (int i = 0; i < eda_max_event_types; i++)
+	{
+		for (int p = 0; p < EDA_PRIORITIES; p++)
+			queues[i].head[p] = queues[i].tail[p] = -1;
+		queues[i].queued = 0;
+		queues[i].popped = 0;
+	}
+}
+
+/*
+ * Empty the ready queues for an engine that starts anew.  Who waits in them goes
+ * on waiting; who has popped something finds its generation gone.
+ */
+void
+area_reset_queues(EngineArea *area)
+{
+	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
+	area_free_offers(area);
+	LWLockRelease(&area->lock);
+}
+
+/* Whether nobody has the area, nor waits in it; the caller holds EdaShmem.lock. */
+static bool
+area_is_free(EngineArea *area)
+{
+	FlowQueue  *queues = area_queues(area);
+	bool		empty = true;
+
+	if (OidIsValid(area->database) || area->engine_pid != 0)
+		return false;
+
+	LWLockAcquire(&area->lock, LW_SHARED);
+	for (int i = 0; i < eda_max_event_types && empty; i++)
+		empty = queues[i].waiting <= 0;
+	LWLockRelease(&area->lock);
+	return empty;
+}
+
+/* Make a free area the database's; the caller holds EdaShmem.lock. */
+static void
+area_give(EngineArea *area, Oid db)
+{
+	FlowQueue  *queues = area_queues(area);
+
+	pg_atomic_write_u32(&area->dirty, (1U << EDA_LEAVES) - 1);
+	pg_atomic_write_u64(&area->clock_offset, 0);
+	area->wanted = false;
+	area->no_extension = false;
+	area->blocked = 0;
+	area->engine_proc = -1;
+	area->start_after = 0;
+	area->crashes = 0;
+	for (int i = 0; i < eda_shmem->nnotes; i++)
+	{
+		if (shmem_note(i)->database == db)
+			area->blocked = shmem_note(i)->blocked;
+	}
+
+	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
+	memset(&area->info, 0, sizeof(area->info));
+	memset(area_metrics(area), 0, metrics_size());
+	area->nmetrics = 0;
+	area_free_offers(area);
+	for (int i = 0; i < eda_max_event_types; i++)
+	{
+		memset(queues[i].flow_type, 0, sizeof(queues[i].flow_type));
+		queues[i].waiting = 0;
+		queues[i].wanted = 0;
+	}
+	LWLockRelease(&area->lock);
+
+	/* readers without a lock see it from here on */
+	pg_write_barrier();
+	area->database = db;
+}
+
+/* The area of a database, a fresh one if it has none; NULL if none is left. */
+EngineArea *
+shmem_claim_area(Oid db)
+{
+	EngineArea *area;
+
+	Assert(OidIsValid(db));
+	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
+	area = shmem_area_of(db);
+	for (int i = 0; i < eda_max_databases && area == NULL; i++)
+	{
+		if (area_is_free(shmem_area(i)))
+		{
+			area = shmem_area(i);
+			area_give(area, db);
+		}
+	}
+	LWLockRelease(&eda_shmem->lock);
+	return area;
+}
+
+/*
+ * Take the area from a database that is gone, or has lost the extension; false
+ * if the area is not that database's or has an engine.
+ */
+bool
+shmem_release_area(EngineArea *area, Oid db)
+{
+	FlowQueue  *queues = area_queues(area);
+	bool		released;
+
+	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
+	released = area->database == db && area->engine_pid == 0;
+	if (released)
+		area->database = InvalidOid;
+	LWLockRelease(&eda_shmem->lock);
+
+	/* the waiting find that the area is no longer theirs, and leave */
+	for (int i = 0; released && i < eda_max_event_types; i++)
+		ConditionVariableBroadcast(&queues[i].ready);
+	return released;
+}
+
+/* Whether shmem_claim_area() would find something for one more database. */
+bool
+shmem_area_left(void)
+{
+	bool		left = false;
+
+	LWLockAcquire(&eda_shmem->lock, LW_SHARED);
+	for (int i = 0; i < eda_max_databases && !left; i++)
+		left = area_is_free(shmem_area(i));
+	LWLockRelease(&eda_shmem->lock);
+	return left;
+}
+
+/* ------------------------------------------------------------------------
+ * The clock
+ * ------------------------------------------------------------------------ */
+
+/* The time that eda goes by in this session's database. */
+TimestampTz
+eda_now(void)
+{
+	EngineArea *area = shmem_my_area();
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (area != NULL)
+		now += (int64) pg_atomic_read_u64(&area->clock_offset);
+	return now;
+}
+
+/* SQL: eda.clock() */
+Datum
+eda_clock(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(eda_now());
+}
+
+/* SQL: eda.move_clock(interval); at once, whatever becomes of the transaction. */
+Datum
+eda_move_clock(PG_FUNCTION_ARGS)
+{
+	Interval   *by = PG_GETARG_INTERVAL_P(0);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz moved;
+	EngineArea *area;
+
+	if (!superuser())
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied to move the clock"),
+				errdetail("Only superusers may move the clock."));
+	shmem_require();
+
+	moved = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+													TimestampTzGetDatum(now),
+													IntervalPGetDatum(by)));
+	if (TIMESTAMP_NOT_FINITE(moved))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("the clock cannot be moved by an infinite interval"));
+
+	area = shmem_claim_area(MyDatabaseId);
+	if (area == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				errmsg("no room for this database in eda's shared memory"),
+				errdetail("All %d databases of eda.max_databases are in use.", eda_max_databases),
+				errhint("Raise eda.max_databases and restart the server."));
+
+	pg_atomic_write_u64(&area->clock_offset, (uint64) (moved - now));
+	shmem_wake_engine(area);
+	PG_RETURN_TIMESTAMPTZ(eda_now());
+}
+
+/* ------------------------------------------------------------------------
+ * Waking the engine and the launcher
+ * ------------------------------------------------------------------------ */
+
+/* Set the latch of a process that may have gone: at worst another wakes for nothing. */
+static void
+wake_process(int proc)
+{
+	if (proc >= 0 && proc < (int) ProcGlobal->allProcCount)
+		SetLatch(&ProcGlobal->allProcs[proc].procLatch);
+}
+
+/* Wake the area's engine, if it has one. */
+void
+shmem_wake_engine(EngineArea *area)
+{
+	wake_process(area->engine_proc);
+}
+
+/* Wake the launcher; what it should do must be in shared memory already. */
+void
+shmem_wake_launcher(void)
+{
+	wake_process(eda_shmem->launcher_proc);
+}
+
+/* Tell the engine what this transaction wrote, or the launcher that there is none. */
+static void
+wakeup_now(uint32 leaves)
+{
+	static TimestampTz wished_at = 0;
+	EngineArea *area = shmem_my_area();
+	TimestampTz now;
+
+	if (area != NULL)
+	{
+		pg_atomic_fetch_or_u32(&area->dirty, leaves);
+		if (area->engine_pid == MyProcPid)
+			return;				/* it reads its own writes in the next tick */
+		if (area->engine_pid != 0)
+		{
+			shmem_wake_engine(area);
+			return;
+		}
+	}
+
+	/* not at every commit: it may be the launcher's choice */
+	if (eda_shmem == NULL || eda_engine_mode == EDA_ENGINE_OFF)
+		return;
+	now = GetCurrentTimestamp();
+	if (TimestampDifferenceExceeds(wished_at, now, WISH_INTERVAL_MS))
+	{
+		wished_at = now;
+		launcher_wish(MyDatabaseId, WISH_SOON);
+	}
+}
+
+/*
+ * At commit the rows are visible before this is called.  A prepared transaction
+ * is not: the engine's timer finds what it wrote.
+ */
+static void
+wakeup_xact_callback(XactEvent event, void *arg)
+{
+	bool		wanted = wakeup_wanted;
+	uint32		leaves = wakeup_leaves;
+
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			wakeup_wanted = false;
+			wakeup_leaves = 0;
+			if (wanted && event == XACT_EVENT_COMMIT)
+				wakeup_now(leaves);
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * Have the engine woken when this transaction commits; "leaves" are those it
+ * wrote to, a bit each, and may be 0.
+ */
+void
+wakeup_at_commit(uint32 leaves)
+{
+	wakeup_init();
+	wakeup_wanted = true;
+	wakeup_leaves |= leaves;
+}
+
+/* Register the callback, once; backends inherit it where the library is preloaded. */
+void
+wakeup_init(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(wakeup_xact_callback, NULL);
+	registered = true;
+}

@@ -1,0 +1,210 @@
+/*
+ * timers.c
+ *		Find the events whose time has come.
+ *
+ * The log is never cleaned, so an index on wake_at holds every deadline that
+ * ever was, and scanning it from the start would cost more each day.  A cursor
+ * says where the first live entry may be: everything before it is done, or in
+ * memory.  The tail pulls a cursor back when it sees a transition with an
+ * earlier time, whatever the order of commits and whatever the clock does; each
+ * entry is visited once, and stale ones fall out when the event is looked at.
+ *
+ * An index on (time, event id) rather than on time alone lets a scan go on
+ * inside a million events that are due at the same midnight.
+ */
+#include "engine.h"
+
+#include "access/genam.h"
+#include "access/nbtree.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+
+#define SUSPEND_PACE 256 /* events of suspended types moved in a tick that has nothing else to do */
+
+/* An index to walk along, and where the key and the id stand in the table. */
+typedef struct Walk
+{
+	JournalTable table;
+	const char *index;
+	bool		by_type; /* the index's first column is the event type */
+	int			key_column;
+	int			id_column;
+	int			state_column; /* -1: all states */
+	EdaState	state;
+} Walk;
+
+static const Walk walk_due = {JOURNAL_TRANSITION, "due", true, T_WAKE_AT, T_EVENT_ID, -1, EDA_NONE};
+static const Walk walk_resume = {JOURNAL_TRANSITION, "suspended", true, T_AT, T_EVENT_ID, -1, EDA_NONE};
+static const Walk walk_deadline = {JOURNAL_TRANSITION, "deadline", false, T_WAKE_AT, T_EVENT_ID, -1, EDA_NONE};
+static const Walk walk_dispatched = {JOURNAL_TRANSITION, "deadline", false,			T_WAKE_AT,
+									 T_EVENT_ID,		 T_STATE,	 EDA_DISPATCHED};
+static const Walk walk_expiry = {JOURNAL_EVENT, "expiry", false, E_EXPIRES_AT, E_ID, -1, EDA_NONE};
+static const Walk walk_redriven = {JOURNAL_TRANSITION, "expiry", false, T_EXPIRES_AT, T_EVENT_ID, -1, EDA_NONE};
+
+/* Pull a cursor back to an entry, if it is beyond it. */
+void
+cursor_min(Cursor *cursor, TimestampTz key, const pg_uuid_t *id)
+{
+	if (key > cursor->key || (key == cursor->key && memcmp(id, &cursor->id, UUID_LEN) >= 0))
+		return;
+	cursor->key = key;
+	cursor->id = *id;
+}
+
+/* All there is lies behind the cursor. */
+void
+cursor_reset(Cursor *cursor)
+{
+	cursor->key = EDA_NEVER;
+	memset(&cursor->id, 0, sizeof(pg_uuid_t));
+}
+
+/* Scan keys for: [type =] and (key, id) >= cursor. */
+static int
+make_keys(const Walk *walk, int32 type, const Cursor *from, ScanKey keys, ScanKey row)
+{
+	AttrNumber	first = walk->by_type ? 2 : 1;
+	int			n = 0;
+
+	if (walk->by_type)
+		ScanKeyInit(&keys[n++], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(type));
+	ScanKeyEntryInitialize(&row[0], SK_ROW_MEMBER, first, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid,
+						   F_TIMESTAMPTZ_CMP, TimestampTzGetDatum(from->key));
+	ScanKeyEntryInitialize(&row[1], SK_ROW_MEMBER | SK_ROW_END, first + 1, BTGreaterEqualStrategyNumber, InvalidOid,
+						   InvalidOid, F_UUID_CMP, UUIDPGetDatum(&from->id));
+	memset(&keys[n], 0, sizeof(ScanKeyData));
+	keys[n].sk_flags = SK_ROW_HEADER;
+	keys[n].sk_attno = first;
+	keys[n].sk_strategy = BTGreaterEqualStrategyNumber;
+	keys[n].sk_argument = PointerGetDatum(row);
+	return n + 1;
+}
+
+/*
+ * Note the events from the cursor on whose key is not after upto, at most limit
+ * of them, and move the cursor to the first entry that was not visited.  Entries
+ * that the snapshot does not see come later, by the tail.  How many were noted.
+ */
+static int
+walk_from(const Walk *walk, int leaf_number, int32 type, Cursor *cursor, TimestampTz upto, int limit,
+		  Snapshot snapshot)
+{
+	Oid			relid = eda_catalog(false)->leaf[walk->table][leaf_number];
+	Relation	leaf = table_open(relid, AccessShareLock);
+	Relation	index = index_open(catalog_index(leaf_number, walk->table, walk->index), AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(leaf, NULL);
+	ScanKeyData keys[2];
+	ScanKeyData row[2];
+	Cursor		from = *cursor;
+	int			nkeys = make_keys(walk, type, &from, keys, row);
+	IndexScanDesc scan = index_beginscan_compat(leaf, index, snapshot, nkeys);
+	int			n = 0;
+
+	cursor_reset(cursor);
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		TimestampTz key;
+		const pg_uuid_t *id;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(slot);
+		key = DatumGetTimestampTz(slot->tts_values[walk->key_column]);
+		id = DatumGetUUIDP(slot->tts_values[walk->id_column]);
+		if (walk->state_column >= 0 &&
+			catalog_state(DatumGetObjectId(slot->tts_values[walk->state_column])) != walk->state)
+			continue;
+		if (key > upto || n >= limit || !engine_todo(id, leaf_number))
+		{
+			cursor->key = key;
+			cursor->id = *id;
+			break;
+		}
+		n++;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, NoLock);
+	table_close(leaf, NoLock);
+	return n;
+}
+
+/* Deadlines and expiry, which no limit and no suspension stops. */
+static void
+read_deadlines(int leaf, Snapshot snapshot)
+{
+	if (engine.deadline[leaf].key <= engine.now)
+		walk_from(&walk_deadline, leaf, 0, &engine.deadline[leaf], engine.now, ENGINE_BATCH, snapshot);
+	if (engine.expiry[leaf].key <= engine.now)
+		walk_from(&walk_expiry, leaf, 0, &engine.expiry[leaf], engine.now, ENGINE_BATCH, snapshot);
+	if (engine.redriven[leaf].key <= engine.now)
+		walk_from(&walk_redriven, leaf, 0, &engine.redriven[leaf], engine.now, ENGINE_BATCH, snapshot);
+}
+
+/* What is due of a type, as much of it as may be dispatched. */
+static void
+read_due(EngineType *type, int leaf, Snapshot snapshot)
+{
+	int			room = Min(type->room, engine.flows[type->flow].room);
+
+	if (!type->suspended && room > 0 && type->due[leaf].key <= engine.now)
+		walk_from(&walk_due, leaf, type->id, &type->due[leaf], engine.now, Min(room, ENGINE_BATCH), snapshot);
+	if (!type->suspended && type->resume[leaf].key != EDA_NEVER)
+		walk_from(&walk_resume, leaf, type->id, &type->resume[leaf], EDA_NEVER - 1, ENGINE_BATCH, snapshot);
+}
+
+/* Note what the time brings: deadlines first, then what is due by priority, last what a suspended type holds. */
+void
+timers_read(Snapshot snapshot)
+{
+	int			leaves[EDA_LEAVES];
+	int			nleaves = segment_leaves(NULL, leaves);
+
+	for (int l = 0; l < nleaves; l++)
+		read_deadlines(leaves[l], snapshot);
+	for (int i = 0; i < engine.ntypes; i++)
+		for (int l = 0; l < nleaves; l++)
+			read_due(engine.types[i], leaves[l], snapshot);
+	for (int i = 0; i < engine.ntypes && engine.ntodo == 0; i++)
+		for (int l = 0; l < nleaves; l++)
+			if (engine.types[i]->suspended && engine.types[i]->due[leaves[l]].key <= engine.now)
+				walk_from(&walk_due, leaves[l], engine.types[i]->id, &engine.types[i]->due[leaves[l]], engine.now,
+						  SUSPEND_PACE, snapshot);
+}
+
+/* After a restart: note what was dispatched and not yet acquired, as much as fits; the rest next time. */
+void
+timers_recover_offers(Snapshot snapshot)
+{
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+		if (engine.dispatched[leaf].key != EDA_NEVER)
+			walk_from(&walk_dispatched, leaf, 0, &engine.dispatched[leaf], EDA_NEVER - 1, TODO_SIZE, snapshot);
+}
+
+/* When the next cursor's time comes, of those that may be acted on. */
+TimestampTz
+timers_next(void)
+{
+	TimestampTz next = EDA_NEVER;
+
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+	{
+		if (engine.dispatched[leaf].key != EDA_NEVER)
+			return engine.now;
+		next = Min(next, engine.deadline[leaf].key);
+		next = Min(next, engine.expiry[leaf].key);
+		next = Min(next, engine.redriven[leaf].key);
+		for (int i = 0; i < engine.ntypes; i++)
+			if (engine.types[i]->suspended ||
+				(engine.types[i]->room > 0 && engine.flows[engine.types[i]->flow].room > 0))
+				next = Min(next, engine.types[i]->due[leaf].key);
+	}
+	for (int i = 0; i < engine.nparked; i++)
+		if (!TransactionIdIsValid(engine.parked[i].xid))
+			next = Min(next, engine.parked[i].until);
+	return next;
+}
