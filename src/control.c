@@ -54,7 +54,7 @@ decide_resume(JournalStep *step, void *arg)
 				errdetail("Version %d was written at %s.", step->current.version, timestamptz_to_str(step->current.at)),
 				errhint("Only a suspended event can be resumed."));
 	sign(step, arg);
-	step->next.wake_at = step->next.at;
+	step->next.wake_at = step->now;
 	return true;
 }
 
@@ -68,10 +68,10 @@ decide_redrive(JournalStep *step, void *arg)
 				errdetail("Version %d was written at %s.", step->current.version, timestamptz_to_str(step->current.at)),
 				errhint("Only a failed or expired event can be redriven."));
 	sign(step, arg);
-	step->next.wake_at = step->next.at;
+	step->next.wake_at = step->now;
 	step->next.attempt_base = step->current.attempt;
 	step->next.returns = 0;
-	step->next.expires_at = event_type_expires_at(work_type(step), step->next.at);
+	step->next.expires_at = event_type_expires_at(work_type(step), step->now);
 	return true;
 }
 
@@ -93,7 +93,7 @@ decide_suspend(JournalStep *step, void *arg)
 	step->next.suspended_by = by_worker ? EDA_BY_WORKER : EDA_BY_OPERATOR;
 	step->next.wake_at = request->deadline;
 	if (request->deadline == EDA_NEVER && type->has_suspend_timeout)
-		step->next.wake_at = eda_add_interval(step->next.at, &type->suspend_timeout);
+		step->next.wake_at = eda_add_interval(step->now, &type->suspend_timeout);
 	return true;
 }
 

@@ -241,6 +241,7 @@ typedef struct JournalStep
 	TransactionId busy_with; /* JOURNAL_BUSY: that transaction */
 	Transition	current;	 /* the latest transition, unless missing or busy */
 	Transition	next;		 /* what decide() wants appended */
+	TimestampTz now;		 /* the clock's time; next.at is never before current.at */
 	int			item;		 /* for the caller: steps are sorted by event id */
 	bool		moving;
 } JournalStep;

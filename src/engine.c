@@ -325,15 +325,37 @@ read_config_version(Snapshot snapshot)
 	return version;
 }
 
+/* Whether the engine can work in this transaction: NULL, or why not. */
+static const char *
+check_in(Snapshot snapshot)
+{
+	static bool loaded = false;
+	const EdaCatalog *c = lock_extension();
+	const char *why = NULL;
+	int64		version;
+
+	if (c == NULL)
+		return "the extension is being dropped";
+	if (strcmp(c->version, EDA_VERSION) != 0)
+		return psprintf("the library is version %s, the extension %s", EDA_VERSION, c->version);
+	version = read_config_version(snapshot);
+	if (version != engine.config_version)
+		read_config();
+	engine.config_version = version;
+	if (!journal_lock_leaves())
+		return "a table of the log is locked";
+	if (!loaded)
+		why = state_load();
+	loaded = why == NULL;
+	return why;
+}
+
 /* Read what is new and what is due.  False if the engine cannot work now; it says why. */
 static bool
 read_log(bool collect)
 {
-	static bool loaded = false;
-	const EdaCatalog *c;
-	const char *why = NULL;
 	Snapshot	snapshot;
-	int64		version;
+	const char *why;
 
 	engine_begin();
 	if (eda_catalog(true) == NULL)
@@ -341,32 +363,10 @@ read_log(bool collect)
 		launcher_engine_no_extension(engine.area);
 		proc_exit(0);
 	}
-	c = lock_extension();
-	if (c == NULL)
-		why = "the extension is being dropped";
-	else if (strcmp(c->version, EDA_VERSION) != 0)
-		why = psprintf("the library is version %s, the extension %s", EDA_VERSION, c->version);
-	else if (!journal_lock_leaves())
-		why = "a table of the log is locked";
-	if (why)
-	{
-		engine_commit();
-		metrics_state("idle: %s", why);
-		return false;
-	}
-
 	snapshot = GetTransactionSnapshot();
 	PushActiveSnapshot(snapshot);
-	version = read_config_version(snapshot);
-	if (version != engine.config_version)
-		read_config();
-	engine.config_version = version;
-	if (!loaded)
-	{
-		why = state_load();
-		loaded = why == NULL;
-	}
-	if (loaded)
+	why = check_in(snapshot);
+	if (why == NULL)
 	{
 		unpark();
 		dispatch_size_windows();
@@ -387,7 +387,7 @@ read_log(bool collect)
 		metrics_state("idle: %s", why);
 	else
 		metrics_state(engine.moves ? "running" : "paused");
-	return loaded;
+	return why == NULL;
 }
 
 /* Take the first n off the list of what is noted. */
@@ -539,6 +539,7 @@ engine_init(void)
 		cursor_reset(&engine.dispatched[leaf]);
 	}
 	dispatch_init();
+	metrics_started();
 	MemoryContextSwitchTo(engine.tick);
 }
 
@@ -583,7 +584,18 @@ eda_engine_main(Datum arg)
 		}
 		if (launcher_engine_must_stop(engine.area))
 			proc_exit(0);
-		more = engine_tick();
+		PG_TRY();
+		{
+			more = engine_tick();
+		}
+		PG_CATCH();
+		{
+			/* Not one event's error: the launcher starts another engine.  Leave word. */
+			MemoryContextSwitchTo(engine.tick);
+			metrics_error(CopyErrorData()->message);
+			PG_RE_THROW();
+		}
+		PG_END_TRY();
 		MemoryContextReset(engine.tick);
 		if (!more)
 			engine_wait();

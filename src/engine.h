@@ -164,6 +164,7 @@ extern void feed_send(void);
 extern void metrics_count(EngineType *type, const Transition *t);
 extern void metrics_publish(double tick_ms);
 extern void metrics_state(const char *format, ...) pg_attribute_printf(1, 2);
+extern void metrics_started(void);
 extern void metrics_error(const char *message);
 
 /* state.c: what survives a restart */

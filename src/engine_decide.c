@@ -53,7 +53,7 @@ decide_awaiting(JournalStep *step, const EventType *config, EngineType *type)
 	}
 	type->room--;
 	flow->room--;
-	return move_to(step, EDA_DISPATCHED, eda_add_interval(step->next.at, &config->dispatch_timeout));
+	return move_to(step, EDA_DISPATCHED, eda_add_interval(step->now, &config->dispatch_timeout));
 }
 
 /* A worker had it and did not commit its acquire: again, later each time, and not for ever. */
@@ -70,7 +70,7 @@ take_back(JournalStep *step)
 		return move_to(step, EDA_FAILED, EDA_NEVER);
 	}
 	explain(step, "reason", "the worker's acquire was not committed");
-	return move_to(step, EDA_AWAITING, step->next.at + delay * USECS_PER_SEC);
+	return move_to(step, EDA_AWAITING, step->now + delay * USECS_PER_SEC);
 }
 
 static bool
@@ -102,7 +102,7 @@ rescue(JournalStep *step, const EventType *config)
 
 	if (t->wake_at > engine.now)
 		return false;
-	work_fail(step, config, true, event_type_retry_at(config, t->attempt - t->attempt_base, step->next.at));
+	work_fail(step, config, true, event_type_retry_at(config, t->attempt - t->attempt_base, step->now));
 	explain(step, "error", psprintf("lease ran out at %s (worker %s)", timestamptz_to_str(t->wake_at),
 									t->worker ? t->worker : "unknown"));
 	return true;
@@ -114,13 +114,29 @@ decide_suspended(JournalStep *step, const EventType *config)
 	const Transition *t = &step->current;
 
 	if (t->suspended_by == EDA_BY_TYPE)
-		return !config->suspended && move_to(step, EDA_AWAITING, step->next.at);
+		return !config->suspended && move_to(step, EDA_AWAITING, step->now);
 	if (t->wake_at > engine.now)
 		return false;
 	explain(step, "reason", "the deadline of the suspension passed");
 	if (config->resume_on_timeout)
-		return move_to(step, EDA_AWAITING, step->next.at);
+		return move_to(step, EDA_AWAITING, step->now);
 	return move_to(step, EDA_EXPIRED, EDA_NEVER);
+}
+
+/* Nothing to do before some time: have the cursors bring it up then. */
+static void
+watch(const JournalStep *step, EngineType *type)
+{
+	const Transition *t = &step->current;
+
+	if (t->wake_at > engine.now)
+		cursor_min(t->state == EDA_AWAITING ? &type->due[step->leaf] : &engine.deadline[step->leaf], t->wake_at,
+				   &t->event_id);
+	if (t->expires_at > engine.now && t->expires_at != EDA_NEVER)
+	{
+		cursor_min(&engine.expiry[step->leaf], t->expires_at, &t->event_id);
+		cursor_min(&engine.redriven[step->leaf], t->expires_at, &t->event_id);
+	}
 }
 
 /* JournalDecide of all the engine's moves. */
@@ -131,6 +147,9 @@ engine_decide(JournalStep *step, void *arg)
 	const EventType *config = event_type_by_id(t->type);
 	EngineType *type = engine_type(t->type);
 
+	/* The clock may have stepped back since the event was noted. */
+	if (type)
+		watch(step, type);
 	dispatch_forget(&t->event_id, t->version);
 	if (lifecycle_is_final(t->state) || config == NULL || type == NULL)
 		return false;

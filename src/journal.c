@@ -162,16 +162,16 @@ look(Session *session, JournalStep *step, JournalPolicy policy)
 
 /* What any next transition has in common: the caller decides on top of it. */
 static void
-prepare_next(JournalStep *step, TimestampTz now, uint64 xid)
+prepare_next(JournalStep *step, TimestampTz now)
 {
 	Transition *next = &step->next;
 
+	step->now = now;
 	*next = step->current;
 	next->version++;
 	next->prev_state = step->current.state;
 	next->segment = step->leaf;
 	next->at = Max(now, step->current.at);
-	next->xid = xid;
 	next->token = 0;
 	next->suspended_by = EDA_BY_NOBODY;
 	next->wake_at = EDA_NEVER;
@@ -186,7 +186,7 @@ settle(JournalStep *step)
 	Transition *next = &step->next;
 
 	lifecycle_check(&step->current, next->state);
-	if ((next->state == EDA_AWAITING || next->state == EDA_SUSPENDED) && next->expires_at <= next->at)
+	if ((next->state == EDA_AWAITING || next->state == EDA_SUSPENDED) && next->expires_at <= step->now)
 	{
 		next->state = EDA_EXPIRED;
 		next->wake_at = EDA_NEVER;
@@ -280,7 +280,7 @@ journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDeci
 			steps[i].moving = false;
 			if (steps[i].status != JOURNAL_FOUND)
 				continue;
-			prepare_next(&steps[i], now, 0);
+			prepare_next(&steps[i], now);
 			steps[i].moving = decide(&steps[i], arg);
 			if (!steps[i].moving)
 				continue;

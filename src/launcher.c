@@ -220,7 +220,7 @@ launcher_wish(Oid db, EngineWish wish)
 	area = shmem_area_of(db);
 	if (area != NULL)
 	{
-		area->wanted = true;
+		area->wanted = area->engine_pid == 0;
 		area->no_extension = false;
 	}
 	eda_shmem->rescan = true;

@@ -107,6 +107,19 @@ metrics_publish(double tick_ms)
 	LWLockRelease(&area->lock);
 }
 
+/* A new engine: count from zero, but keep the last one's error in sight. */
+void
+metrics_started(void)
+{
+	EngineInfo *info = &engine.area->info;
+
+	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
+	memset(info, 0, offsetof(EngineInfo, last_error));
+	strlcpy(info->state, "starting", sizeof(info->state));
+	info->started_at = GetCurrentTimestamp();
+	LWLockRelease(&engine.area->lock);
+}
+
 /* What the engine is doing: engine_status.state. */
 void
 metrics_state(const char *format, ...)

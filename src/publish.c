@@ -153,6 +153,9 @@ check_item(const PublishItem *item)
 		check_headers(item->headers);
 	if (item->on_fail_event_type && item->on_fail_event_type[0] != '\0')
 		(void) event_type_by_name(item->on_fail_event_type, false);
+	if (item->has_scheduled_at && TIMESTAMP_NOT_FINITE(item->scheduled_at))
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("scheduled_at must be finite"),
+				errhint("Leave it out for an event that is due at once."));
 	if (item->idempotency_key && item->idempotency_key[0] == '\0')
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("idempotency_key must not be empty"));
 	return type;
