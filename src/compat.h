@@ -36,7 +36,7 @@
 #define database_ownercheck_compat(db, role) pg_database_ownercheck(db, role)
 #endif
 
-/* 15.4 (commit a4b4cc1d60) marks a database whose DROP was interrupted; the value is the same everywhere */
+/* 15.4 marks a database whose DROP was interrupted, by a value of its own; older minor versions have no name for it */
 #define DATABASE_IS_INVALID_COMPAT(form) ((form)->datconnlimit == -2)
 
 #endif

@@ -481,10 +481,10 @@ engine_tick(void)
 	dispatch_push();
 	feed_send();
 	state_save();
-	if (start >= housekept_at + HOUSEKEEPING_INTERVAL || start < housekept_at)
+	if (engine.now >= housekept_at + HOUSEKEEPING_INTERVAL || engine.now < housekept_at)
 	{
 		state_housekeeping();
-		housekept_at = start;
+		housekept_at = engine.now;
 	}
 	metrics_publish((GetCurrentTimestamp() - start) / 1000.0);
 	return engine.made > 0;
@@ -567,8 +567,6 @@ eda_engine_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	pin_settings();
 	engine.area = launcher_engine_started(DatumGetObjectId(arg));
-	if (engine.area == NULL || !launcher_lock_engine())
-		proc_exit(0);
 	engine_init();
 
 	for (;;)

@@ -96,6 +96,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/wait_event.h"
 
 #define SCAN_INTERVAL_MS (60 * 1000)
 #define HEALTHY_MS (60 * 1000)

@@ -254,7 +254,7 @@ queue_wait(const char *flow_type, int wanted, TimestampTz until)
 			LWLockAcquire(&w.area->lock, LW_SHARED);
 			ready = w.queue->queued > 0;
 			LWLockRelease(&w.area->lock);
-			if (ready || ms <= 0)
+			if (ready || ms <= 0 || w.area->database != MyDatabaseId)
 				break;
 			(void) ConditionVariableTimedSleep(&w.queue->ready, ms, PG_WAIT_EXTENSION);
 		}
