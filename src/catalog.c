@@ -41,12 +41,12 @@ forget(Datum arg, Oid relid)
 static bool
 read_extension(EdaCatalog *c)
 {
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	Datum		version;
-	bool		isnull;
+	HeapTuple tuple;
+	Datum version;
+	bool isnull;
 
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("eda"));
 	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
@@ -69,11 +69,11 @@ read_extension(EdaCatalog *c)
 static Oid
 relation_oid(const EdaCatalog *c, const char *name)
 {
-	Oid			oid = get_relname_relid(name, c->schema);
+	Oid oid = get_relname_relid(name, c->schema);
 
 	if (!OidIsValid(oid))
 		ereport(ERROR, errcode(ERRCODE_EDA_LOG_ALTERED), errmsg("eda.%s is missing", name),
-				errhint("Drop and create the extension eda, or restore it from a backup."));
+		        errhint("Drop and create the extension eda, or restore it from a backup."));
 	return oid;
 }
 
@@ -85,8 +85,8 @@ const EdaCatalog *
 eda_catalog(bool missing_ok)
 {
 	static bool registered = false;
-	EdaCatalog	c = {0};
-	Oid			state_type;
+	EdaCatalog c = {0};
+	Oid state_type;
 
 	if (catalog_valid)
 		return &catalog;
@@ -100,7 +100,7 @@ eda_catalog(bool missing_ok)
 		if (missing_ok)
 			return NULL;
 		ereport(ERROR, errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("this database does not have the extension eda"),
-				errhint("Run CREATE EXTENSION eda."));
+		        errhint("Run CREATE EXTENSION eda."));
 	}
 	c.event_type = relation_oid(&c, "event_type");
 	c.segment = relation_oid(&c, "segment");
@@ -115,7 +115,7 @@ eda_catalog(bool missing_ok)
 	state_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("state"), ObjectIdGetDatum(c.schema));
 	for (int s = 0; s < EDA_STATES; s++)
 		c.state[s] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid, ObjectIdGetDatum(state_type),
-									 CStringGetDatum(lifecycle_state_name(s)));
+		                             CStringGetDatum(lifecycle_state_name(s)));
 	catalog = c;
 	catalog_valid = true;
 	return &catalog;
@@ -125,14 +125,14 @@ eda_catalog(bool missing_ok)
 Oid
 catalog_index(int leaf, JournalTable table, const char *suffix)
 {
-	char		name[NAMEDATALEN];
-	Oid			oid;
+	char name[NAMEDATALEN];
+	Oid oid;
 
 	snprintf(name, sizeof(name), "%s_%d_%s", table == JOURNAL_EVENT ? "event" : "transition", leaf, suffix);
 	oid = get_relname_relid(name, eda_catalog(false)->schema);
 	if (!OidIsValid(oid))
 		ereport(ERROR, errcode(ERRCODE_EDA_LOG_ALTERED), errmsg("index eda.%s is missing", name),
-				errhint("Create it again as the extension's install script does."));
+		        errhint("Create it again as the extension's install script does."));
 	return oid;
 }
 

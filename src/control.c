@@ -18,17 +18,17 @@ PG_FUNCTION_INFO_V1(eda_redrive_many);
 /* What an operator asks for. */
 typedef struct Request
 {
-	EdaState	to;
+	EdaState to;
 	const char *reason;
 	const char *caller;
-	int32		token;		/* suspend by a worker; 0: none */
-	TimestampTz deadline;	/* suspend; EDA_NEVER: the event type's */
+	int32 token;          /* suspend by a worker; 0: none */
+	TimestampTz deadline; /* suspend; EDA_NEVER: the event type's */
 } Request;
 
 static void
 sign(JournalStep *step, const Request *request)
 {
-	JsonObject	o;
+	JsonObject o;
 
 	json_begin(&o);
 	json_put_text(&o, "reason", request->reason);
@@ -49,10 +49,10 @@ decide_resume(JournalStep *step, void *arg)
 {
 	if (step->current.state != EDA_SUSPENDED)
 		ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
-				errmsg("event %s cannot be resumed: it is \"%s\"", eda_uuid_text(&step->event_id),
-					   lifecycle_state_name(step->current.state)),
-				errdetail("Version %d was written at %s.", step->current.version, timestamptz_to_str(step->current.at)),
-				errhint("Only a suspended event can be resumed."));
+		        errmsg("event %s cannot be resumed: it is \"%s\"", eda_uuid_text(&step->event_id),
+		               lifecycle_state_name(step->current.state)),
+		        errdetail("Version %d was written at %s.", step->current.version, timestamptz_to_str(step->current.at)),
+		        errhint("Only a suspended event can be resumed."));
 	sign(step, arg);
 	step->next.wake_at = step->now;
 	return true;
@@ -63,10 +63,10 @@ decide_redrive(JournalStep *step, void *arg)
 {
 	if (step->current.state != EDA_FAILED && step->current.state != EDA_EXPIRED)
 		ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
-				errmsg("event %s cannot be redriven: it is \"%s\"", eda_uuid_text(&step->event_id),
-					   lifecycle_state_name(step->current.state)),
-				errdetail("Version %d was written at %s.", step->current.version, timestamptz_to_str(step->current.at)),
-				errhint("Only a failed or expired event can be redriven."));
+		        errmsg("event %s cannot be redriven: it is \"%s\"", eda_uuid_text(&step->event_id),
+		               lifecycle_state_name(step->current.state)),
+		        errdetail("Version %d was written at %s.", step->current.version, timestamptz_to_str(step->current.at)),
+		        errhint("Only a failed or expired event can be redriven."));
 	sign(step, arg);
 	step->next.wake_at = step->now;
 	step->next.attempt_base = step->current.attempt;
@@ -80,7 +80,7 @@ decide_suspend(JournalStep *step, void *arg)
 {
 	const Request *request = arg;
 	const EventType *type = work_type(step);
-	bool		by_worker = step->current.state == EDA_BEING_PROCESSED || request->token != 0;
+	bool by_worker = step->current.state == EDA_BEING_PROCESSED || request->token != 0;
 
 	if (by_worker && !work_lease_is_open(step, request->token, EDA_SUSPENDED, false))
 		return false;
@@ -102,7 +102,7 @@ static int
 carry_out(const pg_uuid_t *ids, int n, const char *what, JournalDecide decide, Request *request)
 {
 	JournalStep *steps = palloc0(sizeof(JournalStep) * Max(n, 1));
-	int			moved;
+	int moved;
 
 	journal_require_write(what);
 	request->caller = work_caller();
@@ -135,7 +135,7 @@ reason_arg(FunctionCallInfo fcinfo, int n)
 Datum
 eda_cancel(PG_FUNCTION_ARGS)
 {
-	Request		request = {.to = EDA_CANCELED, .reason = reason_arg(fcinfo, 1)};
+	Request request = {.to = EDA_CANCELED, .reason = reason_arg(fcinfo, 1)};
 
 	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.cancel()", decide_cancel, &request));
 }
@@ -144,7 +144,7 @@ eda_cancel(PG_FUNCTION_ARGS)
 Datum
 eda_suspend(PG_FUNCTION_ARGS)
 {
-	Request		request = {.to = EDA_SUSPENDED, .reason = reason_arg(fcinfo, 3), .deadline = EDA_NEVER};
+	Request request = {.to = EDA_SUSPENDED, .reason = reason_arg(fcinfo, 3), .deadline = EDA_NEVER};
 
 	if (!PG_ARGISNULL(1))
 		request.deadline = PG_GETARG_TIMESTAMPTZ(1);
@@ -157,7 +157,7 @@ eda_suspend(PG_FUNCTION_ARGS)
 Datum
 eda_resume(PG_FUNCTION_ARGS)
 {
-	Request		request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1)};
+	Request request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1)};
 
 	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.resume()", decide_resume, &request));
 }
@@ -166,7 +166,7 @@ eda_resume(PG_FUNCTION_ARGS)
 Datum
 eda_redrive(PG_FUNCTION_ARGS)
 {
-	Request		request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1)};
+	Request request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1)};
 
 	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.redrive()", decide_redrive, &request));
 }
@@ -175,11 +175,11 @@ eda_redrive(PG_FUNCTION_ARGS)
 Datum
 eda_redrive_many(PG_FUNCTION_ARGS)
 {
-	Request		request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1)};
-	Datum	   *elements;
-	bool	   *nulls;
-	pg_uuid_t  *ids;
-	int			n;
+	Request request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1)};
+	Datum *elements;
+	bool *nulls;
+	pg_uuid_t *ids;
+	int n;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("event_ids must not be null"));

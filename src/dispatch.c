@@ -14,15 +14,15 @@
 
 typedef struct OfferEntry
 {
-	pg_uuid_t	event_id; /* hash key */
-	int			offer;	  /* in the area; or -1 - i: engine.offering[i], not there yet */
+	pg_uuid_t event_id; /* hash key */
+	int offer;          /* in the area; or -1 - i: engine.offering[i], not there yet */
 } OfferEntry;
 
 /* Start with an empty queue. */
 void
 dispatch_init(void)
 {
-	HASHCTL		ctl = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(OfferEntry), .hcxt = engine.context};
+	HASHCTL ctl = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(OfferEntry), .hcxt = engine.context};
 
 	engine.offer_by_id = hash_create("eda offers", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	area_reset_queues(engine.area);
@@ -38,13 +38,13 @@ dispatch_init(void)
 void
 dispatch_size_windows(void)
 {
-	int			share = Max(eda_queue_size / Max(engine.nflows, 1), 1);
+	int share = Max(eda_queue_size / Max(engine.nflows, 1), 1);
 
 	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < engine.nflows; i++)
 	{
-		FlowQueue  *queue = area_find_queue(engine.area, engine.flows[i].flow_type);
-		int			window;
+		FlowQueue *queue = area_find_queue(engine.area, engine.flows[i].flow_type);
+		int window;
 
 		engine.flows[i].room = 0;
 		if (queue == NULL)
@@ -81,9 +81,9 @@ dispatch_offer_of(const pg_uuid_t *id)
 void
 dispatch_offer(const Transition *t, int leaf)
 {
-	Offer	   *o;
+	Offer *o;
 	OfferEntry *entry;
-	bool		found;
+	bool found;
 
 	entry = hash_search(engine.offer_by_id, &t->event_id, HASH_ENTER, &found);
 	if (found)
@@ -93,8 +93,8 @@ dispatch_offer(const Transition *t, int leaf)
 	{
 		engine.max_offering = Max(256, 2 * engine.max_offering);
 		engine.offering = engine.offering == NULL
-							  ? MemoryContextAlloc(engine.context, sizeof(Offer) * engine.max_offering)
-							  : repalloc_huge(engine.offering, sizeof(Offer) * engine.max_offering);
+		                      ? MemoryContextAlloc(engine.context, sizeof(Offer) * engine.max_offering)
+		                      : repalloc_huge(engine.offering, sizeof(Offer) * engine.max_offering);
 	}
 	o = &engine.offering[engine.noffering++];
 	memset(o, 0, sizeof(*o));
@@ -111,9 +111,9 @@ dispatch_offer(const Transition *t, int leaf)
 static void
 link_offer(int i)
 {
-	Offer	   *offers = area_offers(engine.area);
-	Offer	   *o = &offers[i];
-	FlowQueue  *queue = &area_queues(engine.area)[o->queue];
+	Offer *offers = area_offers(engine.area);
+	Offer *o = &offers[i];
+	FlowQueue *queue = &area_queues(engine.area)[o->queue];
 
 	o->state = OFFER_QUEUED;
 	o->next = -1;
@@ -131,10 +131,10 @@ static int
 take_entry(const Offer *wanted, const EngineType *type)
 {
 	EngineArea *area = engine.area;
-	int			i = area->free_head;
-	FlowQueue  *queue = area_find_queue(area, engine.flows[type->flow].flow_type);
-	Offer	   *o;
-	uint32		generation;
+	int i = area->free_head;
+	FlowQueue *queue = area_find_queue(area, engine.flows[type->flow].flow_type);
+	Offer *o;
+	uint32 generation;
 
 	if (i < 0 || queue == NULL)
 		return -1;
@@ -154,7 +154,7 @@ static void
 free_entry(int i)
 {
 	EngineArea *area = engine.area;
-	Offer	   *o = &area_offers(area)[i];
+	Offer *o = &area_offers(area)[i];
 
 	if (o->state == OFFER_QUEUED)
 		area_unlink_offer(area, i);
@@ -202,10 +202,10 @@ dispatch_push(void)
 {
 	for (int i = 0; i < engine.noffering; i++)
 	{
-		Offer	   *wanted = &engine.offering[i];
+		Offer *wanted = &engine.offering[i];
 		EngineType *type = engine_type(wanted->type);
 		OfferEntry *entry;
-		int			offer = -1;
+		int offer = -1;
 
 		if (wanted->version == 0)
 			continue;
@@ -222,7 +222,7 @@ dispatch_push(void)
 		else
 		{
 			/* The queue is full: look at the event again in a while. */
-			Todo		todo = {wanted->event_id, wanted->leaf, 0};
+			Todo todo = {wanted->event_id, wanted->leaf, 0};
 
 			hash_search(engine.offer_by_id, &wanted->event_id, HASH_REMOVE, NULL);
 			engine_park(&todo, InvalidTransactionId, engine.now + USECS_PER_SEC);
@@ -236,12 +236,12 @@ dispatch_push(void)
 void
 dispatch_wake_workers(void)
 {
-	FlowQueue  *queues = area_queues(engine.area);
+	FlowQueue *queues = area_queues(engine.area);
 
 	for (int i = 0; i < eda_max_event_types && queues[i].flow_type[0] != '\0'; i++)
 	{
 		/* Unlocked: a worker that starts to wait now sees the queue before it sleeps. */
-		int			wake = Min(queues[i].queued, queues[i].waiting);
+		int wake = Min(queues[i].queued, queues[i].waiting);
 
 		for (int n = 0; n < wake; n++)
 			ConditionVariableSignal(&queues[i].ready);
@@ -284,7 +284,7 @@ dispatch_collect(void)
 	hash_seq_init(&seq, engine.offer_by_id);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
-		Offer	   *o = dispatch_offer_of(&entry->event_id);
+		Offer *o = dispatch_offer_of(&entry->event_id);
 
 		if (entry->offer >= 0 && needs_look(o) && !engine_todo(&o->event_id, o->leaf))
 		{

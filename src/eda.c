@@ -11,17 +11,17 @@
 
 PG_MODULE_MAGIC;
 
-int			eda_engine_mode = EDA_ENGINE_ON;
-int			eda_feed_level = EDA_FEED_FULL;
-int			eda_max_databases = 4;
-int			eda_max_event_types = 256;
-int			eda_queue_size = 32768;
-int			eda_ready_window = 1000;
-int			eda_max_payload_size = 1024;
-int			eda_lock_wait = 5000;
-int			eda_max_returns = 10;
-int			eda_idempotency_ttl = 7 * 24 * 3600;
-int			eda_segment_interval = 7 * 24 * 3600;
+int eda_engine_mode = EDA_ENGINE_ON;
+int eda_feed_level = EDA_FEED_FULL;
+int eda_max_databases = 4;
+int eda_max_event_types = 256;
+int eda_queue_size = 32768;
+int eda_ready_window = 1000;
+int eda_max_payload_size = 1024;
+int eda_lock_wait = 5000;
+int eda_max_returns = 10;
+int eda_idempotency_ttl = 7 * 24 * 3600;
+int eda_segment_interval = 7 * 24 * 3600;
 
 static const struct config_enum_entry engine_modes[] = {
 	{"on", EDA_ENGINE_ON, false},
@@ -46,39 +46,38 @@ static void
 define_sizes(void)
 {
 	DefineCustomIntVariable("eda.max_databases", "Databases that can have an engine.", NULL, &eda_max_databases, 4, 1,
-							64, PGC_POSTMASTER, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("eda.max_event_types", "Event types a database can have.", NULL, &eda_max_event_types,
-							256, 8, 10000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	                        64, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("eda.max_event_types", "Event types a database can have.", NULL, &eda_max_event_types, 256,
+	                        8, 10000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("eda.queue_size",
-							"Events of a database that can be dispatched and not yet committed by a worker.",
-							"More wait on disk; each takes 64 bytes of shared memory.", &eda_queue_size, 32768, 256,
-							16 * 1024 * 1024, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	                        "Events of a database that can be dispatched and not yet committed by a worker.",
+	                        "More wait on disk; each takes 64 bytes of shared memory.", &eda_queue_size, 32768, 256,
+	                        16 * 1024 * 1024, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 }
 
 static void
 define_settings(void)
 {
 	DefineCustomEnumVariable("eda.engine", "Whether engines run.",
-							 "paused: an engine reads and tells, but moves no event.  off: no engine.",
-							 &eda_engine_mode, EDA_ENGINE_ON, engine_modes, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomEnumVariable("eda.feed", "What NOTIFY tells of each transition.", NULL, &eda_feed_level,
-							 EDA_FEED_FULL, feed_levels, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("eda.ready_window", "Events that are dispatched ahead of the workers, per flow type.",
-							NULL, &eda_ready_window, 1000, 1, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("eda.max_payload_size", "Largest payload that publish takes.", NULL,
-							&eda_max_payload_size, 1024, 1, 256 * 1024, PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	                         "paused: an engine reads and tells, but moves no event.  off: no engine.",
+	                         &eda_engine_mode, EDA_ENGINE_ON, engine_modes, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("eda.feed", "What NOTIFY tells of each transition.", NULL, &eda_feed_level, EDA_FEED_FULL,
+	                         feed_levels, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("eda.ready_window", "Events that are dispatched ahead of the workers, per flow type.", NULL,
+	                        &eda_ready_window, 1000, 1, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("eda.max_payload_size", "Largest payload that publish takes.", NULL, &eda_max_payload_size,
+	                        1024, 1, 256 * 1024, PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("eda.lock_wait",
-							"How long cancel, suspend, resume and redrive wait for another transaction.", NULL,
-							&eda_lock_wait, 5000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable("eda.max_returns",
-							"How often in a row an event may come back from a worker that did not commit.",
-							"The event fails after that.", &eda_max_returns, 10, 1, 10000, PGC_SIGHUP, 0, NULL, NULL,
-							NULL);
+	                        "How long cancel, suspend, resume and redrive wait for another transaction.", NULL,
+	                        &eda_lock_wait, 5000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"eda.max_returns", "How often in a row an event may come back from a worker that did not commit.",
+		"The event fails after that.", &eda_max_returns, 10, 1, 10000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("eda.idempotency_ttl", "How long an idempotency key is remembered.", NULL,
-							&eda_idempotency_ttl, 7 * 24 * 3600, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+	                        &eda_idempotency_ttl, 7 * 24 * 3600, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("eda.segment_interval", "How much time a segment of the log covers.",
-							"With no free leaf left the open one goes on.", &eda_segment_interval, 7 * 24 * 3600, 120,
-							INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	                        "With no free leaf left the open one goes on.", &eda_segment_interval, 7 * 24 * 3600, 120,
+	                        INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
 void
@@ -86,16 +85,16 @@ _PG_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
 		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("eda is not loaded"),
-				errdetail("It needs shared memory and background workers, which exist from server start on."),
-				errhint("Add it to shared_preload_libraries in postgresql.conf (\"shared_preload_libraries = 'eda'\") "
-						"and restart the server."));
+		        errdetail("It needs shared memory and background workers, which exist from server start on."),
+		        errhint("Add it to shared_preload_libraries in postgresql.conf (\"shared_preload_libraries = 'eda'\") "
+		                "and restart the server."));
 
 	define_sizes();
 	define_settings();
 	MarkGUCPrefixReserved("eda");
 	shmem_init();
 	launcher_register();
-	launcher_hook_init();
+	ddl_init();
 }
 
 /* The library's version, as built. */

@@ -24,7 +24,7 @@
 #include "compat.h"
 
 #define EDA_LEAVES 17
-#define EDA_ATTIC 0 /* the leaf of ids that carry no time */
+#define EDA_ATTIC 0        /* the leaf of ids that carry no time */
 #define EDA_NEVER DT_NOEND /* in C, where SQL has a null deadline */
 
 /* ------------------------------------------------------------------------
@@ -50,17 +50,17 @@ typedef enum EdaFeedLevel
 #define EDA_VERSION "unknown"
 #endif
 
-extern int	eda_engine_mode;
-extern int	eda_feed_level;
-extern int	eda_max_databases;
-extern int	eda_max_event_types;
-extern int	eda_queue_size;		  /* events: offers a database can have out */
-extern int	eda_ready_window;	  /* events dispatched ahead of the workers, per flow type */
-extern int	eda_max_payload_size; /* kB */
-extern int	eda_lock_wait;		  /* ms */
-extern int	eda_max_returns;
-extern int	eda_idempotency_ttl;  /* s */
-extern int	eda_segment_interval; /* s */
+extern int eda_engine_mode;
+extern int eda_feed_level;
+extern int eda_max_databases;
+extern int eda_max_event_types;
+extern int eda_queue_size;       /* events: offers a database can have out */
+extern int eda_ready_window;     /* events dispatched ahead of the workers, per flow type */
+extern int eda_max_payload_size; /* kB */
+extern int eda_lock_wait;        /* ms */
+extern int eda_max_returns;
+extern int eda_idempotency_ttl;  /* s */
+extern int eda_segment_interval; /* s */
 
 /* ------------------------------------------------------------------------
  * lifecycle.c: states, legal moves, errors
@@ -103,23 +103,23 @@ typedef enum EdaSuspendedBy
 /* A row of eda.transition. */
 typedef struct Transition
 {
-	pg_uuid_t	event_id;
-	int32		version;
-	int32		type;
-	EdaState	state;
-	EdaState	prev_state;
-	int16		segment;
-	int32		attempt;
-	int32		attempt_base;
-	int16		returns;
-	int32		token; /* 0: none */
+	pg_uuid_t event_id;
+	int32 version;
+	int32 type;
+	EdaState state;
+	EdaState prev_state;
+	int16 segment;
+	int32 attempt;
+	int32 attempt_base;
+	int16 returns;
+	int32 token; /* 0: none */
 	EdaSuspendedBy suspended_by;
 	TimestampTz at;
-	TimestampTz wake_at;	/* EDA_NEVER: null */
+	TimestampTz wake_at;    /* EDA_NEVER: null */
 	TimestampTz expires_at; /* EDA_NEVER: null */
-	uint64		xid;
+	uint64 xid;
 	const char *worker; /* may be NULL */
-	Jsonb	   *detail; /* may be NULL */
+	Jsonb *detail;      /* may be NULL */
 } Transition;
 
 extern const char *lifecycle_state_name(EdaState state);
@@ -141,21 +141,21 @@ typedef enum JournalTable
 
 typedef struct EdaCatalog
 {
-	Oid			extension;
-	char		version[32];
-	Oid			owner;
-	Oid			schema;
-	Oid			event_type;
-	Oid			segment;
-	Oid			idempotency;
-	Oid			engine_state;
-	Oid			config;
-	Oid			leaf[2][EDA_LEAVES]; /* by JournalTable */
-	Oid			state[EDA_STATES];	 /* the enum's labels */
+	Oid extension;
+	char version[32];
+	Oid owner;
+	Oid schema;
+	Oid event_type;
+	Oid segment;
+	Oid idempotency;
+	Oid engine_state;
+	Oid config;
+	Oid leaf[2][EDA_LEAVES]; /* by JournalTable */
+	Oid state[EDA_STATES];   /* the enum's labels */
 } EdaCatalog;
 
 extern const EdaCatalog *eda_catalog(bool missing_ok);
-extern Oid	catalog_index(int leaf, JournalTable table, const char *suffix);
+extern Oid catalog_index(int leaf, JournalTable table, const char *suffix);
 extern EdaState catalog_state(Oid label);
 
 /* ------------------------------------------------------------------------
@@ -164,35 +164,35 @@ extern EdaState catalog_state(Oid label);
 
 typedef struct EventType
 {
-	int32		id;
-	char		name[NAMEDATALEN];
-	char		flow_type[NAMEDATALEN];
-	int			max_attempts;
-	bool		has_lifespan;
-	Interval	lifespan;
-	int			ndelays;
-	Interval   *delays;
-	double		backoff;
-	double		jitter;
-	Interval	lease;
-	Interval	dispatch_timeout;
-	char		on_fail[NAMEDATALEN]; /* empty: none */
-	bool		suspended;
-	bool		has_suspend_timeout;
-	Interval	suspend_timeout;
-	bool		resume_on_timeout;
-	int			priority;
-	int			max_in_flight; /* 0: no limit */
+	int32 id;
+	char name[NAMEDATALEN];
+	char flow_type[NAMEDATALEN];
+	int max_attempts;
+	bool has_lifespan;
+	Interval lifespan;
+	int ndelays;
+	Interval *delays;
+	double backoff;
+	double jitter;
+	Interval lease;
+	Interval dispatch_timeout;
+	char on_fail[NAMEDATALEN]; /* empty: none */
+	bool suspended;
+	bool has_suspend_timeout;
+	Interval suspend_timeout;
+	bool resume_on_timeout;
+	int priority;
+	int max_in_flight; /* 0: no limit */
 } EventType;
 
 extern const EventType *event_type_by_name(const char *name, bool missing_ok);
 extern const EventType *event_type_by_id(int32 id);
-extern int	event_type_all(const EventType ***types);
+extern int event_type_all(const EventType ***types);
 extern TimestampTz event_type_retry_at(const EventType *type, int attempts, TimestampTz now);
 extern TimestampTz event_type_expires_at(const EventType *type, TimestampTz from);
 extern TimestampTz eda_add_interval(TimestampTz t, const Interval *i);
-extern int	segment_of(const pg_uuid_t *id);
-extern int	segment_leaves(const pg_uuid_t *id, int leaves[EDA_LEAVES]);
+extern int segment_of(const pg_uuid_t *id);
+extern int segment_leaves(const pg_uuid_t *id, int leaves[EDA_LEAVES]);
 extern void config_forget(void);
 
 /* ------------------------------------------------------------------------
@@ -202,48 +202,48 @@ extern void config_forget(void);
 /* A row of eda.event. */
 typedef struct Event
 {
-	pg_uuid_t	id;
-	int16		segment;
+	pg_uuid_t id;
+	int16 segment;
 	TimestampTz created_at;
 	TimestampTz expires_at; /* EDA_NEVER: null */
 	const char *event_type;
 	const char *flow_type;
 	const char *flow_id;
-	bool		has_parent;
-	pg_uuid_t	parent_id;
-	const char *correlation_id;		/* may be NULL */
+	bool has_parent;
+	pg_uuid_t parent_id;
+	const char *correlation_id;     /* may be NULL */
 	const char *on_fail_event_type; /* may be NULL; empty: none */
-	Jsonb	   *headers;			/* may be NULL */
-	Jsonb	   *payload;
+	Jsonb *headers;                 /* may be NULL */
+	Jsonb *payload;
 } Event;
 
 typedef enum JournalPolicy
 {
-	JOURNAL_SKIP,		/* leave what an open transaction has touched */
-	JOURNAL_WAIT,		/* wait for that transaction */
+	JOURNAL_SKIP,        /* leave what an open transaction has touched */
+	JOURNAL_WAIT,        /* wait for that transaction */
 	JOURNAL_WAIT_BRIEFLY /* wait up to eda.lock_wait, then name the blocker */
 } JournalPolicy;
 
 typedef enum JournalStatus
 {
 	JOURNAL_MISSING, /* no such event */
-	JOURNAL_FOUND,	 /* looked at, nothing appended */
-	JOURNAL_BUSY,	 /* an open transaction has appended to it */
+	JOURNAL_FOUND,   /* looked at, nothing appended */
+	JOURNAL_BUSY,    /* an open transaction has appended to it */
 	JOURNAL_APPENDED
 } JournalStatus;
 
 /* One event on its way through journal_append(). */
 typedef struct JournalStep
 {
-	pg_uuid_t	event_id;
-	int			leaf; /* where to look first; where it was found */
+	pg_uuid_t event_id;
+	int leaf; /* where to look first; where it was found */
 	JournalStatus status;
 	TransactionId busy_with; /* JOURNAL_BUSY: that transaction */
-	Transition	current;	 /* the latest transition, unless missing or busy */
-	Transition	next;		 /* what decide() wants appended */
-	TimestampTz now;		 /* the clock's time; next.at is never before current.at */
-	int			item;		 /* for the caller: steps are sorted by event id */
-	bool		moving;
+	Transition current;      /* the latest transition, unless missing or busy */
+	Transition next;         /* what decide() wants appended */
+	TimestampTz now;         /* the clock's time; next.at is never before current.at */
+	int item;                /* for the caller: steps are sorted by event id */
+	bool moving;
 } JournalStep;
 
 /*
@@ -252,12 +252,12 @@ typedef struct JournalStep
  * transition only cleared) and returns true, or returns false to leave the
  * event alone.  May raise an error.  It is asked again after a lost race.
  */
-typedef bool (*JournalDecide) (JournalStep *step, void *arg);
+typedef bool (*JournalDecide)(JournalStep *step, void *arg);
 
-extern int	journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDecide decide, void *arg);
+extern int journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDecide decide, void *arg);
 extern void journal_publish(Event *events, Transition *first, int n, bool *lost);
 extern bool journal_claim_key(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id,
-							  pg_uuid_t *first);
+                              pg_uuid_t *first);
 extern bool journal_event(int leaf, const pg_uuid_t *id, Event *out);
 extern void journal_step_events(const JournalStep *steps, int nsteps, Event *events);
 extern bool journal_find_event(const pg_uuid_t *id, Event *out);
@@ -311,11 +311,11 @@ enum
 
 typedef struct JournalRel
 {
-	Relation	rel;
-	int			nindexes;
-	Relation   *index; /* index[0] is the primary key */
+	Relation rel;
+	int nindexes;
+	Relation *index; /* index[0] is the primary key */
 	IndexInfo **info;
-	EState	   *estate;
+	EState *estate;
 	IndexScanDesc scan; /* of the primary key, with a dirty snapshot; NULL until asked for */
 	SnapshotData dirty;
 	TupleTableSlot *found;
@@ -332,7 +332,7 @@ extern JournalRel *journal_rel_open(Oid relid, LOCKMODE lock);
 extern void journal_rel_close(JournalRel *jrel);
 extern void journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost);
 extern JournalLook journal_rel_look(JournalRel *jrel, ScanKey keys, int nkeys, ScanDirection direction,
-									TransactionId *busy_with);
+                                    TransactionId *busy_with);
 extern void journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole);
 extern void journal_read_event(TupleTableSlot *slot, Event *out);
 extern TupleTableSlot *journal_transition_slot(JournalRel *jrel, const Transition *t);
@@ -349,22 +349,22 @@ typedef struct PublishItem
 	const char *event_type;
 	const char *flow_id;
 	const char *flow_type; /* NULL: the event type's */
-	Jsonb	   *payload;   /* NULL: {} */
-	Jsonb	   *headers;
-	bool		has_scheduled_at;
+	Jsonb *payload;        /* NULL: {} */
+	Jsonb *headers;
+	bool has_scheduled_at;
 	TimestampTz scheduled_at;
-	bool		has_event_id;
-	pg_uuid_t	event_id;
+	bool has_event_id;
+	pg_uuid_t event_id;
 	const char *idempotency_key;
 	const char *on_fail_event_type;
 	const char *correlation_id;
-	bool		has_parent;
-	pg_uuid_t	parent_id;
-	bool		trusted; /* made by the engine: no size limits */
+	bool has_parent;
+	pg_uuid_t parent_id;
+	bool trusted; /* made by the engine: no size limits */
 } PublishItem;
 
 extern void publish_items(PublishItem *items, int n, pg_uuid_t *ids);
-extern int	publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **items);
+extern int publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **items);
 extern void publish_inherit(PublishItem *item, const Event *parent);
 
 extern void work_fail(JournalStep *step, const EventType *type, bool retry, TimestampTz retry_at);
@@ -381,14 +381,14 @@ extern void work_require_found(const JournalStep *step);
 typedef struct JsonObject
 {
 	JsonbParseState *state;
-	int			members;
+	int members;
 } JsonObject;
 
 extern void json_begin(JsonObject *object);
 extern void json_put_text(JsonObject *object, const char *key, const char *value); /* NULL: left out */
 extern void json_put_int(JsonObject *object, const char *key, int64 value);
 extern void json_put_json(JsonObject *object, const char *key, Jsonb *value); /* NULL: left out */
-extern Jsonb *json_end(JsonObject *object); /* NULL if nothing was put */
+extern Jsonb *json_end(JsonObject *object);                                   /* NULL if nothing was put */
 extern char *json_get_text(Jsonb *object, const char *key);
 extern char *json_value_text(const JsonbValue *value);
 
@@ -399,10 +399,10 @@ extern char *json_value_text(const JsonbValue *value);
 typedef enum OfferState
 {
 	OFFER_FREE,
-	OFFER_QUEUED,	/* waits for a worker */
-	OFFER_POPPED,	/* a worker has it, and has not committed */
+	OFFER_QUEUED,   /* waits for a worker */
+	OFFER_POPPED,   /* a worker has it, and has not committed */
 	OFFER_RETURNED, /* it came back: the worker's transaction rolled back */
-	OFFER_REFUSED	/* it came back: could not be taken just now */
+	OFFER_REFUSED   /* it came back: could not be taken just now */
 } OfferState;
 
 /*
@@ -412,17 +412,17 @@ typedef enum OfferState
  */
 typedef struct Offer
 {
-	pg_uuid_t	event_id;
-	int32		version;
-	int32		type;
-	uint32		generation; /* counts the uses of this entry */
-	int32		next;		/* in the list of its priority, or the free list; -1: end */
-	int32		prev;
-	int16		queue;
-	int8		leaf;
-	int8		priority;
-	int8		state;
-	TimestampTz since;	 /* of this state */
+	pg_uuid_t event_id;
+	int32 version;
+	int32 type;
+	uint32 generation; /* counts the uses of this entry */
+	int32 next;        /* in the list of its priority, or the free list; -1: end */
+	int32 prev;
+	int16 queue;
+	int8 leaf;
+	int8 priority;
+	int8 state;
+	TimestampTz since;   /* of this state */
 	TimestampTz wake_at; /* of the dispatched transition */
 } Offer;
 
@@ -431,13 +431,13 @@ typedef struct Offer
 /* The ready queue of a flow type. */
 typedef struct FlowQueue
 {
-	char		flow_type[NAMEDATALEN]; /* empty: unused */
-	int32		head[EDA_PRIORITIES];
-	int32		tail[EDA_PRIORITIES];
-	int32		queued;
-	int32		popped;
-	int32		waiting;   /* workers in acquire_next */
-	int32		wanted;	   /* events they asked for */
+	char flow_type[NAMEDATALEN]; /* empty: unused */
+	int32 head[EDA_PRIORITIES];
+	int32 tail[EDA_PRIORITIES];
+	int32 queued;
+	int32 popped;
+	int32 waiting; /* workers in acquire_next */
+	int32 wanted;  /* events they asked for */
 	ConditionVariable ready;
 } FlowQueue;
 
@@ -445,27 +445,27 @@ typedef struct FlowQueue
 
 typedef struct TypeMetrics
 {
-	int32		type;
-	int64		counts[EDA_STATES];
-	int64		moved[EDA_RATE_BUCKETS][EDA_STATES];
-	int64		bucket; /* the five seconds since the epoch that moved[bucket % n] belongs to */
+	int32 type;
+	int64 counts[EDA_STATES];
+	int64 moved[EDA_RATE_BUCKETS][EDA_STATES];
+	int64 bucket; /* the five seconds since the epoch that moved[bucket % n] belongs to */
 	TimestampTz oldest_due_at;
 } TypeMetrics;
 
 /* What an engine says of itself. */
 typedef struct EngineInfo
 {
-	char		state[128];
+	char state[128];
 	TimestampTz started_at;
 	TimestampTz last_tick_at;
-	int64		ticks;
-	int64		transitions_read;
-	int64		transitions_made;
-	double		last_tick_ms;
-	double		max_tick_ms;
-	int32		parked;
-	int32		held_back;
-	char		last_error[256];
+	int64 ticks;
+	int64 transitions_read;
+	int64 transitions_made;
+	double last_tick_ms;
+	double max_tick_ms;
+	int32 parked;
+	int32 held_back;
+	char last_error[256];
 	TimestampTz last_error_at;
 } EngineInfo;
 
@@ -475,38 +475,37 @@ typedef struct EngineInfo
  */
 typedef struct EngineArea
 {
-	Oid			database; /* InvalidOid: unused; guarded by EdaShmem.lock */
-	pg_atomic_uint32 dirty; /* bit per leaf: a transaction that wrote there has ended */
+	Oid database;                  /* InvalidOid: unused; guarded by EdaShmem.lock */
 	pg_atomic_uint64 clock_offset; /* us, as int64; moved by tests only */
 
 	/* launcher.c; guarded by EdaShmem.lock */
-	bool		wanted;		 /* somebody asked for an engine */
-	bool		no_extension; /* the engine looked and found none */
-	int			blocked;	 /* DROP DATABASE and its like under way */
-	pid_t		engine_pid;	 /* 0: none */
-	int			engine_proc; /* its number in ProcGlobal, to set the latch */
+	bool wanted;             /* somebody asked for an engine */
+	bool no_extension;       /* the engine looked and found none */
+	int blocked;             /* DROP DATABASE and its like under way */
+	pid_t engine_pid;        /* 0: none */
+	int engine_proc;         /* its number in ProcGlobal, to set the latch */
 	TimestampTz start_after; /* restart backoff; told by the launcher, for show */
-	int			crashes;	 /* restarts without a healthy minute; likewise */
+	int crashes;             /* restarts without a healthy minute; likewise */
 
-	LWLock		lock;
-	EngineInfo	info;
-	int			nmetrics;
-	int			nfree;
-	int32		free_head;
-	bool		returned; /* some offer is RETURNED or REFUSED */
-	/* then: TypeMetrics[max_event_types], FlowQueue[max_event_types], Offer[queue_size] */
+	LWLock lock;
+	EngineInfo info;
+	int nmetrics;
+	int nfree;
+	int32 free_head;
+	bool returned; /* some offer is RETURNED or REFUSED */
+				   /* then: TypeMetrics[max_event_types], FlowQueue[max_event_types], Offer[queue_size] */
 } EngineArea;
 
 /* Where the start of an engine has got to. */
 typedef enum EngineStart
 {
 	START_NONE,
-	START_ASKED,		/* by the launcher, of the postmaster */
-	START_RUNNING,		/* it has its area */
-	START_STOPPED,		/* it has left as it should */
-	START_CRASHED,		/* it has left through an error */
+	START_ASKED,        /* by the launcher, of the postmaster */
+	START_RUNNING,      /* it has its area */
+	START_STOPPED,      /* it has left as it should */
+	START_CRASHED,      /* it has left through an error */
 	START_NO_EXTENSION, /* it has left: nothing to do in that database */
-	START_NO_AREA		/* it has left: eda.max_databases */
+	START_NO_AREA       /* it has left: eda.max_databases */
 } EngineStart;
 
 /* How much somebody wants an engine. */
@@ -523,10 +522,10 @@ typedef enum EngineWish
  */
 typedef struct EngineNote
 {
-	Oid			database; /* InvalidOid: unused */
-	int			blocked;  /* copied to the area's */
+	Oid database; /* InvalidOid: unused */
+	int blocked;  /* copied to the area's */
 	EngineStart start;
-	EngineWish	wish;
+	EngineWish wish;
 } EngineNote;
 
 /*
@@ -535,24 +534,24 @@ typedef struct EngineNote
  */
 typedef struct EdaShmem
 {
-	int			tranche; /* of all our locks */
-	int			nnotes;
+	int tranche; /* of all our locks */
+	int nnotes;
 	ConditionVariable engine_gone; /* an engine has left its area */
 
-	LWLock		lock;
-	int			launcher_proc; /* -1: none */
-	bool		rescan;		   /* the launcher is to look at pg_database now */
-	bool		wish_lost;	   /* no note was left for a wish: look everywhere */
-	/* then: EngineNote[nnotes], EngineArea[max_databases] */
+	LWLock lock;
+	int launcher_proc; /* -1: none */
+	bool rescan;       /* the launcher is to look at pg_database now */
+	bool wish_lost;    /* no note was left for a wish: look everywhere */
+					   /* then: EngineNote[nnotes], EngineArea[max_databases] */
 } EdaShmem;
 
 extern EdaShmem *eda_shmem;
 
 extern void shmem_init(void);
 extern EngineArea *shmem_area(int i);
-extern EngineArea *shmem_my_area(void);		/* NULL: no engine has claimed one */
+extern EngineArea *shmem_my_area(void);      /* NULL: no engine has claimed one */
 extern EngineArea *shmem_claim_area(Oid db); /* NULL: none left */
-extern EngineArea *shmem_area_of(Oid db);	 /* NULL: none */
+extern EngineArea *shmem_area_of(Oid db);    /* NULL: none */
 extern bool shmem_release_area(EngineArea *area, Oid db);
 extern bool shmem_area_left(void);
 extern EngineNote *shmem_note(int i);
@@ -564,8 +563,8 @@ extern Offer *area_offers(EngineArea *area);
 extern TimestampTz eda_now(void);
 extern void shmem_wake_engine(EngineArea *area);
 extern void shmem_wake_launcher(void);
-extern void wakeup_at_commit(uint32 leaves);
-extern void wakeup_init(void);
+extern void shmem_wish_engine(void);
+extern void wakeup_at_commit(void);
 
 /* ------------------------------------------------------------------------
  * queue.c: the workers' side of the ready queue
@@ -573,15 +572,15 @@ extern void wakeup_init(void);
 
 typedef struct Popped
 {
-	int			offer;
-	uint32		generation;
-	pg_uuid_t	event_id;
-	int			leaf;
+	int offer;
+	uint32 generation;
+	pg_uuid_t event_id;
+	int leaf;
 } Popped;
 
 extern FlowQueue *area_find_queue(EngineArea *area, const char *flow_type);
 extern void area_unlink_offer(EngineArea *area, int i);
-extern int	queue_pop(const char *flow_type, int max, Popped *out);
+extern int queue_pop(const char *flow_type, int max, Popped *out);
 extern bool queue_wait(const char *flow_type, int wanted, TimestampTz until);
 extern void queue_refuse(const Popped *p);
 
@@ -590,8 +589,11 @@ extern void queue_refuse(const Popped *p);
  * ------------------------------------------------------------------------ */
 
 extern void launcher_register(void);
-extern void launcher_hook_init(void);
 extern void launcher_wish(Oid db, EngineWish wish);
+
+/* for ddl.c */
+extern EngineNote *launcher_note(Oid db, bool make);
+extern void launcher_tidy_note(EngineNote *note);
 
 /* for the engine */
 extern EngineArea *launcher_engine_started(Oid db);
@@ -600,9 +602,9 @@ extern bool launcher_engine_must_stop(EngineArea *area);
 extern bool launcher_lock_engine(void);
 
 /* ------------------------------------------------------------------------
- * engine.c and its parts
+ * ddl.c
  * ------------------------------------------------------------------------ */
 
-#define EDA_LOCK_ENGINE 1 /* key of the session lock that keeps engines single */
+extern void ddl_init(void);
 
 #endif

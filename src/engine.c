@@ -40,7 +40,7 @@
 #define HOUSEKEEPING_INTERVAL (60 * USECS_PER_SEC)
 #define MAX_HOLD_S 300
 
-Engine		engine;
+Engine engine;
 
 PGDLLEXPORT void eda_engine_main(Datum arg);
 
@@ -75,7 +75,7 @@ engine_commit(void)
 void
 engine_recover_from_error(MemoryContext caller, const char *what)
 {
-	ErrorData  *error;
+	ErrorData *error;
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(caller);
@@ -95,7 +95,7 @@ engine_recover_from_error(MemoryContext caller, const char *what)
 
 typedef struct TypeEntry
 {
-	int32		id; /* hash key */
+	int32 id; /* hash key */
 	EngineType *type;
 } TypeEntry;
 
@@ -103,7 +103,7 @@ typedef struct TypeEntry
 EngineType *
 engine_type(int32 id)
 {
-	TypeEntry  *entry = hash_search(engine.type_by_id, &id, HASH_FIND, NULL);
+	TypeEntry *entry = hash_search(engine.type_by_id, &id, HASH_FIND, NULL);
 
 	return entry ? entry->type : NULL;
 }
@@ -127,7 +127,7 @@ static EngineType *
 add_type(int32 id)
 {
 	EngineType *type = MemoryContextAllocZero(engine.context, sizeof(EngineType));
-	TypeEntry  *entry = hash_search(engine.type_by_id, &id, HASH_ENTER, NULL);
+	TypeEntry *entry = hash_search(engine.type_by_id, &id, HASH_ENTER, NULL);
 
 	entry->type = type;
 	type->id = id;
@@ -136,9 +136,8 @@ add_type(int32 id)
 		cursor_reset(&type->due[leaf]);
 		cursor_reset(&type->resume[leaf]);
 	}
-	engine.types = engine.types == NULL
-					   ? MemoryContextAlloc(engine.context, sizeof(EngineType *))
-					   : repalloc(engine.types, sizeof(EngineType *) * (engine.ntypes + 1));
+	engine.types = engine.types == NULL ? MemoryContextAlloc(engine.context, sizeof(EngineType *))
+	                                    : repalloc(engine.types, sizeof(EngineType *) * (engine.ntypes + 1));
 	engine.types[engine.ntypes++] = type;
 	return type;
 }
@@ -157,7 +156,7 @@ static void
 read_config(void)
 {
 	const EventType **configs;
-	int			n;
+	int n;
 
 	config_forget();
 	n = event_type_all(&configs);
@@ -194,7 +193,7 @@ add_todo(const Todo *todo)
 bool
 engine_todo(const pg_uuid_t *id, int leaf)
 {
-	Todo		todo = {*id, leaf, 0};
+	Todo todo = {*id, leaf, 0};
 
 	return add_todo(&todo);
 }
@@ -206,9 +205,8 @@ engine_park(const Todo *todo, TransactionId xid, TimestampTz until)
 	if (engine.nparked == engine.max_parked)
 	{
 		engine.max_parked = Max(64, 2 * engine.max_parked);
-		engine.parked = engine.parked == NULL
-							? MemoryContextAlloc(engine.context, sizeof(Parked) * engine.max_parked)
-							: repalloc_huge(engine.parked, sizeof(Parked) * engine.max_parked);
+		engine.parked = engine.parked == NULL ? MemoryContextAlloc(engine.context, sizeof(Parked) * engine.max_parked)
+		                                      : repalloc_huge(engine.parked, sizeof(Parked) * engine.max_parked);
 	}
 	engine.parked[engine.nparked++] = (Parked){*todo, xid, until};
 }
@@ -218,13 +216,13 @@ static void
 unpark(void)
 {
 	TransactionId last = InvalidTransactionId;
-	bool		last_runs = false;
-	int			kept = 0;
+	bool last_runs = false;
+	int kept = 0;
 
 	for (int i = 0; i < engine.nparked; i++)
 	{
-		Parked	   *p = &engine.parked[i];
-		bool		ready;
+		Parked *p = &engine.parked[i];
+		bool ready;
 
 		if (TransactionIdIsValid(p->xid) && p->xid != last)
 		{
@@ -246,7 +244,7 @@ see_awaiting(const Transition *t, int leaf, EngineType *type)
 
 	/* Due, and nothing before it waits on disk: it need not be found there again. */
 	if (t->wake_at <= engine.now && !type->suspended && type->due[leaf].key > engine.now && type->room > 0 &&
-		flow->room > 0 && engine_todo(&t->event_id, leaf))
+	    flow->room > 0 && engine_todo(&t->event_id, leaf))
 	{
 		type->room--;
 		flow->room--;
@@ -294,8 +292,8 @@ static const EdaCatalog *
 lock_extension(void)
 {
 	const EdaCatalog *c = eda_catalog(true);
-	LOCKTAG		tag;
-	Oid			extension;
+	LOCKTAG tag;
+	Oid extension;
 
 	if (c == NULL)
 		return NULL;
@@ -311,11 +309,11 @@ lock_extension(void)
 static int64
 read_config_version(Snapshot snapshot)
 {
-	Relation	rel = table_open(eda_catalog(false)->config, AccessShareLock);
+	Relation rel = table_open(eda_catalog(false)->config, AccessShareLock);
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	bool		isnull;
-	int64		version = 0;
+	bool isnull;
+	int64 version = 0;
 
 	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 		version = DatumGetInt64(slot_getattr(slot, 2, &isnull));
@@ -332,7 +330,7 @@ check_in(Snapshot snapshot)
 	static bool loaded = false;
 	const EdaCatalog *c = lock_extension();
 	const char *why = NULL;
-	int64		version;
+	int64 version;
 
 	if (c == NULL)
 		return "the extension is being dropped";
@@ -354,7 +352,7 @@ check_in(Snapshot snapshot)
 static bool
 read_log(bool collect)
 {
-	Snapshot	snapshot;
+	Snapshot snapshot;
 	const char *why;
 
 	engine_begin();
@@ -402,7 +400,7 @@ done_todo(int n)
 static void
 hold_back(Todo *todo)
 {
-	int			seconds = Min(1 << Min(todo->errors, 10), MAX_HOLD_S);
+	int seconds = Min(1 << Min(todo->errors, 10), MAX_HOLD_S);
 
 	todo->errors++;
 	ereport(LOG, errmsg("eda engine: event %s is held back for %d s", eda_uuid_text(&todo->event_id), seconds));
@@ -414,7 +412,7 @@ hold_back(Todo *todo)
 static bool
 move_batch(void)
 {
-	int			n = Min(engine.ntodo, engine.batch);
+	int n = Min(engine.ntodo, engine.batch);
 	JournalStep *steps = palloc0(sizeof(JournalStep) * n);
 	volatile bool locked = false;
 
@@ -451,7 +449,7 @@ move_batch(void)
 	for (int i = 0; i < n; i++)
 		if (steps[i].status == JOURNAL_BUSY)
 		{
-			Todo		todo = {steps[i].event_id, steps[i].leaf, steps[i].item};
+			Todo todo = {steps[i].event_id, steps[i].leaf, steps[i].item};
 
 			engine_park(&todo, steps[i].busy_with, 0);
 		}
@@ -467,7 +465,7 @@ engine_tick(void)
 	static TimestampTz collected_at = 0;
 	static TimestampTz housekept_at = 0;
 	TimestampTz start = GetCurrentTimestamp();
-	bool		collect = start >= collected_at + USECS_PER_SEC || start < collected_at;
+	bool collect = start >= collected_at + USECS_PER_SEC || start < collected_at;
 
 	engine.now = eda_now();
 	engine.moves = eda_engine_mode == EDA_ENGINE_ON;
@@ -522,7 +520,7 @@ pin_settings(void)
 static void
 engine_init(void)
 {
-	HASHCTL		ctl = {.keysize = sizeof(int32), .entrysize = sizeof(TypeEntry)};
+	HASHCTL ctl = {.keysize = sizeof(int32), .entrysize = sizeof(TypeEntry)};
 
 	engine.context = AllocSetContextCreate(TopMemoryContext, "eda engine", ALLOCSET_DEFAULT_SIZES);
 	engine.tick = AllocSetContextCreate(engine.context, "eda tick", ALLOCSET_DEFAULT_SIZES);
@@ -548,7 +546,7 @@ static void
 engine_wait(void)
 {
 	TimestampTz next = timers_next();
-	long		ms = IDLE_MS;
+	long ms = IDLE_MS;
 
 	if (next != EDA_NEVER && engine.moves)
 		ms = Min(ms, TimestampDifferenceMilliseconds(eda_now(), next));
@@ -571,7 +569,7 @@ eda_engine_main(Datum arg)
 
 	for (;;)
 	{
-		bool		more;
+		bool more;
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

@@ -16,7 +16,7 @@
 #include "utils/hsearch.h"
 
 #define ENGINE_NAME "engine" /* transition.worker */
-#define ENGINE_BATCH 1000	 /* events moved in one transaction */
+#define ENGINE_BATCH 1000    /* events moved in one transaction */
 #define TODO_SIZE 4096
 
 /*
@@ -26,54 +26,54 @@
 typedef struct Cursor
 {
 	TimestampTz key;
-	pg_uuid_t	id;
+	pg_uuid_t id;
 } Cursor;
 
 /* A snapshot with full transaction ids, which outlive the process. */
 typedef struct TailSnapshot
 {
-	uint64		xmin;
-	uint64		xmax;
-	int			nxip;
-	uint64	   *xip; /* sorted */
+	uint64 xmin;
+	uint64 xmax;
+	int nxip;
+	uint64 *xip; /* sorted */
 } TailSnapshot;
 
 /* The engine's side of a flow type. */
 typedef struct EngineFlow
 {
-	char		flow_type[NAMEDATALEN];
-	int			room; /* events that may be dispatched now */
-	int64		feed_n; /* transitions told, or skipped, on its channel */
+	char flow_type[NAMEDATALEN];
+	int room;     /* events that may be dispatched now */
+	int64 feed_n; /* transitions told, or skipped, on its channel */
 } EngineFlow;
 
 /* The engine's memory of an event type. */
 typedef struct EngineType
 {
-	int32		id; /* hash key */
-	int			flow; /* index into Engine.flows */
-	int			priority;
-	bool		suspended;
-	int			max_in_flight;
-	int			room;
-	int64		counts[EDA_STATES];
-	int64		moved[EDA_RATE_BUCKETS][EDA_STATES];
-	int64		bucket;
-	Cursor		due[EDA_LEAVES];
-	Cursor		resume[EDA_LEAVES]; /* suspended by the type */
+	int32 id; /* hash key */
+	int flow; /* index into Engine.flows */
+	int priority;
+	bool suspended;
+	int max_in_flight;
+	int room;
+	int64 counts[EDA_STATES];
+	int64 moved[EDA_RATE_BUCKETS][EDA_STATES];
+	int64 bucket;
+	Cursor due[EDA_LEAVES];
+	Cursor resume[EDA_LEAVES]; /* suspended by the type */
 } EngineType;
 
 /* An event to look at. */
 typedef struct Todo
 {
-	pg_uuid_t	event_id;
-	int			leaf;
-	int			errors; /* how often its move has raised one */
+	pg_uuid_t event_id;
+	int leaf;
+	int errors; /* how often its move has raised one */
 } Todo;
 
 /* An event that an open transaction has written to, or whose move raises an error. */
 typedef struct Parked
 {
-	Todo		todo;
+	Todo todo;
 	TransactionId xid; /* until this ends; InvalidTransactionId: until the time */
 	TimestampTz until;
 } Parked;
@@ -82,39 +82,39 @@ typedef struct Engine
 {
 	EngineArea *area;
 	MemoryContext context; /* lives as long as the process */
-	MemoryContext tick;	   /* emptied each tick */
-	TimestampTz now;	   /* of this tick, by eda's clock */
-	TailSnapshot seen;	   /* what the tail has read */
-	bool		recovering; /* the first tick: what is dispatched is not offered unseen */
-	bool		moves;		/* not paused */
-	int64		config_version;
+	MemoryContext tick;    /* emptied each tick */
+	TimestampTz now;       /* of this tick, by eda's clock */
+	TailSnapshot seen;     /* what the tail has read */
+	bool recovering;       /* the first tick: what is dispatched is not offered unseen */
+	bool moves;            /* not paused */
+	int64 config_version;
 
-	int			ntypes;
+	int ntypes;
 	EngineType **types; /* by priority, highest first */
-	HTAB	   *type_by_id;
-	int			nflows;
+	HTAB *type_by_id;
+	int nflows;
 	EngineFlow *flows;
 
-	Cursor		deadline[EDA_LEAVES];
-	Cursor		expiry[EDA_LEAVES];	  /* of event.expires_at */
-	Cursor		redriven[EDA_LEAVES]; /* of transition.expires_at after a redrive */
-	Cursor		dispatched[EDA_LEAVES]; /* of what was on offer before a restart */
+	Cursor deadline[EDA_LEAVES];
+	Cursor expiry[EDA_LEAVES];     /* of event.expires_at */
+	Cursor redriven[EDA_LEAVES];   /* of transition.expires_at after a redrive */
+	Cursor dispatched[EDA_LEAVES]; /* of what was on offer before a restart */
 
-	int			ntodo;
-	Todo		todo[TODO_SIZE];
-	int			nparked;
-	int			max_parked;
-	Parked	   *parked;
-	int			batch; /* ENGINE_BATCH, halved by errors */
+	int ntodo;
+	Todo todo[TODO_SIZE];
+	int nparked;
+	int max_parked;
+	Parked *parked;
+	int batch; /* ENGINE_BATCH, halved by errors */
 
-	HTAB	   *offer_by_id;
-	int			noffering;
-	int			max_offering;
-	Offer	   *offering; /* to be put into the ready queue after this transaction */
+	HTAB *offer_by_id;
+	int noffering;
+	int max_offering;
+	Offer *offering; /* to be put into the ready queue after this transaction */
 
-	int64		read;	/* transitions read by the tail in this tick */
-	int64		made;	/* transitions appended in this tick */
-	bool		changed; /* since the state was saved */
+	int64 read;   /* transitions read by the tail in this tick */
+	int64 made;   /* transitions appended in this tick */
+	bool changed; /* since the state was saved */
 	TimestampTz saved_at;
 } Engine;
 

@@ -13,7 +13,7 @@
 static void
 explain(JournalStep *step, const char *key, const char *value)
 {
-	JsonObject	o;
+	JsonObject o;
 
 	json_begin(&o);
 	json_put_text(&o, key, value);
@@ -60,13 +60,12 @@ decide_awaiting(JournalStep *step, const EventType *config, EngineType *type)
 static bool
 take_back(JournalStep *step)
 {
-	int			returns = ++step->next.returns;
-	int64		delay = returns == 1 ? 0 : Min((int64) 1 << Min(returns - 2, 20), MAX_RETURN_DELAY_S);
+	int returns = ++step->next.returns;
+	int64 delay = returns == 1 ? 0 : Min((int64) 1 << Min(returns - 2, 20), MAX_RETURN_DELAY_S);
 
 	if (returns >= eda_max_returns)
 	{
-		explain(step, "error",
-				psprintf("handed to a worker %d times in a row, and no acquire was committed", returns));
+		explain(step, "error", psprintf("handed to a worker %d times in a row, and no acquire was committed", returns));
 		return move_to(step, EDA_FAILED, EDA_NEVER);
 	}
 	explain(step, "reason", "the worker's acquire was not committed");
@@ -76,7 +75,7 @@ take_back(JournalStep *step)
 static bool
 decide_dispatched(JournalStep *step, const EventType *config)
 {
-	Offer	   *offer = dispatch_offer_of(&step->event_id);
+	Offer *offer = dispatch_offer_of(&step->event_id);
 
 	if (config->suspended && (offer == NULL || offer->state != OFFER_POPPED))
 		return suspend_by_type(step);
@@ -103,8 +102,9 @@ rescue(JournalStep *step, const EventType *config)
 	if (t->wake_at > engine.now)
 		return false;
 	work_fail(step, config, true, event_type_retry_at(config, t->attempt - t->attempt_base, step->now));
-	explain(step, "error", psprintf("lease ran out at %s (worker %s)", timestamptz_to_str(t->wake_at),
-									t->worker ? t->worker : "unknown"));
+	explain(
+		step, "error",
+		psprintf("lease ran out at %s (worker %s)", timestamptz_to_str(t->wake_at), t->worker ? t->worker : "unknown"));
 	return true;
 }
 
@@ -131,7 +131,7 @@ watch(const JournalStep *step, EngineType *type)
 
 	if (t->wake_at > engine.now)
 		cursor_min(t->state == EDA_AWAITING ? &type->due[step->leaf] : &engine.deadline[step->leaf], t->wake_at,
-				   &t->event_id);
+		           &t->event_id);
 	if (t->expires_at > engine.now && t->expires_at != EDA_NEVER)
 	{
 		cursor_min(&engine.expiry[step->leaf], t->expires_at, &t->event_id);

@@ -30,7 +30,7 @@
 
 typedef struct Segment
 {
-	int			leaf;
+	int leaf;
 	TimestampTz starts_at;
 	TimestampTz ends_at;
 } Segment;
@@ -38,11 +38,11 @@ typedef struct Segment
 typedef struct Config
 {
 	MemoryContext context;
-	int			ntypes;
+	int ntypes;
 	EventType **by_name;
 	EventType **by_id;
-	int			nsegments;
-	Segment		segments[EDA_LEAVES]; /* newest first */
+	int nsegments;
+	Segment segments[EDA_LEAVES]; /* newest first */
 } Config;
 
 static Config config;
@@ -67,8 +67,8 @@ compare_names(const void *a, const void *b)
 static int
 compare_ids(const void *a, const void *b)
 {
-	int32		x = (*(EventType *const *) a)->id;
-	int32		y = (*(EventType *const *) b)->id;
+	int32 x = (*(EventType *const *) a)->id;
+	int32 y = (*(EventType *const *) b)->id;
 
 	return (x > y) - (x < y);
 }
@@ -108,10 +108,10 @@ enum
 static EventType *
 read_event_type(TupleTableSlot *slot)
 {
-	EventType  *t = palloc0(sizeof(EventType));
-	Datum	   *v = slot->tts_values;
-	bool	   *null = slot->tts_isnull;
-	Datum	   *delays;
+	EventType *t = palloc0(sizeof(EventType));
+	Datum *v = slot->tts_values;
+	bool *null = slot->tts_isnull;
+	Datum *delays;
 
 	slot_getallattrs(slot);
 	t->id = DatumGetInt32(v[COL_ID]);
@@ -122,7 +122,7 @@ read_event_type(TupleTableSlot *slot)
 	if (t->has_lifespan)
 		t->lifespan = *DatumGetIntervalP(v[COL_LIFESPAN]);
 	deconstruct_array(DatumGetArrayTypeP(v[COL_ATTEMPT_DELAYS]), INTERVALOID, sizeof(Interval), false, TYPALIGN_DOUBLE,
-					  &delays, NULL, &t->ndelays);
+	                  &delays, NULL, &t->ndelays);
 	t->delays = palloc(sizeof(Interval) * Max(t->ndelays, 1));
 	for (int i = 0; i < t->ndelays; i++)
 		t->delays[i] = *DatumGetIntervalP(delays[i]);
@@ -144,10 +144,10 @@ read_event_type(TupleTableSlot *slot)
 
 /* Hand each row of a small table to a function, as of now. */
 static void
-for_each_row(Oid relid, void (*take) (TupleTableSlot *slot, Config *c), Config *c)
+for_each_row(Oid relid, void (*take)(TupleTableSlot *slot, Config *c), Config *c)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Relation rel = table_open(relid, AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 
@@ -162,11 +162,11 @@ for_each_row(Oid relid, void (*take) (TupleTableSlot *slot, Config *c), Config *
 static void
 take_event_type(TupleTableSlot *slot, Config *c)
 {
-	int			n = c->ntypes;
+	int n = c->ntypes;
 
 	if ((n & (n - 1)) == 0)
 	{
-		Size		size = sizeof(EventType *) * Max(2 * n, 8);
+		Size size = sizeof(EventType *) * Max(2 * n, 8);
 
 		c->by_name = n == 0 ? palloc(size) : repalloc(c->by_name, size);
 	}
@@ -178,16 +178,16 @@ take_segment(TupleTableSlot *slot, Config *c)
 {
 	slot_getallattrs(slot);
 	if (c->nsegments < EDA_LEAVES)
-		c->segments[c->nsegments++] = (Segment){DatumGetInt16(slot->tts_values[0]),
-												DatumGetTimestampTz(slot->tts_values[1]),
-												DatumGetTimestampTz(slot->tts_values[2])};
+		c->segments[c->nsegments++] =
+			(Segment){DatumGetInt16(slot->tts_values[0]), DatumGetTimestampTz(slot->tts_values[1]),
+		              DatumGetTimestampTz(slot->tts_values[2])};
 }
 
 static const Config *
 get_config(void)
 {
 	const EdaCatalog *c = eda_catalog(false);
-	Config		fresh = {0};
+	Config fresh = {0};
 	MemoryContext old;
 
 	if (config_valid)
@@ -241,8 +241,8 @@ const EventType *
 event_type_by_name(const char *name, bool missing_ok)
 {
 	const Config *c = get_config();
-	EventType	key;
-	EventType  *keyp = &key;
+	EventType key;
+	EventType *keyp = &key;
 	EventType **found = NULL;
 	const char *similar;
 
@@ -258,8 +258,8 @@ event_type_by_name(const char *name, bool missing_ok)
 		return NULL;
 	similar = similar_name(name);
 	ereport(ERROR, errcode(ERRCODE_EDA_UNKNOWN_EVENT_TYPE), errmsg("unknown event type \"%s\"", name),
-			similar ? errhint("Did you mean \"%s\"?", similar)
-					: errhint("Configure it first: SELECT eda.configure('%s', flow_type => '...').", name));
+	        similar ? errhint("Did you mean \"%s\"?", similar)
+	                : errhint("Configure it first: SELECT eda.configure('%s', flow_type => '...').", name));
 }
 
 /* The event type of that id, or NULL: somebody deleted its row. */
@@ -267,8 +267,8 @@ const EventType *
 event_type_by_id(int32 id)
 {
 	const Config *c = get_config();
-	EventType	key;
-	EventType  *keyp = &key;
+	EventType key;
+	EventType *keyp = &key;
 	EventType **found = NULL;
 
 	key.id = id;
@@ -300,9 +300,9 @@ TimestampTz
 event_type_retry_at(const EventType *type, int attempts, TimestampTz now)
 {
 	const Interval *delay = &type->delays[Min(attempts, type->ndelays - 1)];
-	int			beyond = attempts - (type->ndelays - 1);
+	int beyond = attempts - (type->ndelays - 1);
 	TimestampTz base = eda_add_interval(now, delay);
-	double		wait = (double) (base - now);
+	double wait = (double) (base - now);
 
 	if (beyond > 0 && type->backoff > 1)
 		wait = Min(wait * Min(pow(type->backoff, beyond), 1e7), Max(wait, MAX_BACKOFF_DAYS * (double) USECS_PER_DAY));
@@ -326,7 +326,7 @@ int
 segment_of(const pg_uuid_t *id)
 {
 	const Config *c = get_config();
-	int64		ms = 0;
+	int64 ms = 0;
 	TimestampTz time;
 
 	if ((id->data[6] & 0xF0) != 0x70 || (id->data[8] & 0xC0) != 0x80)
@@ -346,8 +346,8 @@ int
 segment_leaves(const pg_uuid_t *id, int leaves[EDA_LEAVES])
 {
 	const Config *c = get_config();
-	int			first = id ? segment_of(id) : EDA_ATTIC;
-	int			n = 0;
+	int first = id ? segment_of(id) : EDA_ATTIC;
+	int n = 0;
 
 	leaves[n++] = first;
 	for (int i = 0; i < c->nsegments; i++)
@@ -379,6 +379,6 @@ eda_config_changed(PG_FUNCTION_ARGS)
 	if (SPI_execute("UPDATE eda.config SET version = version OPERATOR(pg_catalog.+) 1", false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not count eda.config up");
 	SPI_finish();
-	wakeup_at_commit(0);
+	wakeup_at_commit();
 	return PointerGetDatum(NULL);
 }

@@ -22,27 +22,27 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define FEED_RATE 10000		/* transitions a second */
+#define FEED_RATE 10000     /* transitions a second */
 #define FEED_MAX_BYTES 7900 /* NOTIFY takes payloads below 8000 bytes */
 
 typedef struct FeedItem
 {
-	pg_uuid_t	event_id;
+	pg_uuid_t event_id;
 	TimestampTz at;
-	int32		version;
-	int32		attempt;
-	int32		type;
-	EdaState	state;
-	int			leaf;
-	int64		n;
-	int64		flow_n;
+	int32 version;
+	int32 attempt;
+	int32 type;
+	EdaState state;
+	int leaf;
+	int64 n;
+	int64 flow_n;
 } FeedItem;
 
 static FeedItem *items = NULL;
-static int	nitems = 0;
-static int	max_items = 0;
-static int64 total = 0;		 /* of the channel eda_events */
-static int64 started = 0;	 /* seconds since 1970: the other half of the sequence */
+static int nitems = 0;
+static int max_items = 0;
+static int64 total = 0;           /* of the channel eda_events */
+static int64 started = 0;         /* seconds since 1970: the other half of the sequence */
 static double budget = FEED_RATE; /* transitions that may be told now */
 static TimestampTz budget_at = 0;
 
@@ -50,7 +50,7 @@ static TimestampTz budget_at = 0;
 void
 feed_add(const Transition *t, int leaf, EngineType *type)
 {
-	FeedItem   *item;
+	FeedItem *item;
 
 	total++;
 	engine.flows[type->flow].feed_n++;
@@ -61,7 +61,7 @@ feed_add(const Transition *t, int leaf, EngineType *type)
 	{
 		max_items = Max(256, 2 * max_items);
 		items = items == NULL ? MemoryContextAlloc(engine.context, sizeof(FeedItem) * max_items)
-							  : repalloc(items, sizeof(FeedItem) * max_items);
+		                      : repalloc(items, sizeof(FeedItem) * max_items);
 	}
 	item = &items[nitems++];
 	item->event_id = t->event_id;
@@ -78,7 +78,7 @@ feed_add(const Transition *t, int leaf, EngineType *type)
 /* A payload in the making: a JSON array that is sent before it grows too long. */
 typedef struct Message
 {
-	char		channel[NAMEDATALEN];
+	char channel[NAMEDATALEN];
 	StringInfoData body;
 } Message;
 
@@ -95,7 +95,7 @@ flush_message(Message *m)
 static void
 add_to_message(Message *m, const char *element, int64 n)
 {
-	char	   *seq = psprintf(",\"seq\":[" INT64_FORMAT "," INT64_FORMAT "]}", started, n);
+	char *seq = psprintf(",\"seq\":[" INT64_FORMAT "," INT64_FORMAT "]}", started, n);
 
 	if (m->body.len + strlen(element) + strlen(seq) + 2 > FEED_MAX_BYTES)
 		flush_message(m);
@@ -107,7 +107,7 @@ add_to_message(Message *m, const char *element, int64 n)
 static const char *
 iso_time(TimestampTz at)
 {
-	char		buffer[MAXDATELEN + 1];
+	char buffer[MAXDATELEN + 1];
 
 	JsonEncodeDateTime(buffer, TimestampTzGetDatum(at), TIMESTAMPTZOID, NULL);
 	return pstrdup(buffer);
@@ -135,11 +135,11 @@ element_of(const FeedItem *item, const EventType *type, const Event *event)
 static Message *
 message_for(Message *messages, int flow)
 {
-	Message    *m = &messages[flow];
+	Message *m = &messages[flow];
 
 	if (m->channel[0] == '\0')
 	{
-		char	   *lower = pstrdup(engine.flows[flow].flow_type);
+		char *lower = pstrdup(engine.flows[flow].flow_type);
 
 		for (char *c = lower; *c; c++)
 			*c = pg_tolower((unsigned char) *c);
@@ -166,10 +166,10 @@ compare_feed_items(const void *a, const void *b)
 static void
 send_items(void)
 {
-	Message		all = {"eda_events"};
-	Message    *by_flow = palloc0(sizeof(Message) * Max(engine.nflows, 1));
+	Message all = {"eda_events"};
+	Message *by_flow = palloc0(sizeof(Message) * Max(engine.nflows, 1));
 	JournalStep *steps = palloc0(sizeof(JournalStep) * nitems);
-	Event	   *events = palloc0(sizeof(Event) * nitems);
+	Event *events = palloc0(sizeof(Event) * nitems);
 
 	initStringInfo(&all.body);
 	for (int i = 0; i < nitems; i++)
@@ -184,7 +184,7 @@ send_items(void)
 	{
 		const EventType *config = event_type_by_id(items[i].type);
 		EngineType *type = engine_type(items[i].type);
-		char	   *element;
+		char *element;
 
 		if (config == NULL || type == NULL)
 			continue;
@@ -203,8 +203,8 @@ send_items(void)
 static void
 number_items(void)
 {
-	int64		n = total;
-	int64	   *flow_n = palloc(sizeof(int64) * Max(engine.nflows, 1));
+	int64 n = total;
+	int64 *flow_n = palloc(sizeof(int64) * Max(engine.nflows, 1));
 
 	qsort(items, nitems, sizeof(FeedItem), compare_feed_items);
 	for (int f = 0; f < engine.nflows; f++)

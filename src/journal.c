@@ -79,13 +79,14 @@ wait_briefly(TransactionId xid, const pg_uuid_t *id)
 	{
 		if (waited >= eda_lock_wait)
 		{
-			int			pid = BackendXidGetPid(SubTransGetTopmostTransaction(xid));
+			int pid = BackendXidGetPid(SubTransGetTopmostTransaction(xid));
 
-			ereport(ERROR, errcode(ERRCODE_EDA_BUSY),
-					errmsg("event %s is being changed by another transaction", eda_uuid_text(id)),
-					pid ? errdetail("Process %d holds it, in transaction %u; waited %d ms.", pid, xid, waited)
-						: errdetail("Transaction %u (prepared?) holds it; waited %d ms.", xid, waited),
-					errhint("Try again when it has ended, raise eda.lock_wait, or end it with pg_terminate_backend()."));
+			ereport(
+				ERROR, errcode(ERRCODE_EDA_BUSY),
+				errmsg("event %s is being changed by another transaction", eda_uuid_text(id)),
+				pid ? errdetail("Process %d holds it, in transaction %u; waited %d ms.", pid, xid, waited)
+					: errdetail("Transaction %u (prepared?) holds it; waited %d ms.", xid, waited),
+				errhint("Try again when it has ended, raise eda.lock_wait, or end it with pg_terminate_backend()."));
 		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
@@ -131,8 +132,8 @@ look_in_leaf(Session *session, JournalStep *step, int leaf)
 static void
 look(Session *session, JournalStep *step, JournalPolicy policy)
 {
-	int			leaves[EDA_LEAVES + 1];
-	int			n = 0;
+	int leaves[EDA_LEAVES + 1];
+	int n = 0;
 
 	if (step->leaf >= 0)
 		leaves[n++] = step->leaf;
@@ -146,7 +147,8 @@ look(Session *session, JournalStep *step, JournalPolicy policy)
 		if (i > 0 && step->leaf == leaves[i])
 			continue;
 		while ((found = look_in_leaf(session, step, leaves[i])) == LOOK_BUSY && policy != JOURNAL_SKIP)
-			wait_for(step->busy_with, policy, &step->event_id, session_rel(session, JOURNAL_TRANSITION, leaves[i])->rel);
+			wait_for(step->busy_with, policy, &step->event_id,
+			         session_rel(session, JOURNAL_TRANSITION, leaves[i])->rel);
 		if (found != LOOK_NOTHING)
 		{
 			step->leaf = leaves[i];
@@ -206,8 +208,8 @@ insert_steps(Session *session, int leaf, JournalStep **moving, int n)
 {
 	JournalRel *jrel = session_rel(session, JOURNAL_TRANSITION, leaf);
 	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
-	bool	   *lost = palloc(sizeof(bool) * n);
-	int			won = 0;
+	bool *lost = palloc(sizeof(bool) * n);
+	int won = 0;
 
 	for (int i = 0; i < n; i++)
 		slots[i] = journal_transition_slot(jrel, &moving[i]->next);
@@ -220,7 +222,7 @@ insert_steps(Session *session, int leaf, JournalStep **moving, int n)
 		moving[i]->status = JOURNAL_APPENDED;
 		won++;
 	}
-	wakeup_at_commit(1u << leaf);
+	wakeup_at_commit();
 	return won;
 }
 
@@ -229,11 +231,11 @@ static int
 insert_moving(Session *session, JournalStep *steps, int nsteps)
 {
 	JournalStep **moving = palloc(sizeof(JournalStep *) * nsteps);
-	int			appended = 0;
+	int appended = 0;
 
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 	{
-		int			n = 0;
+		int n = 0;
 
 		for (int i = 0; i < nsteps; i++)
 			if (steps[i].moving && steps[i].leaf == leaf && steps[i].status != JOURNAL_APPENDED)
@@ -252,11 +254,11 @@ insert_moving(Session *session, JournalStep *steps, int nsteps)
 int
 journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDecide decide, void *arg)
 {
-	Session		session = {0};
+	Session session = {0};
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eda append", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = CurrentMemoryContext;
-	int			appended = 0;
-	bool		again = true;
+	int appended = 0;
+	bool again = true;
 
 	if (nsteps > 1)
 		qsort(steps, nsteps, sizeof(JournalStep), compare_steps);
@@ -266,7 +268,7 @@ journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDeci
 	for (bool first = true; again; first = false)
 	{
 		TimestampTz now;
-		int			nmoving = 0;
+		int nmoving = 0;
 
 		/* After the first round only those that lost their race are left. */
 		for (int i = 0; i < nsteps; i++)
@@ -291,7 +293,7 @@ journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDeci
 		again = false;
 		if (nmoving > 0)
 		{
-			int			won;
+			int won;
 
 			MemoryContextSwitchTo(scratch);
 			won = insert_moving(&session, steps, nsteps);
@@ -317,16 +319,16 @@ journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDeci
 void
 journal_publish(Event *events, Transition *first, int n, bool *lost)
 {
-	Session		session = {0};
+	Session session = {0};
 	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
-	int		   *at = palloc(sizeof(int) * n);
-	bool	   *lost_here = palloc(sizeof(bool) * n);
-	uint64		xid = U64FromFullTransactionId(GetTopFullTransactionId());
+	int *at = palloc(sizeof(int) * n);
+	bool *lost_here = palloc(sizeof(bool) * n);
+	uint64 xid = U64FromFullTransactionId(GetTopFullTransactionId());
 
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 		for (int table = JOURNAL_EVENT; table <= JOURNAL_TRANSITION; table++)
 		{
-			int			m = 0;
+			int m = 0;
 
 			for (int i = 0; i < n; i++)
 			{
@@ -334,14 +336,14 @@ journal_publish(Event *events, Transition *first, int n, bool *lost)
 					continue;
 				first[i].xid = xid;
 				slots[m] = table == JOURNAL_EVENT
-							   ? journal_event_slot(session_rel(&session, table, leaf), &events[i])
-							   : journal_transition_slot(session_rel(&session, table, leaf), &first[i]);
+				               ? journal_event_slot(session_rel(&session, table, leaf), &events[i])
+				               : journal_transition_slot(session_rel(&session, table, leaf), &first[i]);
 				at[m++] = i;
 			}
 			if (m == 0)
 				continue;
 			journal_rel_insert(session_rel(&session, table, leaf), slots, m, lost_here);
-			wakeup_at_commit(1u << leaf);
+			wakeup_at_commit();
 			for (int j = 0; j < m; j++)
 			{
 				ExecDropSingleTupleTableSlot(slots[j]);
@@ -363,9 +365,9 @@ bool
 journal_claim_key(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id, pg_uuid_t *first)
 {
 	JournalRel *jrel = journal_rel_open(eda_catalog(false)->idempotency, RowExclusiveLock);
-	Datum		scope_datum = CStringGetTextDatum(scope);
-	bool		claimed = false;
-	bool		lost;
+	Datum scope_datum = CStringGetTextDatum(scope);
+	bool claimed = false;
+	bool lost;
 	TransactionId busy_with;
 
 	for (;;)
@@ -375,13 +377,13 @@ journal_claim_key(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t 
 		TupleTableSlot *slot;
 
 		ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
-							   scope_datum);
+		                       scope_datum);
 		uuid_key(&keys[1], 2, key_hash);
 		while ((found = journal_rel_look(jrel, keys, 2, ForwardScanDirection, &busy_with)) == LOOK_BUSY)
 			XactLockTableWait(busy_with, jrel->rel, NULL, XLTW_None);
 		if (found == LOOK_FOUND)
 		{
-			bool		isnull;
+			bool isnull;
 
 			*first = *DatumGetUUIDP(slot_getattr(jrel->found, 3, &isnull));
 			break;
@@ -427,7 +429,7 @@ bool
 journal_event(int leaf, const pg_uuid_t *id, Event *out)
 {
 	JournalRel *jrel = journal_rel_open(eda_catalog(false)->leaf[JOURNAL_EVENT][leaf], RowExclusiveLock);
-	bool		found = read_event(jrel, id, out);
+	bool found = read_event(jrel, id, out);
 
 	journal_rel_close(jrel);
 	return found;
@@ -437,11 +439,11 @@ journal_event(int leaf, const pg_uuid_t *id, Event *out)
 void
 journal_step_events(const JournalStep *steps, int nsteps, Event *events)
 {
-	Session		session = {0};
+	Session session = {0};
 
 	for (int i = 0; i < nsteps; i++)
 		if (steps[i].status == JOURNAL_APPENDED &&
-			!read_event(session_rel(&session, JOURNAL_EVENT, steps[i].leaf), &steps[i].event_id, &events[i]))
+		    !read_event(session_rel(&session, JOURNAL_EVENT, steps[i].leaf), &steps[i].event_id, &events[i]))
 			elog(ERROR, "event %s has transitions and no event", eda_uuid_text(&steps[i].event_id));
 	session_close(&session);
 }
@@ -450,8 +452,8 @@ journal_step_events(const JournalStep *steps, int nsteps, Event *events)
 bool
 journal_find_event(const pg_uuid_t *id, Event *out)
 {
-	int			leaves[EDA_LEAVES];
-	int			n = segment_leaves(id, leaves);
+	int leaves[EDA_LEAVES];
+	int n = segment_leaves(id, leaves);
 
 	for (int i = 0; i < n; i++)
 		if (journal_event(leaves[i], id, out))
@@ -470,7 +472,7 @@ journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_la
 
 	uuid_key(&keys[0], 1, id);
 	ScanKeyInit(&keys[1], 2, or_later ? BTGreaterEqualStrategyNumber : BTEqualStrategyNumber,
-				or_later ? F_INT4GE : F_INT4EQ, Int32GetDatum(version));
+	            or_later ? F_INT4GE : F_INT4EQ, Int32GetDatum(version));
 	found = journal_rel_look(jrel, keys, 2, ForwardScanDirection, &busy_with);
 	if (found == LOOK_FOUND)
 		journal_read_transition(jrel->found, out, true);

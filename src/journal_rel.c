@@ -32,9 +32,9 @@ static void
 check_shape(Relation rel)
 {
 	const EdaCatalog *c = eda_catalog(false);
-	int			expected = 4; /* idempotency */
-	TupleDesc	desc = RelationGetDescr(rel);
-	bool		user_trigger = false;
+	int expected = 4; /* idempotency */
+	TupleDesc desc = RelationGetDescr(rel);
+	bool user_trigger = false;
 
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 	{
@@ -45,12 +45,12 @@ check_shape(Relation rel)
 	}
 	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
 		user_trigger |= strcmp(rel->trigdesc->triggers[i].tgname, "refuse_write") != 0 &&
-						strcmp(rel->trigdesc->triggers[i].tgname, "restored") != 0;
+		                strcmp(rel->trigdesc->triggers[i].tgname, "restored") != 0;
 	if (desc->natts != expected || user_trigger || (desc->constr && desc->constr->num_check > 0))
-		ereport(ERROR, errcode(ERRCODE_EDA_LOG_ALTERED),
-				errmsg("table eda.%s was altered", RelationGetRelationName(rel)),
-				errdetail("eda writes it directly, and would ignore columns, checks and triggers that it does not know."),
-				errhint("Take back what was added; keep your own data in a table of your own."));
+		ereport(
+			ERROR, errcode(ERRCODE_EDA_LOG_ALTERED), errmsg("table eda.%s was altered", RelationGetRelationName(rel)),
+			errdetail("eda writes it directly, and would ignore columns, checks and triggers that it does not know."),
+			errhint("Take back what was added; keep your own data in a table of your own."));
 }
 
 /* Open a table of the log for inserting and looking up. */
@@ -58,8 +58,8 @@ JournalRel *
 journal_rel_open(Oid relid, LOCKMODE lock)
 {
 	JournalRel *jrel = palloc0(sizeof(JournalRel));
-	List	   *indexes;
-	ListCell   *lc;
+	List *indexes;
+	ListCell *lc;
 
 	jrel->rel = table_open(relid, lock);
 	check_shape(jrel->rel);
@@ -69,8 +69,8 @@ journal_rel_open(Oid relid, LOCKMODE lock)
 	jrel->estate = CreateExecutorState();
 	foreach (lc, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(lc), lock);
-		int			n = jrel->nindexes;
+		Relation index = index_open(lfirst_oid(lc), lock);
+		int n = jrel->nindexes;
 
 		if (!index->rd_index->indisready)
 		{
@@ -93,8 +93,8 @@ journal_rel_open(Oid relid, LOCKMODE lock)
 	list_free(indexes);
 	if (jrel->nindexes == 0 || !jrel->index[0]->rd_index->indisprimary)
 		ereport(ERROR, errcode(ERRCODE_EDA_LOG_ALTERED),
-				errmsg("table eda.%s has lost its primary key", RelationGetRelationName(jrel->rel)),
-				errhint("Create it again as the extension's install script does."));
+		        errmsg("table eda.%s has lost its primary key", RelationGetRelationName(jrel->rel)),
+		        errhint("Create it again as the extension's install script does."));
 	return jrel;
 }
 
@@ -121,10 +121,10 @@ journal_rel_close(JournalRel *jrel)
 static bool
 insert_entry(JournalRel *jrel, int i, TupleTableSlot *slot, IndexUniqueCheck check)
 {
-	IndexInfo  *info = jrel->info[i];
+	IndexInfo *info = jrel->info[i];
 	ExprContext *econtext = GetPerTupleExprContext(jrel->estate);
-	Datum		values[INDEX_MAX_KEYS];
-	bool		isnull[INDEX_MAX_KEYS];
+	Datum values[INDEX_MAX_KEYS];
+	bool isnull[INDEX_MAX_KEYS];
 
 	econtext->ecxt_scantuple = slot;
 	if (info->ii_Predicate != NIL && !ExecQual(info->ii_PredicateState, econtext))
@@ -141,7 +141,7 @@ insert_entry(JournalRel *jrel, int i, TupleTableSlot *slot, IndexUniqueCheck che
 void
 journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost)
 {
-	bool		any_lost = false;
+	bool any_lost = false;
 
 	table_multi_insert(jrel->rel, slots, n, GetCurrentCommandId(true), 0, NULL);
 	for (int row = 0; row < n; row++)
@@ -150,7 +150,7 @@ journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost)
 		any_lost |= lost[row];
 		for (int i = 1; i < jrel->nindexes && !lost[row]; i++)
 			insert_entry(jrel, i, slots[row],
-						 jrel->index[i]->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO);
+			             jrel->index[i]->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO);
 		ResetPerTupleExprContext(jrel->estate);
 	}
 	CommandCounterIncrement();
@@ -166,10 +166,10 @@ journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost)
 static bool
 is_lost_row(TupleTableSlot *slot)
 {
-	HeapTuple	tuple = ((BufferHeapTupleTableSlot *) slot)->base.tuple;
+	HeapTuple tuple = ((BufferHeapTupleTableSlot *) slot)->base.tuple;
 
 	return (tuple->t_data->t_infomask & HEAP_XMAX_INVALID) == 0 &&
-		   HeapTupleHeaderGetRawXmax(tuple->t_data) == HeapTupleHeaderGetRawXmin(tuple->t_data);
+	       HeapTupleHeaderGetRawXmax(tuple->t_data) == HeapTupleHeaderGetRawXmin(tuple->t_data);
 }
 
 /*
@@ -209,8 +209,8 @@ time_or_never(TupleTableSlot *slot, int column)
 void
 journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole)
 {
-	Datum	   *v = slot->tts_values;
-	bool	   *null = slot->tts_isnull;
+	Datum *v = slot->tts_values;
+	bool *null = slot->tts_isnull;
 
 	slot_getallattrs(slot);
 	out->event_id = *DatumGetUUIDP(v[T_EVENT_ID]);
@@ -248,8 +248,8 @@ journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole)
 void
 journal_read_event(TupleTableSlot *slot, Event *out)
 {
-	Datum	   *v = slot->tts_values;
-	bool	   *null = slot->tts_isnull;
+	Datum *v = slot->tts_values;
+	bool *null = slot->tts_isnull;
 
 	slot_getallattrs(slot);
 	out->id = *DatumGetUUIDP(v[E_ID]);
@@ -360,12 +360,12 @@ bool
 journal_lock_leaves(void)
 {
 	const EdaCatalog *c = eda_catalog(false);
-	int			leaves[EDA_LEAVES];
-	int			n = segment_leaves(NULL, leaves);
+	int leaves[EDA_LEAVES];
+	int n = segment_leaves(NULL, leaves);
 
 	for (int i = 0; i < n; i++)
 		if (!ConditionalLockRelationOid(c->leaf[JOURNAL_EVENT][leaves[i]], RowExclusiveLock) ||
-			!ConditionalLockRelationOid(c->leaf[JOURNAL_TRANSITION][leaves[i]], RowExclusiveLock))
+		    !ConditionalLockRelationOid(c->leaf[JOURNAL_TRANSITION][leaves[i]], RowExclusiveLock))
 			return false;
 	return true;
 }

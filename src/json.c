@@ -11,7 +11,7 @@
 static void
 put_key(JsonObject *object, const char *key)
 {
-	JsonbValue	v = {.type = jbvString};
+	JsonbValue v = {.type = jbvString};
 
 	v.val.string.val = unconstify(char *, key);
 	v.val.string.len = strlen(key);
@@ -31,7 +31,7 @@ json_begin(JsonObject *object)
 void
 json_put_text(JsonObject *object, const char *key, const char *value)
 {
-	JsonbValue	v = {.type = jbvString};
+	JsonbValue v = {.type = jbvString};
 
 	if (value == NULL)
 		return;
@@ -45,7 +45,7 @@ json_put_text(JsonObject *object, const char *key, const char *value)
 void
 json_put_int(JsonObject *object, const char *key, int64 value)
 {
-	JsonbValue	v = {.type = jbvNumeric};
+	JsonbValue v = {.type = jbvNumeric};
 
 	put_key(object, key);
 	v.val.numeric = int64_to_numeric(value);
@@ -56,7 +56,7 @@ json_put_int(JsonObject *object, const char *key, int64 value)
 void
 json_put_json(JsonObject *object, const char *key, Jsonb *value)
 {
-	JsonbValue	v = {.type = jbvBinary};
+	JsonbValue v = {.type = jbvBinary};
 
 	if (value == NULL)
 		return;
@@ -96,7 +96,7 @@ json_value_text(const JsonbValue *value)
 char *
 json_get_text(Jsonb *object, const char *key)
 {
-	JsonbValue	buffer;
+	JsonbValue buffer;
 	JsonbValue *v;
 
 	if (object == NULL || !JB_ROOT_IS_OBJECT(object))

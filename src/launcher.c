@@ -1,7 +1,7 @@
 /*
  * launcher.c
- *		Starts one engine per database that has the extension, and stops it for
- *		the DDL that cannot have anybody connected.
+ *		Starts one engine per database that has the extension.  (ddl.c stops it
+ *		for the DDL that cannot have anybody connected.)
  *
  * The launcher is a static background worker on the shared catalogs.  It cannot
  * see which databases have the extension, so it starts an engine in each once;
@@ -103,54 +103,45 @@
 #define MAX_BACKOFF_S 60
 #define STARTS_AT_ONCE 2
 
-/* How long DDL waits for an engine: for it to leave, then to be terminated. */
-#define LEAVE_MS 2000
-#define STOP_MS 10000
-
 /* field4 of the engine's advisory lock; SQL can only make 1 and 2 */
 #define LOCK_CLASS 0xEDA
-
-/* Databases that one transaction can have blocked. */
-#define MAX_BLOCKED 8
+#define LOCK_KEY 1
 
 /* What the launcher knows of a database. */
 typedef struct Database
 {
-	Oid			oid; /* hash key */
-	NameData	name;
-	bool		seen;		  /* by the scan under way */
-	bool		connectable;
-	bool		is_template;
-	bool		wished;		  /* somebody asked for an engine */
-	bool		wished_again; /* since the last start */
-	bool		no_extension;
-	bool		no_area;
+	Oid oid; /* hash key */
+	NameData name;
+	bool seen; /* by the scan under way */
+	bool connectable;
+	bool is_template;
+	bool wished;       /* somebody asked for an engine */
+	bool wished_again; /* since the last start */
+	bool no_extension;
+	bool no_area;
 	BackgroundWorkerHandle *handle; /* NULL: we started none, or it has ended */
 	TimestampTz started_at;
-	int			failures; /* without a healthy minute */
+	int failures; /* without a healthy minute */
 	TimestampTz retry_at;
 } Database;
 
 /* What shared memory says of a database. */
 typedef struct DatabaseStatus
 {
-	pid_t		engine_pid;
-	int			blocked;
+	pid_t engine_pid;
+	int blocked;
 	EngineStart start;
 } DatabaseStatus;
 
 /* launcher */
 static HTAB *databases = NULL;
 static EngineNote *wishes = NULL; /* copied out of shared memory */
-static Oid *held = NULL;		  /* by area: its database before a scan */
+static Oid *held = NULL;          /* by area: its database before a scan */
 static TimestampTz scan_at = 0;
 static bool said_no_slot = false;
 
 /* sessions */
-static ProcessUtility_hook_type prev_process_utility = NULL;
 static bool start_wished = false;
-static Oid	blocked[MAX_BLOCKED]; /* by this transaction */
-static int	nblocked = 0;
 
 PGDLLEXPORT void eda_launcher_main(Datum arg);
 
@@ -161,8 +152,8 @@ PG_FUNCTION_INFO_V1(eda_start_engine);
  * ------------------------------------------------------------------------ */
 
 /* The note on a database; a new one if asked and there is room, else NULL. */
-static EngineNote *
-note_of(Oid db, bool make)
+EngineNote *
+launcher_note(Oid db, bool make)
 {
 	EngineNote *unused = NULL;
 
@@ -181,8 +172,8 @@ note_of(Oid db, bool make)
 }
 
 /* Give a note back that says nothing any more. */
-static void
-note_tidy(EngineNote *note)
+void
+launcher_tidy_note(EngineNote *note)
 {
 	if (note->blocked == 0 && note->start == START_NONE && note->wish == WISH_NONE)
 		note->database = InvalidOid;
@@ -192,12 +183,12 @@ note_tidy(EngineNote *note)
 static bool
 note_start(Oid db, EngineStart start)
 {
-	EngineNote *note = note_of(db, start != START_NONE);
+	EngineNote *note = launcher_note(db, start != START_NONE);
 
 	if (note == NULL)
 		return start == START_NONE;
 	note->start = start;
-	note_tidy(note);
+	launcher_tidy_note(note);
 	return true;
 }
 
@@ -213,7 +204,7 @@ launcher_wish(Oid db, EngineWish wish)
 	EngineArea *area;
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	note = note_of(db, true);
+	note = launcher_note(db, true);
 	if (note == NULL)
 		eda_shmem->wish_lost = true;
 	else if (note->wish < wish)
@@ -230,17 +221,33 @@ launcher_wish(Oid db, EngineWish wish)
 	shmem_wake_launcher();
 }
 
+static void
+wish_xact_callback(XactEvent event, void *arg)
+{
+	bool wished = start_wished;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	start_wished = false;
+	if (wished && event == XACT_EVENT_COMMIT)
+		launcher_wish(MyDatabaseId, WISH_NOW);
+}
+
 /* SQL: eda.start_engine(); the wish is made when the transaction commits. */
 Datum
 eda_start_engine(PG_FUNCTION_ARGS)
 {
+	static bool registered = false;
+
 	shmem_require();
 	if (shmem_my_area() == NULL && !shmem_area_left())
-		ereport(WARNING,
-				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				errmsg("no room for the engine of this database"),
-				errdetail("All %d databases of eda.max_databases are in use.", eda_max_databases),
-				errhint("Raise eda.max_databases and restart the server."));
+		ereport(WARNING, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+		        errmsg("no room for the engine of this database"),
+		        errdetail("All %d databases of eda.max_databases are in use.", eda_max_databases),
+		        errhint("Raise eda.max_databases and restart the server."));
+	if (!registered)
+		RegisterXactCallback(wish_xact_callback, NULL);
+	registered = true;
 	start_wished = true;
 	PG_RETURN_VOID();
 }
@@ -256,9 +263,9 @@ eda_start_engine(PG_FUNCTION_ARGS)
 bool
 launcher_lock_engine(void)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, EDA_LOCK_ENGINE, LOCK_CLASS);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, LOCK_KEY, LOCK_CLASS);
 	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
@@ -266,7 +273,7 @@ launcher_lock_engine(void)
 static bool
 extension_exists(void)
 {
-	bool		exists;
+	bool exists;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -293,7 +300,7 @@ static void
 engine_exited(int code, Datum arg)
 {
 	EngineArea *area = (EngineArea *) DatumGetPointer(arg);
-	bool		release = false;
+	bool release = false;
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
 	if (area->database == MyDatabaseId && area->engine_pid == MyProcPid)
@@ -326,7 +333,7 @@ EngineArea *
 launcher_engine_started(Oid db)
 {
 	EngineArea *area;
-	bool		mine = false;
+	bool mine = false;
 
 	Assert(db == MyDatabaseId);
 
@@ -389,8 +396,8 @@ launcher_engine_must_stop(EngineArea *area)
 static Database *
 database_entry(Oid db)
 {
-	bool		found;
-	Database   *d = hash_search(databases, &db, HASH_ENTER, &found);
+	bool found;
+	Database *d = hash_search(databases, &db, HASH_ENTER, &found);
 
 	if (!found)
 	{
@@ -408,7 +415,7 @@ database_status(Oid db, DatabaseStatus *status)
 
 	LWLockAcquire(&eda_shmem->lock, LW_SHARED);
 	area = shmem_area_of(db);
-	note = note_of(db, false);
+	note = launcher_note(db, false);
 	status->engine_pid = area ? area->engine_pid : 0;
 	status->blocked = note ? note->blocked : 0;
 	status->start = note ? note->start : START_NONE;
@@ -419,9 +426,9 @@ database_status(Oid db, DatabaseStatus *status)
 static bool
 launcher_take_wishes(void)
 {
-	int			n = 0;
-	bool		rescan;
-	bool		lost;
+	int n = 0;
+	bool rescan;
+	bool lost;
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
 	rescan = eda_shmem->rescan;
@@ -435,13 +442,13 @@ launcher_take_wishes(void)
 			continue;
 		wishes[n++] = *note;
 		note->wish = WISH_NONE;
-		note_tidy(note);
+		launcher_tidy_note(note);
 	}
 	LWLockRelease(&eda_shmem->lock);
 
 	for (int i = 0; i < n; i++)
 	{
-		Database   *d = database_entry(wishes[i].database);
+		Database *d = database_entry(wishes[i].database);
 
 		d->wished = true;
 		d->wished_again = true;
@@ -456,7 +463,7 @@ launcher_take_wishes(void)
 	if (lost)
 	{
 		HASH_SEQ_STATUS seq;
-		Database   *d;
+		Database *d;
 
 		hash_seq_init(&seq, databases);
 		while ((d = hash_seq_search(&seq)) != NULL)
@@ -469,7 +476,7 @@ launcher_take_wishes(void)
 static void
 database_backoff(Database *d, TimestampTz now)
 {
-	int			wait = Min(1 << Min(d->failures, 6), MAX_BACKOFF_S);
+	int wait = Min(1 << Min(d->failures, 6), MAX_BACKOFF_S);
 	EngineArea *area;
 
 	d->failures++;
@@ -489,10 +496,10 @@ database_backoff(Database *d, TimestampTz now)
 static void
 database_reap(Database *d, TimestampTz now)
 {
-	bool		ours = d->handle != NULL;
+	bool ours = d->handle != NULL;
 	EngineStart end = START_NONE;
 	EngineNote *note;
-	pid_t		pid;
+	pid_t pid;
 
 	if (ours)
 	{
@@ -503,7 +510,7 @@ database_reap(Database *d, TimestampTz now)
 	}
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	note = note_of(d->oid, false);
+	note = launcher_note(d->oid, false);
 	if (note != NULL)
 	{
 		end = note->start;
@@ -511,7 +518,7 @@ database_reap(Database *d, TimestampTz now)
 		if (ours || end > START_RUNNING)
 		{
 			note->start = START_NONE;
-			note_tidy(note);
+			launcher_tidy_note(note);
 		}
 	}
 	LWLockRelease(&eda_shmem->lock);
@@ -530,11 +537,10 @@ database_reap(Database *d, TimestampTz now)
 
 		case START_NO_AREA:
 			if (!d->no_area)
-				ereport(WARNING,
-						errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						errmsg("no engine for database \"%s\"", NameStr(d->name)),
-						errdetail("All %d databases of eda.max_databases are in use.", eda_max_databases),
-						errhint("Raise eda.max_databases and restart the server."));
+				ereport(WARNING, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				        errmsg("no engine for database \"%s\"", NameStr(d->name)),
+				        errdetail("All %d databases of eda.max_databases are in use.", eda_max_databases),
+				        errhint("Raise eda.max_databases and restart the server."));
 			d->no_area = true;
 			break;
 
@@ -559,10 +565,10 @@ static void
 launcher_scan(void)
 {
 	HASH_SEQ_STATUS seq;
-	Database   *d;
-	Relation	rel;
+	Database *d;
+	Relation rel;
 	TableScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	/* An area claimed from here on is not judged by what this scan finds. */
 	for (int i = 0; i < eda_max_databases; i++)
@@ -621,7 +627,7 @@ database_start(Database *d, TimestampTz now)
 {
 	BackgroundWorker worker;
 	MemoryContext old;
-	bool		ok;
+	bool ok;
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
 	ok = note_start(d->oid, START_ASKED);
@@ -661,10 +667,9 @@ database_start(Database *d, TimestampTz now)
 	note_start(d->oid, START_NONE);
 	LWLockRelease(&eda_shmem->lock);
 	if (!said_no_slot)
-		ereport(WARNING,
-				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				errmsg("no background worker slot for the engine of database \"%s\"", NameStr(d->name)),
-				errhint("Raise max_worker_processes and restart the server."));
+		ereport(WARNING, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+		        errmsg("no background worker slot for the engine of database \"%s\"", NameStr(d->name)),
+		        errhint("Raise max_worker_processes and restart the server."));
 	said_no_slot = true;
 	database_backoff(d, now);
 }
@@ -674,11 +679,11 @@ static TimestampTz
 launcher_start_engines(TimestampTz now)
 {
 	HASH_SEQ_STATUS seq;
-	Database   *d;
+	Database *d;
 	DatabaseStatus status;
 	TimestampTz next = scan_at;
-	bool		area_left = shmem_area_left();
-	int			starting = 0;
+	bool area_left = shmem_area_left();
+	int starting = 0;
 
 	if (eda_engine_mode == EDA_ENGINE_OFF)
 		return next;
@@ -711,7 +716,7 @@ launcher_start_engines(TimestampTz now)
 			continue;
 		}
 		if (starting >= STARTS_AT_ONCE)
-			continue;			/* we are woken when one has got somewhere */
+			continue; /* we are woken when one has got somewhere */
 		database_start(d, now);
 		if (d->handle != NULL)
 			starting++;
@@ -726,9 +731,9 @@ static TimestampTz
 launcher_turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		rescan = launcher_take_wishes();
+	bool rescan = launcher_take_wishes();
 	HASH_SEQ_STATUS seq;
-	Database   *d;
+	Database *d;
 
 	hash_seq_init(&seq, databases);
 	while ((d = hash_seq_search(&seq)) != NULL)
@@ -756,7 +761,7 @@ launcher_exited(int code, Datum arg)
 static void
 launcher_attach(void)
 {
-	HASHCTL		ctl;
+	HASHCTL ctl;
 
 	wishes = MemoryContextAlloc(TopMemoryContext, eda_shmem->nnotes * sizeof(EngineNote));
 	held = MemoryContextAlloc(TopMemoryContext, eda_max_databases * sizeof(Oid));
@@ -775,7 +780,7 @@ launcher_attach(void)
 		if (OidIsValid(note->database) && note->start == START_ASKED)
 		{
 			note->start = START_NONE;
-			note_tidy(note);
+			launcher_tidy_note(note);
 		}
 	}
 	LWLockRelease(&eda_shmem->lock);
@@ -806,8 +811,7 @@ eda_launcher_main(Datum arg)
 		}
 		next = launcher_turn();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next),
-						 PG_WAIT_EXTENSION);
+		                 TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next), PG_WAIT_EXTENSION);
 	}
 }
 
@@ -829,315 +833,4 @@ launcher_register(void)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = 1;
 	RegisterBackgroundWorker(&worker);
-}
-
-/* ------------------------------------------------------------------------
- * DDL that cannot have an engine connected
- * ------------------------------------------------------------------------ */
-
-/* Keep a database free of engines until ddl_unblock(); false if there is no room. */
-static bool
-ddl_block(Oid db)
-{
-	EngineNote *note;
-	EngineArea *area;
-
-	if (nblocked >= MAX_BLOCKED)
-		return false;
-
-	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	note = note_of(db, true);
-	if (note != NULL)
-	{
-		note->blocked++;
-		area = shmem_area_of(db);
-		if (area != NULL)
-			area->blocked = note->blocked;
-		blocked[nblocked++] = db;
-	}
-	LWLockRelease(&eda_shmem->lock);
-	return note != NULL;
-}
-
-/* Undo this transaction's latest ddl_block() of a database, if it still stands. */
-static void
-ddl_unblock(Oid db)
-{
-	int			i = nblocked - 1;
-	EngineNote *note;
-	EngineArea *area;
-
-	while (i >= 0 && blocked[i] != db)
-		i--;
-	if (i < 0)
-		return;
-	blocked[i] = blocked[--nblocked];
-
-	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	note = note_of(db, false);
-	if (note != NULL && note->blocked > 0)
-	{
-		note->blocked--;
-		area = shmem_area_of(db);
-		if (area != NULL)
-			area->blocked = note->blocked;
-		note_tidy(note);
-	}
-	eda_shmem->rescan = true;
-	LWLockRelease(&eda_shmem->lock);
-	shmem_wake_launcher();
-}
-
-/*
- * Have a blocked database's engine leave: by itself, else terminated.  Gives up
- * after a while: the command then names the sessions that it finds.
- */
-static void
-ddl_stop_engine(Oid db)
-{
-	TimestampTz began = GetCurrentTimestamp();
-	bool		terminated = false;
-
-	ConditionVariablePrepareToSleep(&eda_shmem->engine_gone);
-	for (;;)
-	{
-		long		waited = TimestampDifferenceMilliseconds(began, GetCurrentTimestamp());
-		EngineArea *area;
-		pid_t		pid;
-
-		/* under the lock the pid cannot become another process's */
-		LWLockAcquire(&eda_shmem->lock, LW_SHARED);
-		area = shmem_area_of(db);
-		pid = area ? area->engine_pid : 0;
-		if (pid != 0 && waited >= LEAVE_MS && !terminated)
-			terminated = kill(pid, SIGTERM) == 0;
-		LWLockRelease(&eda_shmem->lock);
-
-		if (pid == 0)
-			break;
-		if (waited >= STOP_MS)
-		{
-			ereport(WARNING,
-					errcode(ERRCODE_OBJECT_IN_USE),
-					errmsg("the engine of the database, process %d, has not stopped within %d s",
-						   (int) pid, STOP_MS / 1000));
-			break;
-		}
-		shmem_wake_engine(area);
-		(void) ConditionVariableTimedSleep(&eda_shmem->engine_gone, 200, PG_WAIT_EXTENSION);
-	}
-	ConditionVariableCancelSleep();
-}
-
-/* Whether the current user may create (and so rename) databases. */
-static bool
-user_creates_databases(void)
-{
-	HeapTuple	tuple;
-	bool		may = false;
-
-	if (superuser())
-		return true;
-	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
-	if (HeapTupleIsValid(tuple))
-	{
-		may = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
-		ReleaseSysCache(tuple);
-	}
-	return may;
-}
-
-static bool
-user_owns_database(Oid db)
-{
-	return database_ownercheck_compat(db, GetUserId());
-}
-
-static bool
-database_is_template(Oid db)
-{
-	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(db));
-	bool		is = false;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		is = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
-		ReleaseSysCache(tuple);
-	}
-	return is;
-}
-
-/* The option of that name, or NULL. */
-static DefElem *
-ddl_option(List *options, const char *name)
-{
-	ListCell   *lc;
-
-	foreach(lc, options)
-	{
-		DefElem    *option = lfirst_node(DefElem, lc);
-
-		if (strcmp(option->defname, name) == 0)
-			return option;
-	}
-	return NULL;
-}
-
-static Oid
-ddl_dropped(const DropdbStmt *stmt)
-{
-	Oid			db = get_database_oid(stmt->dbname, true);
-
-	if (!OidIsValid(db) || db == MyDatabaseId || !user_owns_database(db) || database_is_template(db))
-		return InvalidOid;
-	return db;
-}
-
-static Oid
-ddl_renamed(const RenameStmt *stmt)
-{
-	Oid			db = get_database_oid(stmt->subname, true);
-
-	if (!OidIsValid(db) || db == MyDatabaseId || !user_owns_database(db) || !user_creates_databases() ||
-		OidIsValid(get_database_oid(stmt->newname, true)))
-		return InvalidOid;
-	return db;
-}
-
-static Oid
-ddl_moved(const AlterDatabaseStmt *stmt)
-{
-	Oid			db = get_database_oid(stmt->dbname, true);
-
-	if (!OidIsValid(db) || db == MyDatabaseId || !user_owns_database(db))
-		return InvalidOid;
-	return db;
-}
-
-static Oid
-ddl_copied(const CreatedbStmt *stmt)
-{
-	DefElem    *option = ddl_option(stmt->options, "template");
-	const char *name = option != NULL && option->arg != NULL ? defGetString(option) : "template1";
-	Oid			db = get_database_oid(name, true);
-
-	if (!OidIsValid(db) || !user_creates_databases() || OidIsValid(get_database_oid(stmt->dbname, true)))
-		return InvalidOid;
-	if (!database_is_template(db) && !user_owns_database(db))
-		return InvalidOid;
-	return db;
-}
-
-/*
- * The database that a command needs free of other sessions; InvalidOid if none,
- * or if the command is going to be refused anyway.
- */
-static Oid
-ddl_database(Node *command, bool top_level)
-{
-	switch (nodeTag(command))
-	{
-		case T_DropdbStmt:
-		case T_CreatedbStmt:
-			if (IsInTransactionBlock(top_level))
-				return InvalidOid;
-			break;
-		case T_AlterDatabaseStmt:
-			if (ddl_option(((AlterDatabaseStmt *) command)->options, "tablespace") == NULL ||
-				IsInTransactionBlock(top_level))
-				return InvalidOid;
-			break;
-		case T_RenameStmt:
-			if (((RenameStmt *) command)->renameType != OBJECT_DATABASE)
-				return InvalidOid;
-			break;
-		default:
-			return InvalidOid;
-	}
-	if (eda_shmem == NULL || XactReadOnly || RecoveryInProgress() || IsInParallelMode())
-		return InvalidOid;
-
-	switch (nodeTag(command))
-	{
-		case T_DropdbStmt:
-			return ddl_dropped((DropdbStmt *) command);
-		case T_CreatedbStmt:
-			return ddl_copied((CreatedbStmt *) command);
-		case T_AlterDatabaseStmt:
-			return ddl_moved((AlterDatabaseStmt *) command);
-		default:
-			return ddl_renamed((RenameStmt *) command);
-	}
-}
-
-static void
-ddl_run(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
-		ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
-{
-	if (prev_process_utility)
-		prev_process_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
-}
-
-/*
- * The hook.  A command that succeeds keeps its block until the transaction ends,
- * for only then do others see what it did; so does one ended by FATAL, which
- * aborts the transaction on its way out.
- */
-static void
-launcher_process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
-						 ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
-						 DestReceiver *dest, QueryCompletion *qc)
-{
-	volatile Oid db = ddl_database(pstmt->utilityStmt, context == PROCESS_UTILITY_TOPLEVEL);
-
-	if (!OidIsValid(db) || !ddl_block(db))
-	{
-		ddl_run(pstmt, query, read_only_tree, context, params, env, dest, qc);
-		return;
-	}
-
-	PG_TRY();
-	{
-		ddl_stop_engine(db);
-		ddl_run(pstmt, query, read_only_tree, context, params, env, dest, qc);
-	}
-	PG_CATCH();
-	{
-		ddl_unblock(db);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-}
-
-/* The end of a transaction: make its wish known, lift its blocks. */
-static void
-launcher_xact_callback(XactEvent event, void *arg)
-{
-	bool		wished = start_wished;
-
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			start_wished = false;
-			if (wished && event == XACT_EVENT_COMMIT)
-				launcher_wish(MyDatabaseId, WISH_NOW);
-			while (nblocked > 0)
-				ddl_unblock(blocked[nblocked - 1]);
-			break;
-		default:
-			break;
-	}
-}
-
-/* Install the hook and the callback; called once, from _PG_init(). */
-void
-launcher_hook_init(void)
-{
-	prev_process_utility = ProcessUtility_hook;
-	ProcessUtility_hook = launcher_process_utility;
-	RegisterXactCallback(launcher_xact_callback, NULL);
 }

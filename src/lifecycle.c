@@ -16,8 +16,8 @@
 
 typedef struct Move
 {
-	EdaState	from;
-	EdaState	to;
+	EdaState from;
+	EdaState to;
 	const char *made_by;
 	const char *happens;
 } Move;
@@ -48,9 +48,8 @@ static const Move moves[] = {
 	{EDA_EXPIRED, EDA_AWAITING, "redrive", "by an operator: attempts and lifespan again"},
 };
 
-static const char *const state_names[EDA_STATES] = {"awaiting_processing", "dispatched", "being_processed",
-													"succeeded",		   "failed",	 "suspended",
-													"expired",			   "canceled"};
+static const char *const state_names[EDA_STATES] = {
+	"awaiting_processing", "dispatched", "being_processed", "succeeded", "failed", "suspended", "expired", "canceled"};
 
 PG_FUNCTION_INFO_V1(eda_lifecycle_moves);
 PG_FUNCTION_INFO_V1(eda_refuse_write);
@@ -101,14 +100,14 @@ lifecycle_check(const Transition *current, EdaState to)
 	for (int i = 0; i < (int) lengthof(moves); i++)
 		if (moves[i].from == current->state)
 			appendStringInfo(&legal, "%s\"%s\" (%s)", legal.len > 0 ? ", " : "", state_names[moves[i].to],
-							 moves[i].made_by);
+			                 moves[i].made_by);
 	ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
-			errmsg("event %s cannot move from \"%s\" to \"%s\"", eda_uuid_text(&current->event_id),
-				   state_names[current->state], state_names[to]),
-			errdetail("Version %d was written at %s by %s.", current->version, timestamptz_to_str(current->at),
-					  current->worker ? current->worker : "its publisher"),
-			legal.len > 0 ? errhint("From \"%s\" it can move to %s.", state_names[current->state], legal.data)
-						  : errhint("\"%s\" is final.", state_names[current->state]));
+	        errmsg("event %s cannot move from \"%s\" to \"%s\"", eda_uuid_text(&current->event_id),
+	               state_names[current->state], state_names[to]),
+	        errdetail("Version %d was written at %s by %s.", current->version, timestamptz_to_str(current->at),
+	                  current->worker ? current->worker : "its publisher"),
+	        legal.len > 0 ? errhint("From \"%s\" it can move to %s.", state_names[current->state], legal.data)
+	                      : errhint("\"%s\" is final.", state_names[current->state]));
 }
 
 /* A uuid as text, palloc'd. */
@@ -127,8 +126,8 @@ eda_lifecycle_moves(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < (int) lengthof(moves); i++)
 	{
-		Datum		values[4];
-		bool		nulls[4] = {0};
+		Datum values[4];
+		bool nulls[4] = {0};
 
 		if (moves[i].from == EDA_NONE)
 			nulls[0] = true;
@@ -146,11 +145,11 @@ eda_lifecycle_moves(PG_FUNCTION_ARGS)
 static bool
 has_home(void)
 {
-	Relation	rel = table_open(eda_catalog(false)->engine_state, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Relation rel = table_open(eda_catalog(false)->engine_state, AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+	bool found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
 
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
@@ -174,7 +173,7 @@ eda_refuse_write(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && !has_home())
 		return PointerGetDatum(NULL);
 	ereport(ERROR, errcode(ERRCODE_EDA_LOG_IS_APPEND_ONLY),
-			errmsg("\"%s\" is written through eda's functions only", RelationGetRelationName(trigdata->tg_relation)),
-			errdetail("The log of events is append-only: a row is never changed or deleted."),
-			errhint("Use eda.publish(), eda.cancel(), eda.redrive() and the like."));
+	        errmsg("\"%s\" is written through eda's functions only", RelationGetRelationName(trigdata->tg_relation)),
+	        errdetail("The log of events is append-only: a row is never changed or deleted."),
+	        errhint("Use eda.publish(), eda.cancel(), eda.redrive() and the like."));
 }

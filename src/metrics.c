@@ -36,8 +36,8 @@ roll(int64 moved[EDA_RATE_BUCKETS][EDA_STATES], int64 *bucket, int64 now)
 void
 metrics_count(EngineType *type, const Transition *t)
 {
-	int64		now = engine.now / BUCKET_US;
-	int64		then = t->at / BUCKET_US;
+	int64 now = engine.now / BUCKET_US;
+	int64 then = t->at / BUCKET_US;
 
 	type->counts[t->state]++;
 	if (t->prev_state != EDA_NONE)
@@ -66,9 +66,9 @@ metrics_publish(double tick_ms)
 {
 	EngineArea *area = engine.area;
 	TypeMetrics *out = area_metrics(area);
-	Offer	   *offers = area_offers(area);
-	FlowQueue  *queues = area_queues(area);
-	int			n = Min(engine.ntypes, eda_max_event_types);
+	Offer *offers = area_offers(area);
+	FlowQueue *queues = area_queues(area);
+	int n = Min(engine.ntypes, eda_max_event_types);
 
 	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n; i++)
@@ -84,7 +84,7 @@ metrics_publish(double tick_ms)
 		/* What is dispatched and waits was due when it was dispatched, or before. */
 		for (int q = 0; q < eda_max_event_types && queues[q].flow_type[0] != '\0'; q++)
 		{
-			int			head = queues[q].head[type->priority];
+			int head = queues[q].head[type->priority];
 
 			if (head >= 0 && offers[head].type == type->id)
 				out[i].oldest_due_at = Min(out[i].oldest_due_at, offers[head].since);
@@ -124,8 +124,8 @@ metrics_started(void)
 void
 metrics_state(const char *format, ...)
 {
-	char		state[sizeof(engine.area->info.state)];
-	va_list		args;
+	char state[sizeof(engine.area->info.state)];
+	va_list args;
 
 	va_start(args, format);
 	vsnprintf(state, sizeof(state), format, args);
@@ -155,7 +155,7 @@ metrics_error(const char *message)
 static Datum
 counts_array(const int64 *counts)
 {
-	Datum		elements[EDA_STATES];
+	Datum elements[EDA_STATES];
 
 	for (int s = 0; s < EDA_STATES; s++)
 		elements[s] = Int64GetDatum(counts[s]);
@@ -169,8 +169,8 @@ eda_type_metrics(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	EngineArea *area = shmem_my_area();
 	TypeMetrics *copy = palloc(sizeof(TypeMetrics) * eda_max_event_types);
-	int64		now = eda_now() / BUCKET_US;
-	int			n = 0;
+	int64 now = eda_now() / BUCKET_US;
+	int n = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (area)
@@ -182,9 +182,9 @@ eda_type_metrics(PG_FUNCTION_ARGS)
 	}
 	for (int i = 0; i < n; i++)
 	{
-		int64		last_minute[EDA_STATES] = {0};
-		Datum		values[4];
-		bool		nulls[4] = {0};
+		int64 last_minute[EDA_STATES] = {0};
+		Datum values[4];
+		bool nulls[4] = {0};
 
 		roll(copy[i].moved, &copy[i].bucket, now);
 		for (int b = 0; b < EDA_RATE_BUCKETS; b++)
@@ -212,20 +212,20 @@ Datum
 eda_engine_info(PG_FUNCTION_ARGS)
 {
 	EngineArea *area = shmem_my_area();
-	EngineInfo	info = {0};
-	TupleDesc	desc;
-	Datum		values[16] = {0};
-	bool		nulls[16] = {0};
-	int			queued = 0;
-	int			popped = 0;
-	int			waiting = 0;
-	pid_t		pid = 0;
+	EngineInfo info = {0};
+	TupleDesc desc;
+	Datum values[16] = {0};
+	bool nulls[16] = {0};
+	int queued = 0;
+	int popped = 0;
+	int waiting = 0;
+	pid_t pid = 0;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "eda.engine_info() must return a row");
 	if (area)
 	{
-		FlowQueue  *queues = area_queues(area);
+		FlowQueue *queues = area_queues(area);
 
 		LWLockAcquire(&area->lock, LW_SHARED);
 		info = area->info;

@@ -8,14 +8,14 @@
 #include "eda.h"
 
 #include "catalog/pg_type.h"
-#include "common/sha2.h"
 #include "common/cryptohash.h"
+#include "common/sha2.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
-#define MAX_FLOW_ID 512   /* bytes: it is an index key */
-#define MAX_HEADERS 8192  /* bytes, names and values together */
+#define MAX_FLOW_ID 512     /* bytes: it is an index key */
+#define MAX_HEADERS 8192    /* bytes, names and values together */
 #define KEY_SCOPE "publish" /* other users of eda.idempotency have scopes of their own */
 
 PG_FUNCTION_INFO_V1(eda_publish);
@@ -31,7 +31,7 @@ static void
 random_bytes(uint8 *out, int n)
 {
 	static uint8 pool[512];
-	static int	left = 0;
+	static int left = 0;
 
 	if (left < n)
 	{
@@ -52,8 +52,8 @@ static void
 make_event_id(TimestampTz now, pg_uuid_t *id)
 {
 	static uint64 last = 0;
-	uint64		us = (uint64) (now + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
-	uint64		stamp = ((us / 1000) << 12) | ((us % 1000) * 4096 / 1000);
+	uint64 us = (uint64) (now + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+	uint64 stamp = ((us / 1000) << 12) | ((us % 1000) * 4096 / 1000);
 
 	/* A jump back of over a second is a clock that was set: follow it, the id names the leaf. */
 	if (stamp <= last && last - stamp < ((uint64) 1000 << 12))
@@ -75,22 +75,22 @@ static bool
 is_token_char(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-		   (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+	       (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
 }
 
 static void
 check_header_name(const char *name, int len)
 {
-	bool		good = len > 0;
+	bool good = len > 0;
 
 	for (int i = 0; i < len; i++)
 		good &= is_token_char(name[i]);
 	if (!good)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid header name: \"%.*s\"", len, name),
-				errhint("A header name is an HTTP token: letters, digits and !#$%%&'*+-.^_`|~"));
+		        errhint("A header name is an HTTP token: letters, digits and !#$%%&'*+-.^_`|~"));
 	if ((len >= 5 && pg_strncasecmp(name, "Nats-", 5) == 0) || (len >= 4 && pg_strncasecmp(name, "Eda-", 4) == 0))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("header \"%.*s\" is reserved", len, name),
-				errhint("Names that start with \"Nats-\" or \"Eda-\" are set by eda itself."));
+		        errhint("Names that start with \"Nats-\" or \"Eda-\" are set by eda itself."));
 }
 
 /* Headers are an object of strings that can travel as HTTP or NATS headers. */
@@ -99,28 +99,27 @@ check_headers(Jsonb *headers)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
-	JsonbValue	v;
-	int			size = 0;
+	JsonbValue v;
+	int size = 0;
 
 	if (!JB_ROOT_IS_OBJECT(headers))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("headers must be a JSON object"),
-				errhint("For example '{\"traceparent\": \"00-...\"}'."));
+		        errhint("For example '{\"traceparent\": \"00-...\"}'."));
 	it = JsonbIteratorInit(&headers->root);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
 			check_header_name(v.val.string.val, v.val.string.len);
-		if (token == WJB_VALUE &&
-			(v.type != jbvString || memchr(v.val.string.val, '\r', v.val.string.len) != NULL ||
-			 memchr(v.val.string.val, '\n', v.val.string.len) != NULL))
+		if (token == WJB_VALUE && (v.type != jbvString || memchr(v.val.string.val, '\r', v.val.string.len) != NULL ||
+		                           memchr(v.val.string.val, '\n', v.val.string.len) != NULL))
 			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("a header's value must be a string without line breaks"));
+			        errmsg("a header's value must be a string without line breaks"));
 		if (token == WJB_KEY || token == WJB_VALUE)
 			size += v.val.string.len;
 	}
 	if (size > MAX_HEADERS)
 		ereport(ERROR, errcode(ERRCODE_EDA_TOO_LARGE), errmsg("headers have %d bytes", size),
-				errhint("They can have %d bytes together; put the rest into the payload.", MAX_HEADERS));
+		        errhint("They can have %d bytes together; put the rest into the payload.", MAX_HEADERS));
 }
 
 /* Refuse what cannot be published, before anything is written. */
@@ -134,28 +133,28 @@ check_item(const PublishItem *item)
 	type = event_type_by_name(item->event_type, false);
 	if (item->flow_id == NULL || item->flow_id[0] == '\0')
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("flow_id of event type \"%s\" must not be null or empty", type->name),
-				errhint("Give the id of the business transaction that the event belongs to, such as an order number."));
+		        errmsg("flow_id of event type \"%s\" must not be null or empty", type->name),
+		        errhint("Give the id of the business transaction that the event belongs to, such as an order number."));
 	if (strlen(item->flow_id) > MAX_FLOW_ID)
 		ereport(ERROR, errcode(ERRCODE_EDA_TOO_LARGE), errmsg("flow_id has %zu bytes", strlen(item->flow_id)),
-				errhint("It can have %d bytes.", MAX_FLOW_ID));
+		        errhint("It can have %d bytes.", MAX_FLOW_ID));
 	if (item->flow_type && strcmp(item->flow_type, type->flow_type) != 0)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("event type \"%s\" belongs to flow type \"%s\", not \"%s\"", type->name, type->flow_type,
-					   item->flow_type),
-				errhint("Leave flow_type out, or publish an event type of that flow."));
+		        errmsg("event type \"%s\" belongs to flow type \"%s\", not \"%s\"", type->name, type->flow_type,
+		               item->flow_type),
+		        errhint("Leave flow_type out, or publish an event type of that flow."));
 	if (item->payload && !item->trusted && VARSIZE(item->payload) > (Size) eda_max_payload_size * 1024)
 		ereport(ERROR, errcode(ERRCODE_EDA_TOO_LARGE),
-				errmsg("payload of event type \"%s\" has %u bytes", type->name, (unsigned) VARSIZE(item->payload)),
-				errdetail("eda.max_payload_size is %d kB.", eda_max_payload_size),
-				errhint("Store the data elsewhere and publish a reference to it, or raise the setting."));
+		        errmsg("payload of event type \"%s\" has %u bytes", type->name, (unsigned) VARSIZE(item->payload)),
+		        errdetail("eda.max_payload_size is %d kB.", eda_max_payload_size),
+		        errhint("Store the data elsewhere and publish a reference to it, or raise the setting."));
 	if (item->headers)
 		check_headers(item->headers);
 	if (item->on_fail_event_type && item->on_fail_event_type[0] != '\0')
 		(void) event_type_by_name(item->on_fail_event_type, false);
 	if (item->has_scheduled_at && TIMESTAMP_NOT_FINITE(item->scheduled_at))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("scheduled_at must be finite"),
-				errhint("Leave it out for an event that is due at once."));
+		        errhint("Leave it out for an event that is due at once."));
 	if (item->idempotency_key && item->idempotency_key[0] == '\0')
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("idempotency_key must not be empty"));
 	return type;
@@ -168,18 +167,18 @@ check_same(const PublishItem *item, const pg_uuid_t *id, const char *type, const
 	if (strcmp(item->event_type, type) == 0 && strcmp(item->flow_id, flow_id) == 0)
 		return;
 	ereport(ERROR, errcode(ERRCODE_EDA_KEY_REUSED),
-			errmsg("%s was used before for another event",
-				   item->idempotency_key ? psprintf("idempotency key \"%s\"", item->idempotency_key)
-										 : psprintf("event id %s", eda_uuid_text(id))),
-			errdetail("Event %s has event type \"%s\" and flow id \"%s\"; this call has \"%s\" and \"%s\".",
-					  eda_uuid_text(id), type, flow_id, item->event_type, item->flow_id),
-			errhint("Use a new id or key for each event; repeat a call with the same arguments only."));
+	        errmsg("%s was used before for another event",
+	               item->idempotency_key ? psprintf("idempotency key \"%s\"", item->idempotency_key)
+	                                     : psprintf("event id %s", eda_uuid_text(id))),
+	        errdetail("Event %s has event type \"%s\" and flow id \"%s\"; this call has \"%s\" and \"%s\".",
+	                  eda_uuid_text(id), type, flow_id, item->event_type, item->flow_id),
+	        errhint("Use a new id or key for each event; repeat a call with the same arguments only."));
 }
 
 static void
 check_same_as_published(const PublishItem *item, const pg_uuid_t *id)
 {
-	Event		event;
+	Event event;
 
 	if (journal_find_event(id, &event))
 		check_same(item, id, event.event_type, event.flow_id);
@@ -194,20 +193,19 @@ typedef struct Publishing
 {
 	PublishItem *item;
 	const EventType *type;
-	pg_uuid_t  *id;
-	pg_uuid_t	key_hash;
-	bool		done;
+	pg_uuid_t *id;
+	pg_uuid_t key_hash;
+	bool done;
 } Publishing;
 
 static void
 hash_key(const char *key, pg_uuid_t *hash)
 {
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	uint8 digest[PG_SHA256_DIGEST_LENGTH];
 	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
 
-	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
-		pg_cryptohash_update(ctx, (const uint8 *) key, strlen(key)) < 0 ||
-		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
+	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 || pg_cryptohash_update(ctx, (const uint8 *) key, strlen(key)) < 0 ||
+	    pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
 		ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not hash an idempotency key"));
 	pg_cryptohash_free(ctx);
 	memcpy(hash->data, digest, UUID_LEN);
@@ -218,7 +216,7 @@ compare_hashes(const void *a, const void *b)
 {
 	const Publishing *x = *(Publishing *const *) a;
 	const Publishing *y = *(Publishing *const *) b;
-	int			order = memcmp(&x->key_hash, &y->key_hash, UUID_LEN);
+	int order = memcmp(&x->key_hash, &y->key_hash, UUID_LEN);
 
 	return order != 0 ? order : (x > y) - (x < y);
 }
@@ -228,7 +226,7 @@ static void
 claim_keys(Publishing *pubs, int n)
 {
 	Publishing **keyed = palloc(sizeof(Publishing *) * n);
-	int			nkeyed = 0;
+	int nkeyed = 0;
 
 	for (int i = 0; i < n; i++)
 		if (pubs[i].item->idempotency_key)
@@ -261,9 +259,8 @@ static void
 make_rows(const Publishing *p, TimestampTz now, Event *event, Transition *first)
 {
 	const PublishItem *item = p->item;
-	TimestampTz start = item->has_scheduled_at && item->scheduled_at > now
-							? item->scheduled_at
-							: event_type_retry_at(p->type, 0, now);
+	TimestampTz start =
+		item->has_scheduled_at && item->scheduled_at > now ? item->scheduled_at : event_type_retry_at(p->type, 0, now);
 
 	memset(event, 0, sizeof(*event));
 	event->id = *p->id;
@@ -298,14 +295,14 @@ make_rows(const Publishing *p, TimestampTz now, Event *event, Transition *first)
 static void
 write_events(Publishing *pubs, int n, TimestampTz now)
 {
-	Event	   *events = palloc(sizeof(Event) * n);
+	Event *events = palloc(sizeof(Event) * n);
 	Transition *first = palloc(sizeof(Transition) * n);
-	bool	   *lost = palloc0(sizeof(bool) * n);
-	int		   *at = palloc(sizeof(int) * n);
+	bool *lost = palloc0(sizeof(bool) * n);
+	int *at = palloc(sizeof(int) * n);
 
 	for (;;)
 	{
-		int			m = 0;
+		int m = 0;
 
 		for (int i = 0; i < n; i++)
 		{
@@ -313,7 +310,7 @@ write_events(Publishing *pubs, int n, TimestampTz now)
 				continue;
 			if (pubs[i].item->has_event_id)
 			{
-				Event		taken;
+				Event taken;
 
 				if (journal_find_event(pubs[i].id, &taken))
 				{
@@ -382,7 +379,7 @@ set_member(PublishItem *item, const char *key, JsonbValue *value, const char *wh
 	{
 		const char *key;
 		const char **field;
-	}			texts[] = {
+	} texts[] = {
 		{"event_type", &item->event_type},
 		{"flow_id", &item->flow_id},
 		{"flow_type", &item->flow_type},
@@ -390,7 +387,7 @@ set_member(PublishItem *item, const char *key, JsonbValue *value, const char *wh
 		{"on_fail_event_type", &item->on_fail_event_type},
 		{"correlation_id", &item->correlation_id},
 	};
-	char	   *text = json_value_text(value);
+	char *text = json_value_text(value);
 
 	if (value->type == jbvNull)
 		return;
@@ -399,7 +396,7 @@ set_member(PublishItem *item, const char *key, JsonbValue *value, const char *wh
 		{
 			if (text == NULL)
 				ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("\"%s\" of %s must be a string", key, what));
+				        errmsg("\"%s\" of %s must be a string", key, what));
 			*texts[i].field = text;
 			return;
 		}
@@ -424,8 +421,8 @@ set_member(PublishItem *item, const char *key, JsonbValue *value, const char *wh
 	}
 	else
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid key \"%s\" in %s", key, what),
-				errhint("Keys are event_type, flow_id, payload, scheduled_at, event_id, idempotency_key, "
-						"on_fail_event_type, headers, correlation_id, parent_id and flow_type."));
+		        errhint("Keys are event_type, flow_id, payload, scheduled_at, event_id, idempotency_key, "
+		                "on_fail_event_type, headers, correlation_id, parent_id and flow_type."));
 }
 
 /* Give an item its parent's flow, correlation and trace, where it has none of its own. */
@@ -433,7 +430,7 @@ void
 publish_inherit(PublishItem *item, const Event *parent)
 {
 	static const char *const trace[] = {"traceparent", "tracestate", "baggage"};
-	JsonObject	headers;
+	JsonObject headers;
 
 	if (item->flow_id == NULL)
 		item->flow_id = parent->flow_id;
@@ -452,12 +449,12 @@ publish_inherit(PublishItem *item, const Event *parent)
 			json_put_text(&headers, trace[i], json_get_text(parent->headers, trace[i]));
 	if (headers.members > 0)
 	{
-		Jsonb	   *inherited = json_end(&headers);
+		Jsonb *inherited = json_end(&headers);
 
 		item->headers = item->headers == NULL
-							? inherited
-							: DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(item->headers),
-																 JsonbPGetDatum(inherited)));
+		                    ? inherited
+		                    : DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(item->headers),
+		                                                         JsonbPGetDatum(inherited)));
 	}
 }
 
@@ -470,16 +467,16 @@ publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem *
 {
 	JsonbIterator *it = JsonbIteratorInit(&array->root);
 	JsonbIteratorToken token;
-	JsonbValue	v;
+	JsonbValue v;
 	PublishItem *item = NULL;
-	char	   *key = NULL;
-	int			n = 0;
-	bool		inside = false;
-	bool		single = JB_ROOT_IS_OBJECT(array);
+	char *key = NULL;
+	int n = 0;
+	bool inside = false;
+	bool single = JB_ROOT_IS_OBJECT(array);
 
 	if (JB_ROOT_IS_SCALAR(array))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a JSON array of objects", what),
-				errhint("For example '[{\"event_type\": \"...\", \"flow_id\": \"...\", \"payload\": {}}]'."));
+		        errhint("For example '[{\"event_type\": \"...\", \"flow_id\": \"...\", \"payload\": {}}]'."));
 	*items = palloc0(sizeof(PublishItem) * Max(single ? 1 : JB_ROOT_COUNT(array), 1));
 	while ((token = JsonbIteratorNext(&it, &v, item != NULL)) != WJB_DONE)
 		switch (token)
@@ -507,7 +504,7 @@ publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem *
 				/* FALLTHROUGH */
 			case WJB_ELEM:
 				ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("element %d of %s is not an object", n + 1, what));
+				        errmsg("element %d of %s is not an object", n + 1, what));
 				break;
 			default:
 				break;
@@ -528,7 +525,7 @@ text_arg(FunctionCallInfo fcinfo, int n)
 static Datum
 uuid_array(const pg_uuid_t *ids, int n)
 {
-	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
+	Datum *elements = palloc(sizeof(Datum) * Max(n, 1));
 
 	for (int i = 0; i < n; i++)
 		elements[i] = UUIDPGetDatum(&ids[i]);
@@ -540,7 +537,7 @@ Datum
 eda_publish(PG_FUNCTION_ARGS)
 {
 	PublishItem item = {0};
-	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
 
 	item.event_type = text_arg(fcinfo, 0);
 	item.flow_id = text_arg(fcinfo, 1);
@@ -568,8 +565,8 @@ Datum
 eda_publish_many(PG_FUNCTION_ARGS)
 {
 	PublishItem *items;
-	pg_uuid_t  *ids;
-	int			n;
+	pg_uuid_t *ids;
+	int n;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("events must not be null"));
@@ -584,14 +581,14 @@ Datum
 eda_publish_many_arrays(PG_FUNCTION_ARGS)
 {
 	const char *event_type = text_arg(fcinfo, 0);
-	Datum	   *flow_ids;
-	Datum	   *payloads = NULL;
-	bool	   *null_flow;
-	bool	   *null_payload = NULL;
+	Datum *flow_ids;
+	Datum *payloads = NULL;
+	bool *null_flow;
+	bool *null_payload = NULL;
 	PublishItem *items;
-	pg_uuid_t  *ids;
-	int			n;
-	int			npayloads = 0;
+	pg_uuid_t *ids;
+	int n;
+	int npayloads = 0;
 
 	if (PG_ARGISNULL(1))
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("flow_ids must not be null"));
@@ -599,11 +596,11 @@ eda_publish_many_arrays(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2))
 	{
 		deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), JSONBOID, -1, false, TYPALIGN_INT, &payloads, &null_payload,
-						  &npayloads);
+		                  &npayloads);
 		if (npayloads != n)
 			ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("there are %d flow ids and %d payloads", n, npayloads),
-					errhint("Give one payload for each flow id, or none."));
+			        errmsg("there are %d flow ids and %d payloads", n, npayloads),
+			        errhint("Give one payload for each flow id, or none."));
 	}
 	items = palloc0(sizeof(PublishItem) * Max(n, 1));
 	ids = palloc(sizeof(pg_uuid_t) * Max(n, 1));

@@ -18,15 +18,15 @@
 
 typedef struct Held
 {
-	int			offer;
-	uint32		generation;
+	int offer;
+	uint32 generation;
 	SubTransactionId subid;
 } Held;
 
 /* What this transaction has popped. */
 static Held *held = NULL;
-static int	nheld = 0;
-static int	max_held = 0;
+static int nheld = 0;
+static int max_held = 0;
 
 /* ------------------------------------------------------------------------
  * Giving back
@@ -37,13 +37,13 @@ static void
 give_back(int offer, uint32 generation, OfferState state)
 {
 	EngineArea *area = shmem_my_area();
-	Offer	   *o;
+	Offer *o;
 
 	if (area == NULL)
 		return;
 	o = &area_offers(area)[offer];
 	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
-	if (o->generation == generation && o->state == OFFER_POPPED)
+	if (area->database == MyDatabaseId && o->generation == generation && o->state == OFFER_POPPED)
 	{
 		o->state = state;
 		area_queues(area)[o->queue].popped--;
@@ -67,7 +67,7 @@ at_xact_end(XactEvent event, void *arg)
 static void
 at_subxact_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
-	int			kept = 0;
+	int kept = 0;
 
 	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
 		return;
@@ -114,7 +114,7 @@ reserve(int n)
 FlowQueue *
 area_find_queue(EngineArea *area, const char *flow_type)
 {
-	FlowQueue  *queues = area_queues(area);
+	FlowQueue *queues = area_queues(area);
 
 	for (int i = 0; i < eda_max_event_types; i++)
 	{
@@ -133,9 +133,9 @@ area_find_queue(EngineArea *area, const char *flow_type)
 void
 area_unlink_offer(EngineArea *area, int i)
 {
-	Offer	   *offers = area_offers(area);
-	Offer	   *o = &offers[i];
-	FlowQueue  *queue = &area_queues(area)[o->queue];
+	Offer *offers = area_offers(area);
+	Offer *o = &offers[i];
+	FlowQueue *queue = &area_queues(area)[o->queue];
 
 	if (o->prev >= 0)
 		offers[o->prev].next = o->next;
@@ -157,19 +157,19 @@ queue_pop(const char *flow_type, int max, Popped *out)
 {
 	EngineArea *area = shmem_my_area();
 	TimestampTz now = eda_now();
-	FlowQueue  *queue;
-	int			n = 0;
+	FlowQueue *queue;
+	int n = 0;
 
 	if (area == NULL)
 		return 0;
 	reserve(max);
 	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
-	queue = area_find_queue(area, flow_type);
+	queue = area->database == MyDatabaseId ? area_find_queue(area, flow_type) : NULL;
 	for (int priority = EDA_PRIORITIES - 1; queue && priority >= 0; priority--)
 		while (n < max && queue->head[priority] >= 0)
 		{
-			int			i = queue->head[priority];
-			Offer	   *o = &area_offers(area)[i];
+			int i = queue->head[priority];
+			Offer *o = &area_offers(area)[i];
 
 			area_unlink_offer(area, i);
 			o->state = OFFER_POPPED;
@@ -196,8 +196,8 @@ queue_refuse(const Popped *p)
 typedef struct Waiter
 {
 	EngineArea *area;
-	FlowQueue  *queue;
-	int			wanted;
+	FlowQueue *queue;
+	int wanted;
 } Waiter;
 
 static void
@@ -224,8 +224,8 @@ stop_waiting(int code, Datum arg)
 bool
 queue_wait(const char *flow_type, int wanted, TimestampTz until)
 {
-	Waiter		w = {shmem_my_area(), NULL, wanted};
-	bool		ready = false;
+	Waiter w = {shmem_my_area(), NULL, wanted};
+	bool ready = false;
 
 	if (w.area)
 	{
@@ -236,7 +236,7 @@ queue_wait(const char *flow_type, int wanted, TimestampTz until)
 	if (w.queue == NULL)
 	{
 		/* No engine has run yet: look again in a moment. */
-		shmem_wake_launcher();
+		shmem_wish_engine();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -249,7 +249,7 @@ queue_wait(const char *flow_type, int wanted, TimestampTz until)
 		ConditionVariablePrepareToSleep(&w.queue->ready);
 		for (;;)
 		{
-			long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+			long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
 			LWLockAcquire(&w.area->lock, LW_SHARED);
 			ready = w.queue->queued > 0;

@@ -21,23 +21,23 @@ PG_FUNCTION_INFO_V1(eda_release_many);
 /* What a worker says of one event. */
 typedef struct Report
 {
-	pg_uuid_t	event_id;
-	int32		token; /* 0: left out */
+	pg_uuid_t event_id;
+	int32 token; /* 0: left out */
 	const char *error;
 	const char *stack;
-	Jsonb	   *json; /* result or progress */
-	Jsonb	   *spinoffs;
+	Jsonb *json; /* result or progress */
+	Jsonb *spinoffs;
 } Report;
 
 /* A call: the reports and what they have in common. */
 typedef struct Reports
 {
-	int			n;
-	Report	   *report;
-	bool		finished_ok;
-	bool		retry;
-	bool		has_interval;
-	Interval	interval; /* retry_in, or the lease's extension */
+	int n;
+	Report *report;
+	bool finished_ok;
+	bool retry;
+	bool has_interval;
+	Interval interval; /* retry_in, or the lease's extension */
 	const char *reason;
 	const char *worker;
 } Reports;
@@ -45,7 +45,7 @@ typedef struct Reports
 static Jsonb *
 make_detail(const Report *r, const char *json_key, const char *reason)
 {
-	JsonObject	o;
+	JsonObject o;
 
 	json_begin(&o);
 	json_put_text(&o, "error", r->error);
@@ -88,9 +88,9 @@ decide_fail(JournalStep *step, void *arg)
 	if (!work_lease_is_open(step, r->token, EDA_FAILED, reports->finished_ok))
 		return false;
 	work_fail(step, type, reports->retry,
-			  reports->has_interval
-				  ? eda_add_interval(now, &reports->interval)
-				  : event_type_retry_at(type, step->current.attempt - step->current.attempt_base, now));
+	          reports->has_interval
+	              ? eda_add_interval(now, &reports->interval)
+	              : event_type_retry_at(type, step->current.attempt - step->current.attempt_base, now));
 	close_lease(step, reports);
 	step->next.detail = make_detail(r, "result", NULL);
 	return true;
@@ -121,8 +121,7 @@ decide_release(JournalStep *step, void *arg)
 	if (!work_lease_is_open(step, r->token, EDA_AWAITING, false))
 		return false;
 	step->next.state = EDA_AWAITING;
-	step->next.wake_at =
-		reports->has_interval ? eda_add_interval(step->now, &reports->interval) : step->now;
+	step->next.wake_at = reports->has_interval ? eda_add_interval(step->now, &reports->interval) : step->now;
 	step->next.attempt--;
 	close_lease(step, reports);
 	step->next.detail = make_detail(r, "result", reports->reason);
@@ -134,14 +133,14 @@ static void
 publish_spinoffs(const Reports *reports, const JournalStep *steps)
 {
 	PublishItem *all = NULL;
-	int			nall = 0;
+	int nall = 0;
 
 	for (int i = 0; i < reports->n; i++)
 	{
-		Jsonb	   *spinoffs = reports->report[steps[i].item].spinoffs;
+		Jsonb *spinoffs = reports->report[steps[i].item].spinoffs;
 		PublishItem *items;
-		Event		parent;
-		int			n;
+		Event parent;
+		int n;
 
 		if (spinoffs == NULL || steps[i].status != JOURNAL_APPENDED)
 			continue;
@@ -189,7 +188,7 @@ read_if_finished(FunctionCallInfo fcinfo, int n)
 
 	if (strcmp(value, "ok") != 0 && strcmp(value, "error") != 0)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("if_finished is \"%s\"", value),
-				errhint("It must be 'error' or 'ok'."));
+		        errhint("It must be 'error' or 'ok'."));
 	return strcmp(value, "ok") == 0;
 }
 
@@ -205,14 +204,14 @@ read_interval(FunctionCallInfo fcinfo, int n, const char *name, bool above_zero,
 	moved = eda_add_interval(0, &reports->interval);
 	if (moved < 0 || (above_zero && moved == 0))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("%s must %s", name, above_zero ? "be above zero" : "not be negative"));
+		        errmsg("%s must %s", name, above_zero ? "be above zero" : "not be negative"));
 }
 
 /* The reports of a call for one event: its id and token. */
 static Reports
 one_report(FunctionCallInfo fcinfo, int token_arg)
 {
-	Reports		reports = {.n = 1, .report = palloc0(sizeof(Report))};
+	Reports reports = {.n = 1, .report = palloc0(sizeof(Report))};
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("event_id must not be null"));
@@ -227,15 +226,15 @@ one_report(FunctionCallInfo fcinfo, int token_arg)
 static Datum *
 read_array(FunctionCallInfo fcinfo, int arg, const char *name, Oid type, int typlen, char align, bool **nulls, int n)
 {
-	Datum	   *elements;
-	int			count;
+	Datum *elements;
+	int count;
 
 	if (PG_ARGISNULL(arg))
 		return NULL;
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(arg), type, typlen, type == INT4OID, align, &elements, nulls, &count);
 	if (n >= 0 && count != n)
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("there are %d event ids and %d %s", n, count, name),
-				errhint("Give one for each event id."));
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		        errmsg("there are %d event ids and %d %s", n, count, name), errhint("Give one for each event id."));
 	return elements;
 }
 
@@ -243,11 +242,11 @@ read_array(FunctionCallInfo fcinfo, int arg, const char *name, Oid type, int typ
 static Reports
 many_reports(FunctionCallInfo fcinfo, int token_arg)
 {
-	Reports		reports = {0};
-	Datum	   *ids;
-	Datum	   *tokens;
-	bool	   *null_ids;
-	bool	   *null_tokens;
+	Reports reports = {0};
+	Datum *ids;
+	Datum *tokens;
+	bool *null_ids;
+	bool *null_tokens;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("event_ids must not be null"));
@@ -279,8 +278,8 @@ text_or_null(FunctionCallInfo fcinfo, int n)
 Datum
 eda_succeed(PG_FUNCTION_ARGS)
 {
-	Reports		reports = one_report(fcinfo, 1);
-	int			appended;
+	Reports reports = one_report(fcinfo, 1);
+	int appended;
 
 	reports.report->json = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
 	reports.report->spinoffs = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3);
@@ -293,12 +292,12 @@ eda_succeed(PG_FUNCTION_ARGS)
 Datum
 eda_succeed_many(PG_FUNCTION_ARGS)
 {
-	Reports		reports = many_reports(fcinfo, 1);
-	bool	   *null_results;
-	bool	   *null_spinoffs;
-	Datum	   *results = read_array(fcinfo, 2, "results", JSONBOID, -1, TYPALIGN_INT, &null_results, reports.n);
-	Datum	   *spinoffs = read_array(fcinfo, 3, "spinoffs", JSONBOID, -1, TYPALIGN_INT, &null_spinoffs, reports.n);
-	int			appended;
+	Reports reports = many_reports(fcinfo, 1);
+	bool *null_results;
+	bool *null_spinoffs;
+	Datum *results = read_array(fcinfo, 2, "results", JSONBOID, -1, TYPALIGN_INT, &null_results, reports.n);
+	Datum *spinoffs = read_array(fcinfo, 3, "spinoffs", JSONBOID, -1, TYPALIGN_INT, &null_spinoffs, reports.n);
+	int appended;
 
 	for (int i = 0; i < reports.n; i++)
 	{
@@ -314,9 +313,9 @@ eda_succeed_many(PG_FUNCTION_ARGS)
 Datum
 eda_fail(PG_FUNCTION_ARGS)
 {
-	Reports		reports = one_report(fcinfo, 3);
+	Reports reports = one_report(fcinfo, 3);
 	JournalStep *step;
-	int			appended;
+	int appended;
 
 	reports.report->error = PG_ARGISNULL(1) ? "(no error message)" : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	reports.report->stack = text_or_null(fcinfo, 2);
@@ -331,17 +330,16 @@ eda_fail(PG_FUNCTION_ARGS)
 Datum
 eda_fail_many(PG_FUNCTION_ARGS)
 {
-	Reports		reports = many_reports(fcinfo, 3);
-	bool	   *null_errors;
-	bool	   *null_stacks;
-	Datum	   *errors = read_array(fcinfo, 1, "error messages", TEXTOID, -1, TYPALIGN_INT, &null_errors, reports.n);
-	Datum	   *stacks = read_array(fcinfo, 2, "stack traces", TEXTOID, -1, TYPALIGN_INT, &null_stacks, reports.n);
-	int			appended;
+	Reports reports = many_reports(fcinfo, 3);
+	bool *null_errors;
+	bool *null_stacks;
+	Datum *errors = read_array(fcinfo, 1, "error messages", TEXTOID, -1, TYPALIGN_INT, &null_errors, reports.n);
+	Datum *stacks = read_array(fcinfo, 2, "stack traces", TEXTOID, -1, TYPALIGN_INT, &null_stacks, reports.n);
+	int appended;
 
 	for (int i = 0; i < reports.n; i++)
 	{
-		reports.report[i].error =
-			errors && !null_errors[i] ? TextDatumGetCString(errors[i]) : "(no error message)";
+		reports.report[i].error = errors && !null_errors[i] ? TextDatumGetCString(errors[i]) : "(no error message)";
 		reports.report[i].stack = stacks && !null_stacks[i] ? TextDatumGetCString(stacks[i]) : NULL;
 	}
 	reports.retry = PG_ARGISNULL(4) || PG_GETARG_BOOL(4);
@@ -355,9 +353,9 @@ eda_fail_many(PG_FUNCTION_ARGS)
 Datum
 eda_heartbeat(PG_FUNCTION_ARGS)
 {
-	Reports		reports = one_report(fcinfo, 1);
+	Reports reports = one_report(fcinfo, 1);
 	JournalStep *step;
-	int			appended;
+	int appended;
 
 	read_interval(fcinfo, 2, "extend", true, &reports);
 	reports.report->json = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3);
@@ -369,8 +367,8 @@ eda_heartbeat(PG_FUNCTION_ARGS)
 Datum
 eda_heartbeat_many(PG_FUNCTION_ARGS)
 {
-	Reports		reports = many_reports(fcinfo, 1);
-	int			appended;
+	Reports reports = many_reports(fcinfo, 1);
+	int appended;
 
 	read_interval(fcinfo, 2, "extend", true, &reports);
 	carry_out(&reports, "eda.heartbeat_many()", decide_heartbeat, &appended);
@@ -381,9 +379,9 @@ eda_heartbeat_many(PG_FUNCTION_ARGS)
 Datum
 eda_release(PG_FUNCTION_ARGS)
 {
-	Reports		reports = one_report(fcinfo, 1);
+	Reports reports = one_report(fcinfo, 1);
 	JournalStep *step;
-	int			appended;
+	int appended;
 
 	read_interval(fcinfo, 2, "retry_in", false, &reports);
 	reports.reason = text_or_null(fcinfo, 3);
@@ -395,8 +393,8 @@ eda_release(PG_FUNCTION_ARGS)
 Datum
 eda_release_many(PG_FUNCTION_ARGS)
 {
-	Reports		reports = many_reports(fcinfo, 1);
-	int			appended;
+	Reports reports = many_reports(fcinfo, 1);
+	int appended;
 
 	read_interval(fcinfo, 2, "retry_in", false, &reports);
 	reports.reason = text_or_null(fcinfo, 3);

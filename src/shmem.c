@@ -35,13 +35,12 @@
 /* How often a backend tells the launcher that its database has no engine. */
 #define WISH_INTERVAL_MS 10000
 
-EdaShmem   *eda_shmem = NULL;
+EdaShmem *eda_shmem = NULL;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
 static bool wakeup_wanted = false;
-static uint32 wakeup_leaves = 0;
 
 PG_FUNCTION_INFO_V1(eda_clock);
 PG_FUNCTION_INFO_V1(eda_move_clock);
@@ -66,7 +65,7 @@ queues_size(void)
 static Size
 area_size(void)
 {
-	Size		size = MAXALIGN(sizeof(EngineArea));
+	Size size = MAXALIGN(sizeof(EngineArea));
 
 	size = add_size(size, metrics_size());
 	size = add_size(size, queues_size());
@@ -78,7 +77,7 @@ area_size(void)
 static Size
 areas_offset(void)
 {
-	Size		notes = mul_size(eda_max_databases + EDA_SPARE_NOTES, sizeof(EngineNote));
+	Size notes = mul_size(eda_max_databases + EDA_SPARE_NOTES, sizeof(EngineNote));
 
 	return CACHELINEALIGN(add_size(MAXALIGN(sizeof(EdaShmem)), notes));
 }
@@ -136,12 +135,11 @@ shmem_request(void)
 static void
 area_init(EngineArea *area)
 {
-	FlowQueue  *queues = area_queues(area);
+	FlowQueue *queues = area_queues(area);
 
 	memset(area, 0, sizeof(EngineArea));
 	memset(queues, 0, queues_size());
 	area->engine_proc = -1;
-	pg_atomic_init_u32(&area->dirty, 0);
 	pg_atomic_init_u64(&area->clock_offset, 0);
 	LWLockInitialize(&area->lock, eda_shmem->tranche);
 	for (int i = 0; i < eda_max_event_types; i++)
@@ -151,7 +149,7 @@ area_init(EngineArea *area)
 static void
 shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
@@ -190,10 +188,9 @@ void
 shmem_require(void)
 {
 	if (eda_shmem == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("eda must be loaded via \"shared_preload_libraries\""),
-				errhint("Add it to shared_preload_libraries and restart the server."));
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		        errmsg("eda must be loaded via \"shared_preload_libraries\""),
+		        errhint("Add it to shared_preload_libraries and restart the server."));
 }
 
 /* ------------------------------------------------------------------------
@@ -237,12 +234,12 @@ shmem_my_area(void)
 static void
 area_free_offers(EngineArea *area)
 {
-	Offer	   *offers = area_offers(area);
-	FlowQueue  *queues = area_queues(area);
+	Offer *offers = area_offers(area);
+	FlowQueue *queues = area_queues(area);
 
 	for (int i = 0; i < eda_queue_size; i++)
 	{
-		Offer	   *offer = &offers[i];
+		Offer *offer = &offers[i];
 
 		/* whoever still holds this use of the entry must not find it again */
 		offer->generation++;
@@ -279,8 +276,8 @@ area_reset_queues(EngineArea *area)
 static bool
 area_is_free(EngineArea *area)
 {
-	FlowQueue  *queues = area_queues(area);
-	bool		empty = true;
+	FlowQueue *queues = area_queues(area);
+	bool empty = true;
 
 	if (OidIsValid(area->database) || area->engine_pid != 0)
 		return false;
@@ -296,9 +293,8 @@ area_is_free(EngineArea *area)
 static void
 area_give(EngineArea *area, Oid db)
 {
-	FlowQueue  *queues = area_queues(area);
+	FlowQueue *queues = area_queues(area);
 
-	pg_atomic_write_u32(&area->dirty, (1U << EDA_LEAVES) - 1);
 	pg_atomic_write_u64(&area->clock_offset, 0);
 	area->wanted = false;
 	area->no_extension = false;
@@ -358,8 +354,8 @@ shmem_claim_area(Oid db)
 bool
 shmem_release_area(EngineArea *area, Oid db)
 {
-	FlowQueue  *queues = area_queues(area);
-	bool		released;
+	FlowQueue *queues = area_queues(area);
+	bool released;
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
 	released = area->database == db && area->engine_pid == 0;
@@ -377,7 +373,7 @@ shmem_release_area(EngineArea *area, Oid db)
 bool
 shmem_area_left(void)
 {
-	bool		left = false;
+	bool left = false;
 
 	LWLockAcquire(&eda_shmem->lock, LW_SHARED);
 	for (int i = 0; i < eda_max_databases && !left; i++)
@@ -413,33 +409,28 @@ eda_clock(PG_FUNCTION_ARGS)
 Datum
 eda_move_clock(PG_FUNCTION_ARGS)
 {
-	Interval   *by = PG_GETARG_INTERVAL_P(0);
+	Interval *by = PG_GETARG_INTERVAL_P(0);
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz moved;
 	EngineArea *area;
 
 	if (!superuser())
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("permission denied to move the clock"),
-				errdetail("Only superusers may move the clock."));
+		ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to move the clock"),
+		        errdetail("Only superusers may move the clock."));
 	shmem_require();
 
-	moved = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-													TimestampTzGetDatum(now),
-													IntervalPGetDatum(by)));
+	moved = DatumGetTimestampTz(
+		DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(now), IntervalPGetDatum(by)));
 	if (TIMESTAMP_NOT_FINITE(moved))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("the clock cannot be moved by an infinite interval"));
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		        errmsg("the clock cannot be moved by an infinite interval"));
 
 	area = shmem_claim_area(MyDatabaseId);
 	if (area == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				errmsg("no room for this database in eda's shared memory"),
-				errdetail("All %d databases of eda.max_databases are in use.", eda_max_databases),
-				errhint("Raise eda.max_databases and restart the server."));
+		ereport(ERROR, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+		        errmsg("no room for this database in eda's shared memory"),
+		        errdetail("All %d databases of eda.max_databases are in use.", eda_max_databases),
+		        errhint("Raise eda.max_databases and restart the server."));
 
 	pg_atomic_write_u64(&area->clock_offset, (uint64) (moved - now));
 	shmem_wake_engine(area);
@@ -472,35 +463,18 @@ shmem_wake_launcher(void)
 	wake_process(eda_shmem->launcher_proc);
 }
 
-/* Tell the engine what this transaction wrote, or the launcher that there is none. */
+/* Tell the engine that the log has grown, or the launcher that there is no engine. */
 static void
-wakeup_now(uint32 leaves)
+wakeup_now(void)
 {
-	static TimestampTz wished_at = 0;
 	EngineArea *area = shmem_my_area();
-	TimestampTz now;
 
-	if (area != NULL)
-	{
-		pg_atomic_fetch_or_u32(&area->dirty, leaves);
-		if (area->engine_pid == MyProcPid)
-			return;				/* it reads its own writes in the next tick */
-		if (area->engine_pid != 0)
-		{
-			shmem_wake_engine(area);
-			return;
-		}
-	}
-
-	/* not at every commit: it may be the launcher's choice */
-	if (eda_shmem == NULL || eda_engine_mode == EDA_ENGINE_OFF)
-		return;
-	now = GetCurrentTimestamp();
-	if (TimestampDifferenceExceeds(wished_at, now, WISH_INTERVAL_MS))
-	{
-		wished_at = now;
-		launcher_wish(MyDatabaseId, WISH_SOON);
-	}
+	if (area != NULL && area->engine_pid == MyProcPid)
+		return; /* it reads its own writes in the next tick */
+	if (area != NULL && area->engine_pid != 0)
+		shmem_wake_engine(area);
+	else
+		shmem_wish_engine();
 }
 
 /*
@@ -510,43 +484,37 @@ wakeup_now(uint32 leaves)
 static void
 wakeup_xact_callback(XactEvent event, void *arg)
 {
-	bool		wanted = wakeup_wanted;
-	uint32		leaves = wakeup_leaves;
+	bool wanted = wakeup_wanted;
 
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			wakeup_wanted = false;
-			wakeup_leaves = 0;
-			if (wanted && event == XACT_EVENT_COMMIT)
-				wakeup_now(leaves);
-			break;
-		default:
-			break;
-	}
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	wakeup_wanted = false;
+	if (wanted && event == XACT_EVENT_COMMIT)
+		wakeup_now();
 }
 
-/*
- * Have the engine woken when this transaction commits; "leaves" are those it
- * wrote to, a bit each, and may be 0.
- */
+/* Have the engine woken when this transaction commits. */
 void
-wakeup_at_commit(uint32 leaves)
-{
-	wakeup_init();
-	wakeup_wanted = true;
-	wakeup_leaves |= leaves;
-}
-
-/* Register the callback, once; backends inherit it where the library is preloaded. */
-void
-wakeup_init(void)
+wakeup_at_commit(void)
 {
 	static bool registered = false;
 
 	if (!registered)
 		RegisterXactCallback(wakeup_xact_callback, NULL);
 	registered = true;
+	wakeup_wanted = true;
+}
+
+/* Ask the launcher for this database's engine, but not at every turn: it may be its choice that there is none. */
+void
+shmem_wish_engine(void)
+{
+	static TimestampTz wished_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (eda_shmem == NULL || eda_engine_mode == EDA_ENGINE_OFF ||
+	    !TimestampDifferenceExceeds(wished_at, now, WISH_INTERVAL_MS))
+		return;
+	wished_at = now;
+	launcher_wish(MyDatabaseId, WISH_SOON);
 }

@@ -35,9 +35,9 @@ typedef enum CursorKind
 /* A growing array of bigint. */
 typedef struct Numbers
 {
-	Datum	   *v;
-	int			n;
-	int			max;
+	Datum *v;
+	int n;
+	int max;
 } Numbers;
 
 static void
@@ -47,7 +47,7 @@ add_number(Numbers *numbers, int64 value)
 	{
 		numbers->max = Max(64, 2 * numbers->max);
 		numbers->v = numbers->v == NULL ? palloc(sizeof(Datum) * numbers->max)
-										: repalloc(numbers->v, sizeof(Datum) * numbers->max);
+		                                : repalloc(numbers->v, sizeof(Datum) * numbers->max);
 	}
 	numbers->v[numbers->n++] = Int64GetDatum(value);
 }
@@ -99,9 +99,9 @@ find_cursor(CursorKind kind, int32 type_id, int leaf)
 static int
 read_column(int column, Oid type, int typlen, bool byval, char align, Datum **elements)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
-	int			n = 0;
+	bool isnull;
+	Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+	int n = 0;
 
 	*elements = NULL;
 	if (!isnull)
@@ -113,12 +113,12 @@ static void
 read_cursors(void)
 {
 	static const pg_uuid_t first = {{0}};
-	Datum	   *v;
-	int			n = read_column(4, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &v);
+	Datum *v;
+	int n = read_column(4, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &v);
 
 	for (int i = 0; i + 3 < n; i += 4)
 	{
-		Cursor	   *cursor = find_cursor(DatumGetInt64(v[i]), DatumGetInt64(v[i + 1]), DatumGetInt64(v[i + 2]));
+		Cursor *cursor = find_cursor(DatumGetInt64(v[i]), DatumGetInt64(v[i + 1]), DatumGetInt64(v[i + 2]));
 
 		if (cursor)
 			cursor_min(cursor, DatumGetInt64(v[i + 3]), &first);
@@ -128,8 +128,8 @@ read_cursors(void)
 static void
 read_counters(void)
 {
-	Datum	   *v;
-	int			n = read_column(5, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &v);
+	Datum *v;
+	int n = read_column(5, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &v);
 
 	for (int i = 0; i + EDA_STATES < n; i += EDA_STATES + 1)
 	{
@@ -143,12 +143,12 @@ read_counters(void)
 static void
 read_parked(void)
 {
-	Datum	   *v;
-	int			n = read_column(6, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &v);
+	Datum *v;
+	int n = read_column(6, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &v);
 
 	for (int i = 0; i < n; i++)
 	{
-		Todo		todo = {*DatumGetUUIDP(v[i]), -1, 0};
+		Todo todo = {*DatumGetUUIDP(v[i]), -1, 0};
 
 		engine_park(&todo, InvalidTransactionId, engine.now);
 	}
@@ -165,20 +165,20 @@ state_load(void)
 
 	SPI_connect();
 	if (SPI_execute("SELECT system_identifier, database_oid, tail::pg_catalog.text, cursors, counters, parked "
-					"FROM eda.engine_state",
-					true, 1) != SPI_OK_SELECT)
+	                "FROM eda.engine_state",
+	                true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read eda.engine_state");
 	if (SPI_processed == 0)
 		why = engine.ntypes == 0 ? "waiting for the first event type"
-								 : "this database is a restored copy of the log; its events stay as they are";
+		                         : "this database is a restored copy of the log; its events stay as they are";
 	else
 	{
-		HeapTuple	row = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
+		HeapTuple row = SPI_tuptable->vals[0];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		bool isnull;
 
 		if (DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull)) != (int64) GetSystemIdentifier() ||
-			DatumGetObjectId(SPI_getbinval(row, desc, 2, &isnull)) != MyDatabaseId)
+		    DatumGetObjectId(SPI_getbinval(row, desc, 2, &isnull)) != MyDatabaseId)
 			why = "this database is a copy; the log's home is another one, and its events stay as they are";
 		else
 		{
@@ -223,15 +223,15 @@ gather(Numbers *cursors, Numbers *counters)
 void
 state_save(void)
 {
-	Oid			types[] = {TEXTOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID};
-	Numbers		cursors = {0};
-	Numbers		counters = {0};
-	Datum		values[5];
-	Datum	   *parked;
+	Oid types[] = {TEXTOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID};
+	Numbers cursors = {0};
+	Numbers counters = {0};
+	Datum values[5];
+	Datum *parked;
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (!engine.changed || engine.ntodo > 0 || engine.nparked > MAX_PARKED_SAVED ||
-		(now >= engine.saved_at && now < engine.saved_at + SAVE_INTERVAL))
+	    (now >= engine.saved_at && now < engine.saved_at + SAVE_INTERVAL))
 		return;
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 		if (engine.dispatched[leaf].key != EDA_NEVER)
@@ -249,8 +249,8 @@ state_save(void)
 	values[4] = TimestampTzGetDatum(now);
 	SPI_connect();
 	if (SPI_execute_with_args("UPDATE eda.engine_state SET tail = $1::pg_catalog.pg_snapshot, cursors = $2, "
-							  "counters = $3, parked = $4, saved_at = $5",
-							  5, types, values, NULL, false, 0) != SPI_OK_UPDATE)
+	                          "counters = $3, parked = $4, saved_at = $5",
+	                          5, types, values, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not save eda.engine_state");
 	SPI_finish();
 	PopActiveSnapshot();
@@ -267,26 +267,26 @@ state_save(void)
 void
 state_housekeeping(void)
 {
-	Datum		values[2];
-	Oid			types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum values[2];
+	Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
 
 	engine_begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	values[0] = TimestampTzGetDatum(engine.now);
 	SPI_execute_with_args("DELETE FROM eda.idempotency WHERE ctid = ANY (ARRAY("
-						  "SELECT ctid FROM eda.idempotency WHERE expires_at < $1 LIMIT " KEYS_A_TURN
-						  " FOR UPDATE SKIP LOCKED))",
-						  1, types, values, NULL, false, 0);
+	                      "SELECT ctid FROM eda.idempotency WHERE expires_at < $1 LIMIT " KEYS_A_TURN
+	                      " FOR UPDATE SKIP LOCKED))",
+	                      1, types, values, NULL, false, 0);
 	values[0] = TimestampTzGetDatum(engine.now - (int64) eda_segment_interval * USECS_PER_SEC);
 	values[1] = TimestampTzGetDatum(engine.now + USECS_PER_MINUTE);
 	SPI_execute_with_args("WITH free AS (SELECT pg_catalog.min(n)::smallint AS leaf "
-						  "FROM pg_catalog.generate_series(1, 16) n "
-						  "WHERE n NOT IN (SELECT segment FROM eda.segment)), "
-						  "closed AS (UPDATE eda.segment SET ends_at = $2 FROM free "
-						  "WHERE ends_at = 'infinity' AND starts_at < $1 AND free.leaf IS NOT NULL RETURNING 1) "
-						  "INSERT INTO eda.segment (segment, starts_at) SELECT free.leaf, $2 FROM free, closed",
-						  2, types, values, NULL, false, 0);
+	                      "FROM pg_catalog.generate_series(1, 16) n "
+	                      "WHERE n NOT IN (SELECT segment FROM eda.segment)), "
+	                      "closed AS (UPDATE eda.segment SET ends_at = $2 FROM free "
+	                      "WHERE ends_at = 'infinity' AND starts_at < $1 AND free.leaf IS NOT NULL RETURNING 1) "
+	                      "INSERT INTO eda.segment (segment, starts_at) SELECT free.leaf, $2 FROM free, closed",
+	                      2, types, values, NULL, false, 0);
 	SPI_finish();
 	PopActiveSnapshot();
 	engine_commit();

@@ -29,7 +29,7 @@
 static uint64
 widen(TransactionId xid, FullTransactionId next)
 {
-	uint32		epoch = EpochFromFullTransactionId(next);
+	uint32 epoch = EpochFromFullTransactionId(next);
 
 	if (xid > XidFromFullTransactionId(next))
 		epoch--;
@@ -39,8 +39,8 @@ widen(TransactionId xid, FullTransactionId next)
 static int
 compare_xids(const void *a, const void *b)
 {
-	uint64		x = *(const uint64 *) a;
-	uint64		y = *(const uint64 *) b;
+	uint64 x = *(const uint64 *) a;
+	uint64 y = *(const uint64 *) b;
 
 	return (x > y) - (x < y);
 }
@@ -80,7 +80,7 @@ read_range(Relation leaf, Relation index, int number, Snapshot snapshot, uint64 
 	index_rescan(scan, keys, 2, NULL, 0);
 	while (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
-		Transition	t;
+		Transition t;
 
 		CHECK_FOR_INTERRUPTS();
 		journal_read_transition(slot, &t, false);
@@ -99,9 +99,9 @@ tail_read(Snapshot snapshot)
 {
 	TailSnapshot *a = &engine.seen;
 	TailSnapshot b;
-	int			leaves[EDA_LEAVES];
-	int			nleaves = segment_leaves(NULL, leaves);
-	bool		news;
+	int leaves[EDA_LEAVES];
+	int nleaves = segment_leaves(NULL, leaves);
+	bool news;
 
 	copy_snapshot(snapshot, &b);
 	news = b.xmax > a->xmax;
@@ -110,8 +110,8 @@ tail_read(Snapshot snapshot)
 
 	for (int l = 0; news && l < nleaves; l++)
 	{
-		Relation	leaf = table_open(eda_catalog(false)->leaf[JOURNAL_TRANSITION][leaves[l]], AccessShareLock);
-		Relation	index = index_open(catalog_index(leaves[l], JOURNAL_TRANSITION, "xid"), AccessShareLock);
+		Relation leaf = table_open(eda_catalog(false)->leaf[JOURNAL_TRANSITION][leaves[l]], AccessShareLock);
+		Relation index = index_open(catalog_index(leaves[l], JOURNAL_TRANSITION, "xid"), AccessShareLock);
 
 		for (int i = 0; i < a->nxip; i++)
 			if (!is_running(&b, a->xip[i]))
@@ -152,7 +152,7 @@ tail_snapshot_from_text(const char *text)
 	s.xip = MemoryContextAlloc(engine.context, sizeof(uint64) * (text ? strlen(text) / 2 + 1 : 1));
 	if (text)
 	{
-		char	   *end;
+		char *end;
 
 		s.xmin = strtou64(text, &end, 10);
 		s.xmax = strtou64(end + 1, &end, 10);

@@ -30,18 +30,18 @@ typedef struct Walk
 {
 	JournalTable table;
 	const char *index;
-	bool		by_type; /* the index's first column is the event type */
-	int			key_column;
-	int			id_column;
-	int			state_column; /* -1: all states */
-	EdaState	state;
+	bool by_type; /* the index's first column is the event type */
+	int key_column;
+	int id_column;
+	int state_column; /* -1: all states */
+	EdaState state;
 } Walk;
 
 static const Walk walk_due = {JOURNAL_TRANSITION, "due", true, T_WAKE_AT, T_EVENT_ID, -1, EDA_NONE};
 static const Walk walk_resume = {JOURNAL_TRANSITION, "suspended", true, T_AT, T_EVENT_ID, -1, EDA_NONE};
 static const Walk walk_deadline = {JOURNAL_TRANSITION, "deadline", false, T_WAKE_AT, T_EVENT_ID, -1, EDA_NONE};
-static const Walk walk_dispatched = {JOURNAL_TRANSITION, "deadline", false,			T_WAKE_AT,
-									 T_EVENT_ID,		 T_STATE,	 EDA_DISPATCHED};
+static const Walk walk_dispatched = {JOURNAL_TRANSITION, "deadline", false,         T_WAKE_AT,
+                                     T_EVENT_ID,         T_STATE,    EDA_DISPATCHED};
 static const Walk walk_expiry = {JOURNAL_EVENT, "expiry", false, E_EXPIRES_AT, E_ID, -1, EDA_NONE};
 static const Walk walk_redriven = {JOURNAL_TRANSITION, "expiry", false, T_EXPIRES_AT, T_EVENT_ID, -1, EDA_NONE};
 
@@ -67,15 +67,15 @@ cursor_reset(Cursor *cursor)
 static int
 make_keys(const Walk *walk, int32 type, const Cursor *from, ScanKey keys, ScanKey row)
 {
-	AttrNumber	first = walk->by_type ? 2 : 1;
-	int			n = 0;
+	AttrNumber first = walk->by_type ? 2 : 1;
+	int n = 0;
 
 	if (walk->by_type)
 		ScanKeyInit(&keys[n++], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(type));
 	ScanKeyEntryInitialize(&row[0], SK_ROW_MEMBER, first, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid,
-						   F_TIMESTAMPTZ_CMP, TimestampTzGetDatum(from->key));
+	                       F_TIMESTAMPTZ_CMP, TimestampTzGetDatum(from->key));
 	ScanKeyEntryInitialize(&row[1], SK_ROW_MEMBER | SK_ROW_END, first + 1, BTGreaterEqualStrategyNumber, InvalidOid,
-						   InvalidOid, F_UUID_CMP, UUIDPGetDatum(&from->id));
+	                       InvalidOid, F_UUID_CMP, UUIDPGetDatum(&from->id));
 	memset(&keys[n], 0, sizeof(ScanKeyData));
 	keys[n].sk_flags = SK_ROW_HEADER;
 	keys[n].sk_attno = first;
@@ -90,19 +90,18 @@ make_keys(const Walk *walk, int32 type, const Cursor *from, ScanKey keys, ScanKe
  * that the snapshot does not see come later, by the tail.  How many were noted.
  */
 static int
-walk_from(const Walk *walk, int leaf_number, int32 type, Cursor *cursor, TimestampTz upto, int limit,
-		  Snapshot snapshot)
+walk_from(const Walk *walk, int leaf_number, int32 type, Cursor *cursor, TimestampTz upto, int limit, Snapshot snapshot)
 {
-	Oid			relid = eda_catalog(false)->leaf[walk->table][leaf_number];
-	Relation	leaf = table_open(relid, AccessShareLock);
-	Relation	index = index_open(catalog_index(leaf_number, walk->table, walk->index), AccessShareLock);
+	Oid relid = eda_catalog(false)->leaf[walk->table][leaf_number];
+	Relation leaf = table_open(relid, AccessShareLock);
+	Relation index = index_open(catalog_index(leaf_number, walk->table, walk->index), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(leaf, NULL);
 	ScanKeyData keys[2];
 	ScanKeyData row[2];
-	Cursor		from = *cursor;
-	int			nkeys = make_keys(walk, type, &from, keys, row);
+	Cursor from = *cursor;
+	int nkeys = make_keys(walk, type, &from, keys, row);
 	IndexScanDesc scan = index_beginscan_compat(leaf, index, snapshot, nkeys);
-	int			n = 0;
+	int n = 0;
 
 	cursor_reset(cursor);
 	index_rescan(scan, keys, nkeys, NULL, 0);
@@ -116,7 +115,7 @@ walk_from(const Walk *walk, int leaf_number, int32 type, Cursor *cursor, Timesta
 		key = DatumGetTimestampTz(slot->tts_values[walk->key_column]);
 		id = DatumGetUUIDP(slot->tts_values[walk->id_column]);
 		if (walk->state_column >= 0 &&
-			catalog_state(DatumGetObjectId(slot->tts_values[walk->state_column])) != walk->state)
+		    catalog_state(DatumGetObjectId(slot->tts_values[walk->state_column])) != walk->state)
 			continue;
 		if (key > upto || n >= limit || !engine_todo(id, leaf_number))
 		{
@@ -149,7 +148,7 @@ read_deadlines(int leaf, Snapshot snapshot)
 static void
 read_due(EngineType *type, int leaf, Snapshot snapshot)
 {
-	int			room = Min(type->room, engine.flows[type->flow].room);
+	int room = Min(type->room, engine.flows[type->flow].room);
 
 	if (!type->suspended && room > 0 && type->due[leaf].key <= engine.now)
 		walk_from(&walk_due, leaf, type->id, &type->due[leaf], engine.now, Min(room, ENGINE_BATCH), snapshot);
@@ -161,8 +160,8 @@ read_due(EngineType *type, int leaf, Snapshot snapshot)
 void
 timers_read(Snapshot snapshot)
 {
-	int			leaves[EDA_LEAVES];
-	int			nleaves = segment_leaves(NULL, leaves);
+	int leaves[EDA_LEAVES];
+	int nleaves = segment_leaves(NULL, leaves);
 
 	for (int l = 0; l < nleaves; l++)
 		read_deadlines(leaves[l], snapshot);
@@ -173,7 +172,7 @@ timers_read(Snapshot snapshot)
 		for (int l = 0; l < nleaves; l++)
 			if (engine.types[i]->suspended && engine.types[i]->due[leaves[l]].key <= engine.now)
 				walk_from(&walk_due, leaves[l], engine.types[i]->id, &engine.types[i]->due[leaves[l]], engine.now,
-						  SUSPEND_PACE, snapshot);
+				          SUSPEND_PACE, snapshot);
 }
 
 /* After a restart: note what was dispatched and not yet acquired, as much as fits; the rest next time. */
@@ -200,7 +199,7 @@ timers_next(void)
 		next = Min(next, engine.redriven[leaf].key);
 		for (int i = 0; i < engine.ntypes; i++)
 			if (engine.types[i]->suspended ||
-				(engine.types[i]->room > 0 && engine.flows[engine.types[i]->flow].room > 0))
+			    (engine.types[i]->room > 0 && engine.flows[engine.types[i]->flow].room > 0))
 				next = Min(next, engine.types[i]->due[leaf].key);
 	}
 	for (int i = 0; i < engine.nparked; i++)

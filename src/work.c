@@ -39,8 +39,8 @@ work_type(const JournalStep *step)
 
 	if (type == NULL)
 		ereport(ERROR, errcode(ERRCODE_EDA_UNKNOWN_EVENT_TYPE),
-				errmsg("event %s has an event type that no longer exists", eda_uuid_text(&step->event_id)),
-				errhint("Insert the row with id %d into eda.event_type again.", step->current.type));
+		        errmsg("event %s has an event type that no longer exists", eda_uuid_text(&step->event_id)),
+		        errhint("Insert the row with id %d into eda.event_type again.", step->current.type));
 	return type;
 }
 
@@ -49,15 +49,16 @@ void
 work_require_found(const JournalStep *step)
 {
 	if (step->status == JOURNAL_MISSING)
-		ereport(ERROR, errcode(ERRCODE_EDA_UNKNOWN_EVENT), errmsg("event %s does not exist", eda_uuid_text(&step->event_id)),
-				errhint("It was never published, or its transaction rolled back."));
+		ereport(ERROR, errcode(ERRCODE_EDA_UNKNOWN_EVENT),
+		        errmsg("event %s does not exist", eda_uuid_text(&step->event_id)),
+		        errhint("It was never published, or its transaction rolled back."));
 }
 
 /* End an attempt without success: another one at retry_at if there is one left, else failed. */
 void
 work_fail(JournalStep *step, const EventType *type, bool retry, TimestampTz retry_at)
 {
-	int			attempts = step->current.attempt - step->current.attempt_base;
+	int attempts = step->current.attempt - step->current.attempt_base;
 
 	if (retry && type && attempts < type->max_attempts)
 	{
@@ -73,16 +74,16 @@ void
 work_publish_on_fail(JournalStep *steps, int nsteps)
 {
 	PublishItem *items = palloc0(sizeof(PublishItem) * Max(nsteps, 1));
-	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * Max(nsteps, 1));
-	int			n = 0;
+	pg_uuid_t *ids = palloc(sizeof(pg_uuid_t) * Max(nsteps, 1));
+	int n = 0;
 
 	for (int i = 0; i < nsteps; i++)
 	{
 		const Transition *t = &steps[i].next;
 		const EventType *type;
 		const char *on_fail;
-		Event		event;
-		JsonObject	payload;
+		Event event;
+		JsonObject payload;
 
 		if (steps[i].status != JOURNAL_APPENDED || t->state != EDA_FAILED)
 			continue;
@@ -95,8 +96,8 @@ work_publish_on_fail(JournalStep *steps, int nsteps)
 		if (event_type_by_name(on_fail, true) == NULL)
 		{
 			ereport(WARNING, errcode(ERRCODE_EDA_UNKNOWN_EVENT_TYPE),
-					errmsg("event %s failed, and its on-fail event type \"%s\" does not exist",
-						   eda_uuid_text(&event.id), on_fail));
+			        errmsg("event %s failed, and its on-fail event type \"%s\" does not exist",
+			               eda_uuid_text(&event.id), on_fail));
 			continue;
 		}
 		json_begin(&payload);
@@ -120,11 +121,11 @@ static void
 find_closing(const JournalStep *step, int32 token, Transition *closing)
 {
 	if (token <= 0 || token >= step->current.version ||
-		!journal_find_transition(step->leaf, &step->event_id, token, false, closing) ||
-		closing->state != EDA_BEING_PROCESSED || closing->token != token)
+	    !journal_find_transition(step->leaf, &step->event_id, token, false, closing) ||
+	    closing->state != EDA_BEING_PROCESSED || closing->token != token)
 		ereport(ERROR, errcode(ERRCODE_EDA_STALE_TOKEN),
-				errmsg("token %d never opened a lease on event %s", token, eda_uuid_text(&step->event_id)),
-				errhint("Pass the token that eda.acquire() or eda.acquire_next() returned with the event."));
+		        errmsg("token %d never opened a lease on event %s", token, eda_uuid_text(&step->event_id)),
+		        errhint("Pass the token that eda.acquire() or eda.acquire_next() returned with the event."));
 	while (closing->state == EDA_BEING_PROCESSED && closing->token == token)
 		if (!journal_find_transition(step->leaf, &step->event_id, closing->version + 1, true, closing))
 			elog(ERROR, "event %s has a gap in its versions", eda_uuid_text(&step->event_id));
@@ -148,20 +149,20 @@ bool
 work_lease_is_open(const JournalStep *step, int32 token, EdaState wanted, bool finished_ok)
 {
 	const Transition *t = &step->current;
-	Transition	row;
+	Transition row;
 
 	if (t->state == EDA_BEING_PROCESSED && token == t->token)
 		return true;
 	if (token == 0)
 	{
 		if (t->token != 0 && journal_find_transition(step->leaf, &step->event_id, t->token, false, &row) &&
-			is_my_transaction(row.xid))
+		    is_my_transaction(row.xid))
 			token = t->token;
 		else if (lifecycle_is_final(t->state) || t->state == EDA_BEING_PROCESSED || t->token != 0)
 			ereport(ERROR, errcode(ERRCODE_EDA_TOKEN_REQUIRED),
-					errmsg("a token is needed for event %s", eda_uuid_text(&step->event_id)),
-					errdetail("It may be left out only in the transaction that acquired the event."),
-					errhint("Pass the token that eda.acquire() or eda.acquire_next() returned with the event."));
+			        errmsg("a token is needed for event %s", eda_uuid_text(&step->event_id)),
+			        errdetail("It may be left out only in the transaction that acquired the event."),
+			        errhint("Pass the token that eda.acquire() or eda.acquire_next() returned with the event."));
 		else
 			lifecycle_check(t, wanted);
 		if (t->state == EDA_BEING_PROCESSED)
@@ -172,17 +173,18 @@ work_lease_is_open(const JournalStep *step, int32 token, EdaState wanted, bool f
 	{
 		if (finished_ok || (is_my_transaction(row.xid) && (row.state == EDA_SUCCEEDED) == (wanted == EDA_SUCCEEDED)))
 			return false;
-		ereport(ERROR, errcode(ERRCODE_EDA_ALREADY_FINISHED),
-				errmsg("event %s is already finished under token %d", eda_uuid_text(&step->event_id), token),
-				errdetail("It moved to \"%s\" at %s.", lifecycle_state_name(row.state), timestamptz_to_str(row.at)),
-				errhint("Roll back what this transaction did again.  If the work is outside the database, treat this as "
-						"success, or pass if_finished => 'ok'."));
+		ereport(
+			ERROR, errcode(ERRCODE_EDA_ALREADY_FINISHED),
+			errmsg("event %s is already finished under token %d", eda_uuid_text(&step->event_id), token),
+			errdetail("It moved to \"%s\" at %s.", lifecycle_state_name(row.state), timestamptz_to_str(row.at)),
+			errhint("Roll back what this transaction did again.  If the work is outside the database, treat this as "
+		            "success, or pass if_finished => 'ok'."));
 	}
 	ereport(ERROR, errcode(ERRCODE_EDA_STALE_TOKEN),
-			errmsg("token %d is stale for event %s", token, eda_uuid_text(&step->event_id)),
-			errdetail("The lease was lost: the event moved to \"%s\" at %s%s%s.", lifecycle_state_name(row.state),
-					  timestamptz_to_str(row.at), row.worker ? " by " : "", row.worker ? row.worker : ""),
-			errhint("Roll back the work of this attempt; another attempt has taken over, or will."));
+	        errmsg("token %d is stale for event %s", token, eda_uuid_text(&step->event_id)),
+	        errdetail("The lease was lost: the event moved to \"%s\" at %s%s%s.", lifecycle_state_name(row.state),
+	                  timestamptz_to_str(row.at), row.worker ? " by " : "", row.worker ? row.worker : ""),
+	        errhint("Roll back the work of this attempt; another attempt has taken over, or will."));
 }
 
 /* ------------------------------------------------------------------------
@@ -192,8 +194,8 @@ work_lease_is_open(const JournalStep *step, int32 token, EdaState wanted, bool f
 typedef struct AcquireArgs
 {
 	const char *worker;
-	bool		has_lease;
-	Interval	lease;
+	bool has_lease;
+	Interval lease;
 } AcquireArgs;
 
 static bool
@@ -237,8 +239,8 @@ static int
 return_acquired(FunctionCallInfo fcinfo, JournalStep *steps, int nsteps)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Event	   *events = palloc(sizeof(Event) * Max(nsteps, 1));
-	int			n = 0;
+	Event *events = palloc(sizeof(Event) * Max(nsteps, 1));
+	int n = 0;
 
 	qsort(steps, nsteps, sizeof(JournalStep), compare_items);
 	journal_step_events(steps, nsteps, events);
@@ -246,8 +248,8 @@ return_acquired(FunctionCallInfo fcinfo, JournalStep *steps, int nsteps)
 	{
 		const Transition *t = &steps[i].next;
 		const Event *e = &events[i];
-		Datum		values[11];
-		bool		nulls[11] = {0};
+		Datum values[11];
+		bool nulls[11] = {0};
 
 		if (steps[i].status != JOURNAL_APPENDED)
 			continue;
@@ -294,8 +296,8 @@ eda_acquire(PG_FUNCTION_ARGS)
 static int
 acquire_popped(FunctionCallInfo fcinfo, const char *flow_type, int max, AcquireArgs *args, bool *popped_any)
 {
-	Popped	   *popped = palloc(sizeof(Popped) * max);
-	int			n = queue_pop(flow_type, max, popped);
+	Popped *popped = palloc(sizeof(Popped) * max);
+	int n = queue_pop(flow_type, max, popped);
 	JournalStep *steps = palloc0(sizeof(JournalStep) * Max(n, 1));
 
 	*popped_any = n > 0;
@@ -316,13 +318,13 @@ static void
 require_flow_type(const char *flow_type)
 {
 	const EventType **types;
-	int			n = event_type_all(&types);
+	int n = event_type_all(&types);
 
 	for (int i = 0; i < n; i++)
 		if (strcmp(types[i]->flow_type, flow_type) == 0)
 			return;
 	ereport(ERROR, errcode(ERRCODE_EDA_UNKNOWN_EVENT_TYPE), errmsg("no event type has flow type \"%s\"", flow_type),
-			errhint("Configure one first: SELECT eda.configure('...', flow_type => '%s').", flow_type));
+	        errhint("Configure one first: SELECT eda.configure('...', flow_type => '%s').", flow_type));
 }
 
 /* eda.acquire_next(): errors ED005, 22023. */
@@ -330,10 +332,10 @@ Datum
 eda_acquire_next(PG_FUNCTION_ARGS)
 {
 	const char *flow_type;
-	int			max;
+	int max;
 	AcquireArgs args;
 	TimestampTz until = GetCurrentTimestamp();
-	bool		popped_any;
+	bool popped_any;
 
 	journal_require_write("eda.acquire_next()");
 	InitMaterializedSRF(fcinfo, 0);
@@ -343,7 +345,7 @@ eda_acquire_next(PG_FUNCTION_ARGS)
 	max = PG_GETARG_INT32(1);
 	if (max < 1 || max > 10000)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_events is %d", max),
-				errhint("It must be from 1 to 10000."));
+		        errhint("It must be from 1 to 10000."));
 	read_acquire_args(fcinfo, 3, &args);
 	require_flow_type(flow_type);
 	if (!PG_ARGISNULL(2))
