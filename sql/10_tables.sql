@@ -18,7 +18,7 @@ CREATE TABLE eda.event_type (
 	suspend_timeout		interval CHECK (suspend_timeout > interval '0'),
 	on_suspend_timeout	text COLLATE "C" NOT NULL CHECK (on_suspend_timeout IN ('expire', 'resume')),
 	delivery			text COLLATE "C" NOT NULL CHECK (delivery IN ('pull')),
-	priority			smallint NOT NULL CHECK (priority BETWEEN 0 AND 9),
+	priority			integer NOT NULL CHECK (priority BETWEEN 0 AND 9),
 	max_in_flight		integer CHECK (max_in_flight > 0)
 );
 CREATE UNIQUE INDEX event_type_name ON eda.event_type (lower(event_type));

@@ -309,9 +309,20 @@ enum
 	E_COUNT
 };
 
+/* Columns of eda.idempotency, in order. */
+enum
+{
+	K_SCOPE,
+	K_KEY_HASH,
+	K_EVENT_ID,
+	K_EXPIRES_AT,
+	K_COUNT
+};
+
 typedef struct JournalRel
 {
 	Relation rel;
+	TupleDesc desc; /* of slots to insert */
 	int nindexes;
 	Relation *index; /* index[0] is the primary key */
 	IndexInfo **info;

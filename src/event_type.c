@@ -137,7 +137,7 @@ read_event_type(TupleTableSlot *slot)
 	if (t->has_suspend_timeout)
 		t->suspend_timeout = *DatumGetIntervalP(v[COL_SUSPEND_TIMEOUT]);
 	t->resume_on_timeout = strcmp(TextDatumGetCString(v[COL_ON_SUSPEND_TIMEOUT]), "resume") == 0;
-	t->priority = DatumGetInt16(v[COL_PRIORITY]);
+	t->priority = DatumGetInt32(v[COL_PRIORITY]);
 	t->max_in_flight = null[COL_MAX_IN_FLIGHT] ? 0 : DatumGetInt32(v[COL_MAX_IN_FLIGHT]);
 	return t;
 }

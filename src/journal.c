@@ -19,6 +19,7 @@
 
 #include "access/skey.h"
 #include "access/subtrans.h"
+#include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
@@ -356,6 +357,35 @@ journal_publish(Event *events, Transition *first, int n, bool *lost)
 	session_close(&session);
 }
 
+/* Insert a key; false if another transaction was faster. */
+static bool
+insert_key(JournalRel *jrel, Datum scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(jrel->desc, &TTSOpsVirtual);
+	bool lost;
+
+	memset(slot->tts_isnull, false, jrel->desc->natts);
+	slot->tts_values[K_SCOPE] = scope;
+	slot->tts_values[K_KEY_HASH] = UUIDPGetDatum(key_hash);
+	slot->tts_values[K_EVENT_ID] = UUIDPGetDatum(event_id);
+	slot->tts_values[K_EXPIRES_AT] = TimestampTzGetDatum(eda_now() + (int64) eda_idempotency_ttl * USECS_PER_SEC);
+	ExecStoreVirtualTuple(slot);
+	journal_rel_insert(jrel, &slot, 1, &lost);
+	ExecDropSingleTupleTableSlot(slot);
+	return !lost;
+}
+
+/* Delete the expired key in jrel->found, unless another transaction is faster. */
+static void
+delete_key(JournalRel *jrel)
+{
+	TM_FailureData failure;
+
+	if (table_tuple_delete(jrel->rel, &jrel->found->tts_tid, GetCurrentCommandId(true), InvalidSnapshot,
+	                       InvalidSnapshot, true, &failure, false) == TM_Ok)
+		CommandCounterIncrement();
+}
+
 /*
  * Claim an idempotency key for an event that this transaction is about to
  * publish; false if the key is taken, and by which event.  Waits for a
@@ -366,40 +396,31 @@ journal_claim_key(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t 
 {
 	JournalRel *jrel = journal_rel_open(eda_catalog(false)->idempotency, RowExclusiveLock);
 	Datum scope_datum = CStringGetTextDatum(scope);
-	bool claimed = false;
-	bool lost;
+	ScanKeyData keys[2];
 	TransactionId busy_with;
+	bool claimed = false;
 
-	for (;;)
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ, scope_datum);
+	uuid_key(&keys[1], 2, key_hash);
+	while (!claimed)
 	{
-		ScanKeyData keys[2];
-		JournalLook found;
-		TupleTableSlot *slot;
+		JournalLook found = journal_rel_look(jrel, keys, 2, ForwardScanDirection, &busy_with);
 
-		ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
-		                       scope_datum);
-		uuid_key(&keys[1], 2, key_hash);
-		while ((found = journal_rel_look(jrel, keys, 2, ForwardScanDirection, &busy_with)) == LOOK_BUSY)
+		if (found == LOOK_BUSY)
 			XactLockTableWait(busy_with, jrel->rel, NULL, XLTW_None);
-		if (found == LOOK_FOUND)
+		else if (found == LOOK_NOTHING)
+			claimed = insert_key(jrel, scope_datum, key_hash, event_id);
+		else
 		{
-			bool isnull;
-
-			*first = *DatumGetUUIDP(slot_getattr(jrel->found, 3, &isnull));
-			break;
+			slot_getallattrs(jrel->found);
+			if (DatumGetTimestampTz(jrel->found->tts_values[K_EXPIRES_AT]) <= eda_now())
+				delete_key(jrel);
+			else
+			{
+				*first = *DatumGetUUIDP(jrel->found->tts_values[K_EVENT_ID]);
+				break;
+			}
 		}
-		slot = MakeSingleTupleTableSlot(RelationGetDescr(jrel->rel), &TTSOpsVirtual);
-		memset(slot->tts_isnull, false, slot->tts_tupleDescriptor->natts);
-		slot->tts_values[0] = scope_datum;
-		slot->tts_values[1] = UUIDPGetDatum(key_hash);
-		slot->tts_values[2] = UUIDPGetDatum(event_id);
-		slot->tts_values[3] = TimestampTzGetDatum(eda_now() + (int64) eda_idempotency_ttl * USECS_PER_SEC);
-		ExecStoreVirtualTuple(slot);
-		journal_rel_insert(jrel, &slot, 1, &lost);
-		ExecDropSingleTupleTableSlot(slot);
-		claimed = !lost;
-		if (claimed)
-			break;
 	}
 	journal_rel_close(jrel);
 	return claimed;

@@ -32,7 +32,7 @@ static void
 check_shape(Relation rel)
 {
 	const EdaCatalog *c = eda_catalog(false);
-	int expected = 4; /* idempotency */
+	int expected = K_COUNT;
 	TupleDesc desc = RelationGetDescr(rel);
 	bool user_trigger = false;
 
@@ -63,6 +63,8 @@ journal_rel_open(Oid relid, LOCKMODE lock)
 
 	jrel->rel = table_open(relid, lock);
 	check_shape(jrel->rel);
+	/* A copy is not reference-counted: a thousand slots need not be remembered by the resource owner. */
+	jrel->desc = CreateTupleDescCopy(RelationGetDescr(jrel->rel));
 	indexes = RelationGetIndexList(jrel->rel);
 	jrel->index = palloc(sizeof(Relation) * list_length(indexes));
 	jrel->info = palloc(sizeof(IndexInfo *) * list_length(indexes));
@@ -272,7 +274,7 @@ journal_read_event(TupleTableSlot *slot, Event *out)
 static TupleTableSlot *
 empty_slot(JournalRel *jrel)
 {
-	TupleTableSlot *slot = MakeTupleTableSlot(RelationGetDescr(jrel->rel), &TTSOpsVirtual);
+	TupleTableSlot *slot = MakeTupleTableSlot(jrel->desc, &TTSOpsVirtual);
 
 	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts);
 	return slot;

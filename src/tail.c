@@ -73,21 +73,22 @@ read_range(Relation leaf, Relation index, int number, Snapshot snapshot, uint64 
 	IndexScanDesc scan = index_beginscan_compat(leaf, index, snapshot, 2);
 	TupleTableSlot *slot = table_slot_create(leaf, NULL);
 	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "eda tail", ALLOCSET_SMALL_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(row);
 
 	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum((int64) from));
 	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_INT8LT, Int64GetDatum((int64) to));
 	index_rescan(scan, keys, 2, NULL, 0);
+	/* The scan keeps memory of its own from one row to the next: not in the row's context. */
 	while (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
+		MemoryContext caller = MemoryContextSwitchTo(row);
 		Transition t;
 
 		CHECK_FOR_INTERRUPTS();
 		journal_read_transition(slot, &t, false);
 		engine_see(&t, number);
+		MemoryContextSwitchTo(caller);
 		MemoryContextReset(row);
 	}
-	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(row);
 	ExecDropSingleTupleTableSlot(slot);
 	index_endscan(scan);
