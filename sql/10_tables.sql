@@ -194,6 +194,27 @@ SELECT pg_catalog.pg_extension_config_dump('eda.event_type_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eda.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('eda.idempotency', '');
 
+COMMENT ON COLUMN eda.event.created_at IS 'When it was published, by the clock.';
+COMMENT ON COLUMN eda.event.segment IS 'The leaf it lies in, by the time in its id.';
+COMMENT ON COLUMN eda.event.event_type IS 'The name of its event type.';
+COMMENT ON COLUMN eda.event.flow_type IS 'The queue of its event type.';
+COMMENT ON COLUMN eda.event.flow_id IS 'The business transaction it belongs to, such as an order.';
+COMMENT ON COLUMN eda.event.expires_at IS 'When it expires if it is then waiting; null: never.  A redrive gives a new time, see transition.';
+COMMENT ON COLUMN eda.event.correlation_id IS 'Handed on to the events that its success or failure publishes.';
+COMMENT ON COLUMN eda.event.headers IS 'Strings that travel with it; the trace headers are handed on.';
+COMMENT ON COLUMN eda.event.payload IS 'What a worker needs to know.';
+COMMENT ON COLUMN eda.transition.event_id IS 'eda.event.id';
+COMMENT ON COLUMN eda.transition.state IS 'Where the event stands after this step.';
+COMMENT ON COLUMN eda.transition.segment IS 'The leaf of the event.';
+COMMENT ON COLUMN eda.transition.prev_state IS 'Where it stood before; null in version 1.';
+COMMENT ON COLUMN eda.transition.worker IS 'Who made the step: the worker, the caller, or engine.';
+COMMENT ON COLUMN eda.segment.segment IS 'The number of the leaf.';
+COMMENT ON COLUMN eda.segment.starts_at IS 'The first id time that belongs to it.';
+COMMENT ON COLUMN eda.segment.ends_at IS 'The id time from which on the next one holds; infinity: open.';
+COMMENT ON COLUMN eda.idempotency.scope IS 'What the key is for: publish.';
+COMMENT ON COLUMN eda.idempotency.event_id IS 'The event that was published under the key.';
+COMMENT ON COLUMN eda.idempotency.expires_at IS 'When the key is forgotten.';
+
 /* ------------------------------------------------------------------------
  * The engine's own state: not dumped, so that a restored copy stays idle
  * ------------------------------------------------------------------------ */

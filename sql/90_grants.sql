@@ -32,7 +32,16 @@ BEGIN
 	IF verb = 'GRANT' THEN
 		EXECUTE format('GRANT USAGE ON SCHEMA eda TO %I', role);
 	END IF;
-	FOR o IN SELECT * FROM eda.access_objects() a WHERE a.access = change_access.access LOOP
+	-- What another kind of access needs too stays with a role that has that one.
+	FOR o IN
+		SELECT * FROM eda.access_objects() a WHERE a.access = change_access.access
+		AND (verb = 'GRANT' OR NOT EXISTS (
+			SELECT FROM eda.access_objects() shared
+			WHERE shared.object = a.object AND shared.access <> a.access
+			AND (SELECT bool_and(has_function_privilege(role, needed.object, 'EXECUTE'))
+				FROM eda.access_objects() needed
+				WHERE needed.access = shared.access AND needed.kind = 'FUNCTION')))
+	LOOP
 		EXECUTE format('%s %s ON %s %s %s %I', verb, CASE o.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END,
 			o.kind, o.object, CASE verb WHEN 'GRANT' THEN 'TO' ELSE 'FROM' END, role);
 	END LOOP;

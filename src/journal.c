@@ -26,13 +26,12 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
-
-#define POLL_MS 10 /* of JOURNAL_WAIT_BRIEFLY */
 
 /* The tables one call has open. */
 typedef struct Session
@@ -72,34 +71,56 @@ session_close(Session *session)
  * Waiting
  * ------------------------------------------------------------------------ */
 
-/* Wait up to eda.lock_wait for a transaction, then name it. */
 static void
-wait_briefly(TransactionId xid, const pg_uuid_t *id)
+report_busy(TransactionId xid, const pg_uuid_t *id)
 {
-	for (int waited = 0; TransactionIdIsInProgress(xid); waited += POLL_MS)
-	{
-		if (waited >= eda_lock_wait)
-		{
-			int pid = BackendXidGetPid(SubTransGetTopmostTransaction(xid));
+	int pid = BackendXidGetPid(SubTransGetTopmostTransaction(xid));
 
-			ereport(
-				ERROR, errcode(ERRCODE_EDA_BUSY),
-				errmsg("event %s is being changed by another transaction", eda_uuid_text(id)),
-				pid ? errdetail("Process %d holds it, in transaction %u; waited %d ms.", pid, xid, waited)
-					: errdetail("Transaction %u (prepared?) holds it; waited %d ms.", xid, waited),
-				errhint("Try again when it has ended, raise eda.lock_wait, or end it with pg_terminate_backend()."));
-		}
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+	ereport(ERROR, errcode(ERRCODE_EDA_BUSY),
+	        errmsg("event %s is being changed by another transaction", eda_uuid_text(id)),
+	        pid ? errdetail("Process %d holds it, in transaction %u; waited %d ms.", pid, xid, eda_lock_wait)
+	            : errdetail("Transaction %u (prepared?) holds it; waited %d ms.", xid, eda_lock_wait),
+	        errhint("Try again when it has ended, raise eda.lock_wait, or end it with pg_terminate_backend()."));
+}
+
+/*
+ * Wait up to eda.lock_wait for a transaction, then name it.  This is a lock wait
+ * like any other: pg_locks shows it, and the deadlock detector sees it.
+ */
+static void
+wait_briefly(TransactionId xid, const pg_uuid_t *id, Relation rel)
+{
+	int saved = LockTimeout;
+
+	if (eda_lock_wait == 0)
+	{
+		if (!ConditionalXactLockTableWait(xid))
+			report_busy(xid, id);
+		return;
 	}
+	LockTimeout = saved > 0 ? Min(saved, eda_lock_wait) : eda_lock_wait;
+	PG_TRY();
+	{
+		XactLockTableWait(xid, rel, NULL, XLTW_None);
+	}
+	PG_CATCH();
+	{
+		LockTimeout = saved;
+		/* A deadlock or a cancel stays what it is; the lock manager has cleaned up before it raised the error. */
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		FlushErrorState();
+		report_busy(xid, id);
+	}
+	PG_END_TRY();
+	LockTimeout = saved;
 }
 
 static void
 wait_for(TransactionId xid, JournalPolicy policy, const pg_uuid_t *id, Relation rel)
 {
 	if (policy == JOURNAL_WAIT_BRIEFLY)
-		wait_briefly(xid, id);
+		wait_briefly(xid, id, rel);
 	else
 		XactLockTableWait(xid, rel, NULL, XLTW_None);
 }
