@@ -12,9 +12,9 @@ EDA_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" eda.control)
 OBJS = $(addprefix src/, \
 	eda.o lifecycle.o catalog.o event_type.o \
 	journal.o journal_rel.o publish.o work.o report.o control.o json.o \
-	shmem.o queue.o launcher.o ddl.o \
+	shmem.o queue.o launcher.o attach.o ddl.o \
 	engine.o engine_decide.o tail.o timers.o dispatch.o feed.o metrics.o state.o)
-SRC_H = src/eda.h src/engine.h src/compat.h
+SRC_H = src/eda.h src/journal.h src/shmem.h src/engine.h src/compat.h
 
 SQL = $(addprefix sql/, \
 	00_head.sql 10_tables.sql 20_publish.sql 30_work.sql 40_control.sql \

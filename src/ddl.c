@@ -47,7 +47,7 @@ ddl_block(Oid db)
 		return false;
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	note = launcher_note(db, true);
+	note = attach_note(db, true);
 	if (note != NULL)
 	{
 		note->blocked++;
@@ -75,14 +75,14 @@ ddl_unblock(Oid db)
 	blocked[i] = blocked[--nblocked];
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	note = launcher_note(db, false);
+	note = attach_note(db, false);
 	if (note != NULL && note->blocked > 0)
 	{
 		note->blocked--;
 		area = shmem_area_of(db);
 		if (area != NULL)
 			area->blocked = note->blocked;
-		launcher_tidy_note(note);
+		attach_tidy_note(note);
 	}
 	eda_shmem->rescan = true;
 	LWLockRelease(&eda_shmem->lock);

@@ -358,7 +358,7 @@ read_log(bool collect)
 	engine_begin();
 	if (eda_catalog(true) == NULL)
 	{
-		launcher_engine_no_extension(engine.area);
+		attach_no_extension(engine.area);
 		proc_exit(0);
 	}
 	snapshot = GetTransactionSnapshot();
@@ -564,7 +564,7 @@ eda_engine_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	pin_settings();
-	engine.area = launcher_engine_started(DatumGetObjectId(arg));
+	engine.area = attach_engine(DatumGetObjectId(arg));
 	engine_init();
 
 	for (;;)
@@ -578,7 +578,7 @@ eda_engine_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (launcher_engine_must_stop(engine.area))
+		if (attach_must_stop(engine.area))
 			proc_exit(0);
 		PG_TRY();
 		{

@@ -516,5 +516,5 @@ shmem_wish_engine(void)
 	    !TimestampDifferenceExceeds(wished_at, now, WISH_INTERVAL_MS))
 		return;
 	wished_at = now;
-	launcher_wish(MyDatabaseId, WISH_SOON);
+	attach_wish(MyDatabaseId, WISH_SOON);
 }

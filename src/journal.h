@@ -1,0 +1,163 @@
+/*
+ * journal.h
+ *		Append to the log and look it up; included by eda.h.
+ */
+#ifndef EDA_JOURNAL_H
+#define EDA_JOURNAL_H
+
+/* ------------------------------------------------------------------------
+ * journal.c: the only writer of event and transition
+ * ------------------------------------------------------------------------ */
+
+/* A row of eda.event. */
+typedef struct Event
+{
+	pg_uuid_t id;
+	int16 segment;
+	TimestampTz created_at;
+	TimestampTz expires_at; /* EDA_NEVER: null */
+	const char *event_type;
+	const char *flow_type;
+	const char *flow_id;
+	bool has_parent;
+	pg_uuid_t parent_id;
+	const char *correlation_id;     /* may be NULL */
+	const char *on_fail_event_type; /* may be NULL; empty: none */
+	Jsonb *headers;                 /* may be NULL */
+	Jsonb *payload;
+} Event;
+
+typedef enum JournalPolicy
+{
+	JOURNAL_SKIP,        /* leave what an open transaction has touched */
+	JOURNAL_WAIT,        /* wait for that transaction */
+	JOURNAL_WAIT_BRIEFLY /* wait up to eda.lock_wait, then name the blocker */
+} JournalPolicy;
+
+typedef enum JournalStatus
+{
+	JOURNAL_MISSING, /* no such event */
+	JOURNAL_FOUND,   /* looked at, nothing appended */
+	JOURNAL_BUSY,    /* an open transaction has appended to it */
+	JOURNAL_APPENDED
+} JournalStatus;
+
+/* One event on its way through journal_append(). */
+typedef struct JournalStep
+{
+	pg_uuid_t event_id;
+	int leaf; /* where to look first; where it was found */
+	JournalStatus status;
+	TransactionId busy_with; /* JOURNAL_BUSY: that transaction */
+	Transition current;      /* the latest transition, unless missing or busy */
+	Transition next;         /* what decide() wants appended */
+	TimestampTz now;         /* the clock's time; next.at is never before current.at */
+	int item;                /* for the caller: steps are sorted by event id */
+	bool moving;
+} JournalStep;
+
+/*
+ * Looks at step->current and either fills in step->next (prepared as a copy of
+ * current with version, prev_state, at and xid set, and what belongs to one
+ * transition only cleared) and returns true, or returns false to leave the
+ * event alone.  May raise an error.  It is asked again after a lost race.
+ */
+typedef bool (*JournalDecide)(JournalStep *step, void *arg);
+
+extern int journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDecide decide, void *arg);
+extern void journal_publish(Event *events, Transition *first, int n, bool *lost);
+extern bool journal_claim_key(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id,
+                              pg_uuid_t *first);
+extern bool journal_event(int leaf, const pg_uuid_t *id, Event *out);
+extern void journal_step_events(const JournalStep *steps, int nsteps, Event *events);
+extern bool journal_find_event(const pg_uuid_t *id, Event *out);
+extern bool journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_later, Transition *out);
+extern void journal_require_write(const char *what);
+
+/* ------------------------------------------------------------------------
+ * journal_rel.c: a table of the log with its indexes, opened for direct access
+ * ------------------------------------------------------------------------ */
+
+/* Columns of eda.transition, in order. */
+enum
+{
+	T_EVENT_ID,
+	T_AT,
+	T_XID,
+	T_VERSION,
+	T_TYPE,
+	T_STATE,
+	T_ATTEMPT,
+	T_ATTEMPT_BASE,
+	T_RETURNS,
+	T_SEGMENT,
+	T_PREV_STATE,
+	T_TOKEN,
+	T_WAKE_AT,
+	T_EXPIRES_AT,
+	T_SUSPENDED_BY,
+	T_WORKER,
+	T_DETAIL,
+	T_COUNT
+};
+
+/* Columns of eda.event, in order. */
+enum
+{
+	E_ID,
+	E_CREATED_AT,
+	E_SEGMENT,
+	E_EVENT_TYPE,
+	E_FLOW_TYPE,
+	E_FLOW_ID,
+	E_EXPIRES_AT,
+	E_PARENT_ID,
+	E_CORRELATION_ID,
+	E_ON_FAIL,
+	E_HEADERS,
+	E_PAYLOAD,
+	E_COUNT
+};
+
+/* Columns of eda.idempotency, in order. */
+enum
+{
+	K_SCOPE,
+	K_KEY_HASH,
+	K_EVENT_ID,
+	K_EXPIRES_AT,
+	K_COUNT
+};
+
+typedef struct JournalRel
+{
+	Relation rel;
+	TupleDesc desc; /* of slots to insert */
+	int nindexes;
+	Relation *index; /* index[0] is the primary key */
+	IndexInfo **info;
+	EState *estate;
+	IndexScanDesc scan; /* of the primary key, with a dirty snapshot; NULL until asked for */
+	SnapshotData dirty;
+	TupleTableSlot *found;
+} JournalRel;
+
+typedef enum JournalLook
+{
+	LOOK_NOTHING,
+	LOOK_FOUND,
+	LOOK_BUSY
+} JournalLook;
+
+extern JournalRel *journal_rel_open(Oid relid, LOCKMODE lock);
+extern void journal_rel_close(JournalRel *jrel);
+extern void journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost);
+extern JournalLook journal_rel_look(JournalRel *jrel, ScanKey keys, int nkeys, ScanDirection direction,
+                                    TransactionId *busy_with);
+extern void journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole);
+extern void journal_read_event(TupleTableSlot *slot, Event *out);
+extern TupleTableSlot *journal_transition_slot(JournalRel *jrel, const Transition *t);
+extern TupleTableSlot *journal_event_slot(JournalRel *jrel, const Event *e);
+extern bool journal_lock_leaves(void);
+
+#endif
