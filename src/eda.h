@@ -192,6 +192,7 @@ extern TimestampTz event_type_retry_at(const EventType *type, int attempts, Time
 extern TimestampTz event_type_expires_at(const EventType *type, TimestampTz from);
 extern TimestampTz eda_add_interval(TimestampTz t, const Interval *i);
 extern int segment_of(const pg_uuid_t *id);
+extern bool segment_is_old(TimestampTz before);
 extern int segment_leaves(const pg_uuid_t *id, int leaves[EDA_LEAVES]);
 extern void config_forget(void);
 

@@ -503,7 +503,7 @@ pin_settings(void)
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
 		{"statement_timeout", "0"},
-		{"lock_timeout", "0"},
+		{"lock_timeout", "1s"}, /* no lock is waited for on purpose */
 		{"idle_in_transaction_session_timeout", "0"},
 		{"session_replication_role", "origin"},
 		{"row_security", "on"},

@@ -360,6 +360,15 @@ segment_leaves(const pg_uuid_t *id, int leaves[EDA_LEAVES])
 	return n;
 }
 
+/* Whether the open segment began before a time, and there is a free leaf to follow it. */
+bool
+segment_is_old(TimestampTz before)
+{
+	const Config *c = get_config();
+
+	return c->nsegments > 0 && c->nsegments < EDA_LEAVES - 1 && c->segments[0].starts_at < before;
+}
+
 /* The id of an event type by name. */
 Datum
 eda_event_type_id(PG_FUNCTION_ARGS)

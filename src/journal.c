@@ -117,12 +117,12 @@ wait_briefly(TransactionId xid, const pg_uuid_t *id, Relation rel)
 }
 
 static void
-wait_for(TransactionId xid, JournalPolicy policy, const pg_uuid_t *id, Relation rel)
+wait_for(JournalRel *jrel, JournalPolicy policy, const pg_uuid_t *id)
 {
-	if (policy == JOURNAL_WAIT_BRIEFLY)
-		wait_briefly(xid, id, rel);
+	if (policy == JOURNAL_WAIT_BRIEFLY && jrel->dirty.speculativeToken == 0)
+		wait_briefly(jrel->busy_with, id, jrel->rel);
 	else
-		XactLockTableWait(xid, rel, NULL, XLTW_None);
+		journal_rel_wait(jrel);
 }
 
 /* ------------------------------------------------------------------------
@@ -135,18 +135,25 @@ uuid_key(ScanKey key, AttrNumber column, const pg_uuid_t *id)
 	ScanKeyInit(key, column, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
 }
 
-/* The latest transition of step's event in one leaf. */
+/*
+ * The latest transition of step's event in one leaf.  A step that has lost a
+ * race, and finds nobody ahead of it, has lost to a row that is lost itself.
+ */
 static JournalLook
-look_in_leaf(Session *session, JournalStep *step, int leaf)
+look_in_leaf(JournalRel *jrel, JournalStep *step)
 {
-	JournalRel *jrel = session_rel(session, JOURNAL_TRANSITION, leaf);
 	ScanKeyData key;
 	JournalLook look;
 
 	uuid_key(&key, 1, &step->event_id);
-	look = journal_rel_look(jrel, &key, 1, BackwardScanDirection, &step->busy_with);
+	look = journal_rel_look(jrel, &key, 1, BackwardScanDirection);
 	if (look == LOOK_FOUND)
+	{
 		journal_read_transition(jrel->found, &step->current, false);
+		if (step->moving && step->current.version < step->next.version && journal_rel_lost_row(jrel, &key, 1))
+			look = LOOK_BUSY;
+	}
+	step->busy_with = jrel->busy_with;
 	return look;
 }
 
@@ -164,13 +171,14 @@ look(Session *session, JournalStep *step, JournalPolicy policy)
 	step->status = JOURNAL_MISSING;
 	for (int i = 0; i < n; i++)
 	{
+		JournalRel *jrel;
 		JournalLook found;
 
 		if (i > 0 && step->leaf == leaves[i])
 			continue;
-		while ((found = look_in_leaf(session, step, leaves[i])) == LOOK_BUSY && policy != JOURNAL_SKIP)
-			wait_for(step->busy_with, policy, &step->event_id,
-			         session_rel(session, JOURNAL_TRANSITION, leaves[i])->rel);
+		jrel = session_rel(session, JOURNAL_TRANSITION, leaves[i]);
+		while ((found = look_in_leaf(jrel, step)) == LOOK_BUSY && policy != JOURNAL_SKIP)
+			wait_for(jrel, policy, &step->event_id);
 		if (found != LOOK_NOTHING)
 		{
 			step->leaf = leaves[i];
@@ -335,18 +343,18 @@ journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDeci
  * ------------------------------------------------------------------------ */
 
 /*
- * Insert events with their first transitions.  lost[i]: another transaction, or
- * this one, has published an event with this id; nothing of it was written.
+ * Insert events with their first transitions.  With lost (of one event only):
+ * whether this or another transaction has published an event with this id;
+ * nothing was written then.  Without it the ids are fresh.
  */
 void
 journal_publish(Event *events, Transition *first, int n, bool *lost)
 {
 	Session session = {0};
 	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
-	int *at = palloc(sizeof(int) * n);
-	bool *lost_here = palloc(sizeof(bool) * n);
 	uint64 xid = U64FromFullTransactionId(GetTopFullTransactionId());
 
+	Assert(lost == NULL || n == 1);
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 		for (int table = JOURNAL_EVENT; table <= JOURNAL_TRANSITION; table++)
 		{
@@ -354,27 +362,20 @@ journal_publish(Event *events, Transition *first, int n, bool *lost)
 
 			for (int i = 0; i < n; i++)
 			{
-				if (events[i].segment != leaf || (table == JOURNAL_TRANSITION && lost[i]))
+				if (events[i].segment != leaf)
 					continue;
 				first[i].xid = xid;
-				slots[m] = table == JOURNAL_EVENT
-				               ? journal_event_slot(session_rel(&session, table, leaf), &events[i])
-				               : journal_transition_slot(session_rel(&session, table, leaf), &first[i]);
-				at[m++] = i;
+				slots[m++] = table == JOURNAL_EVENT
+				                 ? journal_event_slot(session_rel(&session, table, leaf), &events[i])
+				                 : journal_transition_slot(session_rel(&session, table, leaf), &first[i]);
 			}
-			if (m == 0)
+			if (m == 0 || (lost && *lost && table == JOURNAL_TRANSITION))
 				continue;
-			journal_rel_insert(session_rel(&session, table, leaf), slots, m, lost_here);
-			wakeup_at_commit();
+			journal_rel_insert(session_rel(&session, table, leaf), slots, m, table == JOURNAL_EVENT ? lost : NULL);
 			for (int j = 0; j < m; j++)
-			{
 				ExecDropSingleTupleTableSlot(slots[j]);
-				if (table == JOURNAL_EVENT)
-					lost[at[j]] = lost_here[j];
-				else if (lost_here[j])
-					elog(ERROR, "event %s has transitions and no event", eda_uuid_text(&events[at[j]].id));
-			}
 		}
+	wakeup_at_commit();
 	session_close(&session);
 }
 
@@ -418,17 +419,16 @@ journal_claim_key(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t 
 	JournalRel *jrel = journal_rel_open(eda_catalog(false)->idempotency, RowExclusiveLock);
 	Datum scope_datum = CStringGetTextDatum(scope);
 	ScanKeyData keys[2];
-	TransactionId busy_with;
 	bool claimed = false;
 
 	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ, scope_datum);
 	uuid_key(&keys[1], 2, key_hash);
 	while (!claimed)
 	{
-		JournalLook found = journal_rel_look(jrel, keys, 2, ForwardScanDirection, &busy_with);
+		JournalLook found = journal_rel_look(jrel, keys, 2, ForwardScanDirection);
 
 		if (found == LOOK_BUSY)
-			XactLockTableWait(busy_with, jrel->rel, NULL, XLTW_None);
+			journal_rel_wait(jrel);
 		else if (found == LOOK_NOTHING)
 			claimed = insert_key(jrel, scope_datum, key_hash, event_id);
 		else
@@ -456,11 +456,10 @@ read_event(JournalRel *jrel, const pg_uuid_t *id, Event *out)
 {
 	ScanKeyData key;
 	JournalLook found;
-	TransactionId busy_with;
 
 	uuid_key(&key, 1, id);
-	while ((found = journal_rel_look(jrel, &key, 1, ForwardScanDirection, &busy_with)) == LOOK_BUSY)
-		XactLockTableWait(busy_with, jrel->rel, NULL, XLTW_None);
+	while ((found = journal_rel_look(jrel, &key, 1, ForwardScanDirection)) == LOOK_BUSY)
+		journal_rel_wait(jrel);
 	if (found == LOOK_FOUND)
 		journal_read_event(jrel->found, out);
 	return found == LOOK_FOUND;
@@ -510,12 +509,11 @@ journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_la
 	JournalRel *jrel = journal_rel_open(eda_catalog(false)->leaf[JOURNAL_TRANSITION][leaf], RowExclusiveLock);
 	ScanKeyData keys[2];
 	JournalLook found;
-	TransactionId busy_with;
 
 	uuid_key(&keys[0], 1, id);
 	ScanKeyInit(&keys[1], 2, or_later ? BTGreaterEqualStrategyNumber : BTEqualStrategyNumber,
 	            or_later ? F_INT4GE : F_INT4EQ, Int32GetDatum(version));
-	found = journal_rel_look(jrel, keys, 2, ForwardScanDirection, &busy_with);
+	found = journal_rel_look(jrel, keys, 2, ForwardScanDirection);
 	if (found == LOOK_FOUND)
 		journal_read_transition(jrel->found, out, true);
 	journal_rel_close(jrel);

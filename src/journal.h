@@ -139,6 +139,7 @@ typedef struct JournalRel
 	EState *estate;
 	IndexScanDesc scan; /* of the primary key, with a dirty snapshot; NULL until asked for */
 	SnapshotData dirty;
+	TransactionId busy_with; /* after LOOK_BUSY */
 	TupleTableSlot *found;
 } JournalRel;
 
@@ -152,8 +153,9 @@ typedef enum JournalLook
 extern JournalRel *journal_rel_open(Oid relid, LOCKMODE lock);
 extern void journal_rel_close(JournalRel *jrel);
 extern void journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost);
-extern JournalLook journal_rel_look(JournalRel *jrel, ScanKey keys, int nkeys, ScanDirection direction,
-                                    TransactionId *busy_with);
+extern JournalLook journal_rel_look(JournalRel *jrel, ScanKey keys, int nkeys, ScanDirection direction);
+extern bool journal_rel_lost_row(JournalRel *jrel, ScanKey keys, int nkeys);
+extern void journal_rel_wait(JournalRel *jrel);
 extern void journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole);
 extern void journal_read_event(TupleTableSlot *slot, Event *out);
 extern TupleTableSlot *journal_transition_slot(JournalRel *jrel, const Transition *t);

@@ -8,9 +8,11 @@
  * keeps a BulkInsertState, whose ring of buffers would evict the pages that the
  * engine reads next.
  *
- * A row that lost the race for its primary key is deleted by the transaction
- * that wrote it.  Until that transaction ends, others see it as "being inserted";
- * journal_rel_look() knows it by its xmax and passes over it.
+ * A row that lost the race for its primary key is gone at once if it was inserted
+ * alone (speculatively).  One of many is deleted by the transaction that wrote
+ * it; until that ends, others see it as "being inserted".  journal_rel_look()
+ * knows it by its xmax and passes over it; the unique index does not, so whoever
+ * loses to it has to wait after all: journal_rel_lost_row().
  */
 #include "eda.h"
 
@@ -135,32 +137,68 @@ insert_entry(JournalRel *jrel, int i, TupleTableSlot *slot, IndexUniqueCheck che
 	return index_insert(jrel->index[i], values, isnull, &slot->tts_tid, jrel->rel, check, false, info);
 }
 
-/*
- * Insert rows, in the order given.  lost[i] tells that row i found its primary
- * key taken, by whatever transaction, and is gone again; nothing here waits.
- * Lost rows, and only they, leave a dead tuple behind.
- */
-void
-journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost)
+/* Enter a row into all indexes but the primary key. */
+static void
+insert_other_entries(JournalRel *jrel, TupleTableSlot *slot)
+{
+	for (int i = 1; i < jrel->nindexes; i++)
+		insert_entry(jrel, i, slot, jrel->index[i]->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO);
+}
+
+/* Insert one row as INSERT ... ON CONFLICT does; false if its key is taken, and then it is gone for everybody at once. */
+static bool
+insert_speculatively(JournalRel *jrel, TupleTableSlot *slot)
+{
+	TransactionId xid = GetCurrentTransactionId();
+	uint32 token = SpeculativeInsertionLockAcquire(xid);
+	bool won;
+
+	table_tuple_insert_speculative(jrel->rel, slot, GetCurrentCommandId(true), 0, NULL, token);
+	won = insert_entry(jrel, 0, slot, UNIQUE_CHECK_PARTIAL);
+	if (won)
+		insert_other_entries(jrel, slot);
+	table_tuple_complete_speculative(jrel->rel, slot, token, won);
+	SpeculativeInsertionLockRelease(xid);
+	ResetPerTupleExprContext(jrel->estate);
+	return won;
+}
+
+/* Insert many rows; those whose key is taken are deleted again, and leave a dead tuple. */
+static void
+insert_together(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost)
 {
 	bool any_lost = false;
 
 	table_multi_insert(jrel->rel, slots, n, GetCurrentCommandId(true), 0, NULL);
 	for (int row = 0; row < n; row++)
 	{
-		lost[row] = !insert_entry(jrel, 0, slots[row], UNIQUE_CHECK_PARTIAL);
-		any_lost |= lost[row];
-		for (int i = 1; i < jrel->nindexes && !lost[row]; i++)
-			insert_entry(jrel, i, slots[row],
-			             jrel->index[i]->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO);
+		bool won = insert_entry(jrel, 0, slots[row], lost ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES);
+
+		if (won)
+			insert_other_entries(jrel, slots[row]);
+		if (lost)
+			lost[row] = !won;
+		any_lost |= lost && !won;
 		ResetPerTupleExprContext(jrel->estate);
 	}
 	CommandCounterIncrement();
-	if (!any_lost)
-		return;
-	for (int row = 0; row < n; row++)
+	for (int row = 0; any_lost && row < n; row++)
 		if (lost[row])
 			simple_heap_delete(jrel->rel, &slots[row]->tts_tid);
+}
+
+/*
+ * Insert rows, in the order given.  lost[i] tells that row i found its primary
+ * key taken, by whatever transaction, and is gone again; nothing here waits for
+ * one.  Without lost, a key that is taken is an error.
+ */
+void
+journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost)
+{
+	if (n == 1 && lost)
+		lost[0] = !insert_speculatively(jrel, slots[0]);
+	else
+		insert_together(jrel, slots, n, lost);
 	CommandCounterIncrement();
 }
 
@@ -174,12 +212,8 @@ is_lost_row(TupleTableSlot *slot)
 	       HeapTupleHeaderGetRawXmax(tuple->t_data) == HeapTupleHeaderGetRawXmin(tuple->t_data);
 }
 
-/*
- * The first row by primary key in a direction, committed or our own, into
- * jrel->found; or the transaction in progress that wrote it.
- */
-JournalLook
-journal_rel_look(JournalRel *jrel, ScanKey keys, int nkeys, ScanDirection direction, TransactionId *busy_with)
+static void
+start_scan(JournalRel *jrel, ScanKey keys, int nkeys)
 {
 	if (!jrel->scan)
 	{
@@ -188,17 +222,51 @@ journal_rel_look(JournalRel *jrel, ScanKey keys, int nkeys, ScanDirection direct
 		jrel->scan = index_beginscan_compat(jrel->rel, jrel->index[0], &jrel->dirty, nkeys);
 	}
 	index_rescan(jrel->scan, keys, nkeys, NULL, 0);
+}
+
+/*
+ * The first row by primary key in a direction, committed or our own, into
+ * jrel->found; or the transaction in progress that wrote it, which
+ * journal_rel_wait() waits for.
+ */
+JournalLook
+journal_rel_look(JournalRel *jrel, ScanKey keys, int nkeys, ScanDirection direction)
+{
+	start_scan(jrel, keys, nkeys);
 	while (index_getnext_slot(jrel->scan, direction, jrel->found))
 	{
+		jrel->busy_with = jrel->dirty.xmin;
 		if (!TransactionIdIsValid(jrel->dirty.xmin))
 			return LOOK_FOUND;
 		if (!is_lost_row(jrel->found))
-		{
-			*busy_with = jrel->dirty.xmin;
 			return LOOK_BUSY;
-		}
 	}
 	return LOOK_NOTHING;
+}
+
+/*
+ * For a row that lost although journal_rel_look() sees nothing in its way: the
+ * index also counts the lost rows of others, for as long as their transactions
+ * run.  Whether the last row by primary key is one of those; it is busy then.
+ */
+bool
+journal_rel_lost_row(JournalRel *jrel, ScanKey keys, int nkeys)
+{
+	start_scan(jrel, keys, nkeys);
+	if (!index_getnext_slot(jrel->scan, BackwardScanDirection, jrel->found))
+		return false;
+	jrel->busy_with = jrel->dirty.xmin;
+	return TransactionIdIsValid(jrel->dirty.xmin);
+}
+
+/* Wait for the transaction that the last look found busy; a speculative insertion takes a moment only. */
+void
+journal_rel_wait(JournalRel *jrel)
+{
+	if (jrel->dirty.speculativeToken != 0)
+		SpeculativeInsertionWait(jrel->busy_with, jrel->dirty.speculativeToken);
+	else
+		XactLockTableWait(jrel->busy_with, jrel->rel, NULL, XLTW_None);
 }
 
 static TimestampTz

@@ -291,43 +291,60 @@ make_rows(const Publishing *p, TimestampTz now, Event *event, Transition *first)
 	first->expires_at = event->expires_at;
 }
 
-/* Write what is not done; an id that turns out to be taken gives the event that has it. */
+/* Publish an event under an id that its publisher gave, unless there is one. */
+static void
+write_given(Publishing *p, TimestampTz now)
+{
+	bool lost = false;
+
+	do
+	{
+		Event event;
+		Transition first;
+
+		if (journal_find_event(p->id, &event))
+		{
+			check_same(p->item, p->id, event.event_type, event.flow_id);
+			return;
+		}
+		make_rows(p, now, &event, &first);
+		journal_publish(&event, &first, 1, &lost);
+	} while (lost);
+}
+
+static int
+compare_given(const void *a, const void *b)
+{
+	return memcmp((*(Publishing *const *) a)->id, (*(Publishing *const *) b)->id, UUID_LEN);
+}
+
+/* Write what is not done: given ids one by one in their order, so that two batches cannot deadlock; the rest together. */
 static void
 write_events(Publishing *pubs, int n, TimestampTz now)
 {
 	Event *events = palloc(sizeof(Event) * n);
 	Transition *first = palloc(sizeof(Transition) * n);
-	bool *lost = palloc0(sizeof(bool) * n);
-	int *at = palloc(sizeof(int) * n);
+	Publishing **given = palloc(sizeof(Publishing *) * n);
+	int ngiven = 0;
+	int m = 0;
 
-	for (;;)
+	for (int i = 0; i < n; i++)
 	{
-		int m = 0;
-
-		for (int i = 0; i < n; i++)
+		if (pubs[i].done)
+			continue;
+		if (pubs[i].item->has_event_id)
+			given[ngiven++] = &pubs[i];
+		else
 		{
-			if (pubs[i].done)
-				continue;
-			if (pubs[i].item->has_event_id)
-			{
-				Event taken;
-
-				if (journal_find_event(pubs[i].id, &taken))
-				{
-					check_same(pubs[i].item, pubs[i].id, taken.event_type, taken.flow_id);
-					pubs[i].done = true;
-					continue;
-				}
-			}
 			make_rows(&pubs[i], now, &events[m], &first[m]);
-			at[m++] = i;
+			m++;
 		}
-		if (m == 0)
-			return;
-		journal_publish(events, first, m, lost);
-		for (int j = 0; j < m; j++)
-			pubs[at[j]].done = !lost[j];
 	}
+	qsort(given, ngiven, sizeof(Publishing *), compare_given);
+	for (int i = 0; i < ngiven; i++)
+		write_given(given[i], now);
+	if (m > 0)
+		journal_publish(events, first, m, NULL);
 }
 
 /* Publish all items, or raise an error; ids[i] is the id of item i's event. */

@@ -259,34 +259,53 @@ state_save(void)
 	engine.changed = false;
 }
 
-/*
- * Now and then, outside any transaction: forget old idempotency keys, and open
- * the next leaf when the open one has had its time.  The boundary lies a minute
- * ahead, so that every session knows it before an id can belong beyond it.
- */
-void
-state_housekeeping(void)
+static void
+forget_old_keys(void)
 {
-	Datum values[2];
-	Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum values[] = {TimestampTzGetDatum(engine.now)};
+	Oid types[] = {TIMESTAMPTZOID};
 
-	engine_begin();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-	values[0] = TimestampTzGetDatum(engine.now);
 	SPI_execute_with_args("DELETE FROM eda.idempotency WHERE ctid = ANY (ARRAY("
 	                      "SELECT ctid FROM eda.idempotency WHERE expires_at < $1 LIMIT " KEYS_A_TURN
 	                      " FOR UPDATE SKIP LOCKED))",
 	                      1, types, values, NULL, false, 0);
-	values[0] = TimestampTzGetDatum(engine.now - (int64) eda_segment_interval * USECS_PER_SEC);
-	values[1] = TimestampTzGetDatum(engine.now + USECS_PER_MINUTE);
-	SPI_execute_with_args("WITH free AS (SELECT pg_catalog.min(n)::smallint AS leaf "
-	                      "FROM pg_catalog.generate_series(1, 16) n "
-	                      "WHERE n NOT IN (SELECT segment FROM eda.segment)), "
-	                      "closed AS (UPDATE eda.segment SET ends_at = $2 FROM free "
-	                      "WHERE ends_at = 'infinity' AND starts_at < $1 AND free.leaf IS NOT NULL RETURNING 1) "
-	                      "INSERT INTO eda.segment (segment, starts_at) SELECT free.leaf, $2 FROM free, closed",
-	                      2, types, values, NULL, false, 0);
+}
+
+/*
+ * Open the next leaf.  The boundary lies a minute ahead, so that every session
+ * knows it before an id can belong beyond it.  The count of config changes is
+ * locked first: a client that holds it may be in no hurry, so then not today.
+ */
+static void
+open_next_leaf(void)
+{
+	Datum values[] = {TimestampTzGetDatum(engine.now + USECS_PER_MINUTE)};
+	Oid types[] = {TIMESTAMPTZOID};
+
+	SPI_execute("SELECT FROM eda.config FOR UPDATE SKIP LOCKED", false, 0);
+	if (SPI_processed == 0)
+		return;
+	SPI_execute_with_args("UPDATE eda.segment SET ends_at = $1 WHERE ends_at = 'infinity'", 1, types, values, NULL,
+	                      false, 0);
+	SPI_execute_with_args("INSERT INTO eda.segment (segment, starts_at) "
+	                      "SELECT pg_catalog.min(n), $1 FROM pg_catalog.generate_series(1, 16) n "
+	                      "WHERE n NOT IN (SELECT segment FROM eda.segment)",
+	                      1, types, values, NULL, false, 0);
+}
+
+/*
+ * Now and then, outside any transaction: forget old idempotency keys, and open
+ * the next leaf when the open one has had its time.
+ */
+void
+state_housekeeping(void)
+{
+	engine_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	forget_old_keys();
+	if (segment_is_old(engine.now - (int64) eda_segment_interval * USECS_PER_SEC))
+		open_next_leaf();
 	SPI_finish();
 	PopActiveSnapshot();
 	engine_commit();
