@@ -60,7 +60,7 @@ COMMENT ON FUNCTION eda.redrive(text, timestamptz, text) IS
  * ------------------------------------------------------------------------ */
 
 CREATE FUNCTION eda.event_type_id(event_type text) RETURNS integer
-	AS 'MODULE_PATHNAME', 'eda_event_type_id' LANGUAGE C STABLE STRICT PARALLEL UNSAFE;
+	AS 'MODULE_PATHNAME', 'eda_event_type_id' LANGUAGE C STABLE PARALLEL UNSAFE;
 COMMENT ON FUNCTION eda.event_type_id(text) IS
 	'The id of an event type by name; an unknown name is the error ED005.';
 

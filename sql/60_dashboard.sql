@@ -17,13 +17,13 @@ RETURN CASE
 	ELSE trunc(n / 1000000000, 1)::text || 'G' END;
 COMMENT ON FUNCTION eda.screen_count(numeric) IS 'For the dashboard: a count in four characters, 9999, 12k, 1.2M.';
 
-CREATE FUNCTION eda.screen_rate(last_minute numeric) RETURNS text
+CREATE FUNCTION eda.screen_rate(n numeric, seconds numeric) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 RETURN CASE
-	WHEN last_minute < 600 THEN to_char(last_minute / 60, 'FM0.00')
-	WHEN last_minute < 6000 THEN to_char(last_minute / 60, 'FM990.0')
-	ELSE eda.screen_count(round(last_minute / 60)) END;
-COMMENT ON FUNCTION eda.screen_rate(numeric) IS 'For the dashboard: so many in the last minute, a second.';
+	WHEN n / seconds < 9.995 THEN to_char(n / seconds, 'FM0.00')
+	WHEN n / seconds < 99.95 THEN to_char(n / seconds, 'FM90.0')
+	ELSE eda.screen_count(round(n / seconds)) END;
+COMMENT ON FUNCTION eda.screen_rate(numeric, numeric) IS 'For the dashboard: so many in some seconds, for each of them.';
 
 CREATE FUNCTION eda.screen_age(age interval) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -132,6 +132,7 @@ DECLARE
 	zeros CONSTANT bigint[] := '{0,0,0,0,0,0,0,0}';
 	clock CONSTANT timestamptz := eda.clock();
 	engine record;
+	seconds numeric;		-- that the rates of the last minute cover
 	r record;
 	types integer;
 	hidden integer := 0;
@@ -144,6 +145,7 @@ BEGIN
 		lamp := chr(9679);
 	END IF;
 	SELECT * INTO engine FROM eda.engine_info();
+	seconds := least(60, greatest(1, coalesce(extract(epoch FROM clock - engine.started_at), 60)));
 	SELECT count(*) INTO types FROM eda.event_type;
 
 	line := ' ' || rpad('eda ' || sep || ' ' || eda.screen_text(current_database(), 24, plain), 34)
@@ -211,7 +213,8 @@ BEGIN
 			|| (SELECT string_agg(lpad(CASE WHEN n = 0 THEN dot ELSE eda.screen_count(n) END, w), '' ORDER BY i)
 				FROM unnest(ARRAY[r.awaiting, r.dispatched, r.processed, r.set_aside, r.succeeded, r.failed, r.expired,
 					r.canceled], '{6,5,5,5,7,5,5,5}'::integer[]) WITH ORDINALITY u(n, w, i))
-			|| (SELECT string_agg(lpad(CASE WHEN n IS NULL OR n = 0 THEN dot ELSE eda.screen_rate(n) END, 6), '' ORDER BY i)
+			|| (SELECT string_agg(lpad(CASE WHEN n = 0 THEN dot ELSE coalesce(eda.screen_rate(n, seconds), '') END, 6), ''
+					ORDER BY i)
 				FROM unnest(ARRAY[r.succeeded_now, r.retried_now, r.dead_now]) WITH ORDINALITY u(n, i))
 			|| lpad(CASE WHEN r.oldest_due_at < clock THEN eda.screen_age(clock - r.oldest_due_at) ELSE dot END, 6);
 		RETURN NEXT;

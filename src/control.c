@@ -21,7 +21,7 @@ typedef struct Request
 	EdaState to;
 	const char *reason;
 	const char *caller;
-	int32 token;          /* suspend by a worker; 0: none */
+	int32 token;          /* suspend by a worker; or EDA_TOKEN_LEFT_OUT */
 	TimestampTz deadline; /* suspend; EDA_NEVER: the event type's */
 } Request;
 
@@ -80,7 +80,7 @@ decide_suspend(JournalStep *step, void *arg)
 {
 	const Request *request = arg;
 	const EventType *type = work_type(step);
-	bool by_worker = step->current.state == EDA_BEING_PROCESSED || request->token != 0;
+	bool by_worker = step->current.state == EDA_BEING_PROCESSED || request->token != EDA_TOKEN_LEFT_OUT;
 
 	if (by_worker && !work_lease_is_open(step, request->token, EDA_SUSPENDED, false))
 		return false;
@@ -148,8 +148,7 @@ eda_suspend(PG_FUNCTION_ARGS)
 
 	if (!PG_ARGISNULL(1))
 		request.deadline = PG_GETARG_TIMESTAMPTZ(1);
-	if (!PG_ARGISNULL(2))
-		request.token = PG_GETARG_INT32(2) > 0 ? PG_GETARG_INT32(2) : -1;
+	request.token = PG_ARGISNULL(2) ? EDA_TOKEN_LEFT_OUT : PG_GETARG_INT32(2);
 	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.suspend()", decide_suspend, &request));
 }
 

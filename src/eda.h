@@ -226,6 +226,8 @@ extern void publish_items(PublishItem *items, int n, pg_uuid_t *ids);
 extern int publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **items);
 extern void publish_inherit(PublishItem *item, const Event *parent);
 
+#define EDA_TOKEN_LEFT_OUT PG_INT32_MIN
+
 extern void work_fail(JournalStep *step, const EventType *type, bool retry, TimestampTz retry_at);
 extern void work_publish_on_fail(JournalStep *steps, int nsteps);
 extern const EventType *work_type(const JournalStep *step);

@@ -11,12 +11,13 @@
 #define MAX_RETURN_DELAY_S 300
 
 static void
-explain(JournalStep *step, const char *key, const char *value)
+explain(JournalStep *step, const char *error, const char *reason)
 {
 	JsonObject o;
 
 	json_begin(&o);
-	json_put_text(&o, key, value);
+	json_put_text(&o, "error", error);
+	json_put_text(&o, "reason", reason);
 	step->next.detail = json_end(&o);
 }
 
@@ -65,10 +66,10 @@ take_back(JournalStep *step)
 
 	if (returns >= eda_max_returns)
 	{
-		explain(step, "error", psprintf("handed to a worker %d times in a row, and no acquire was committed", returns));
+		explain(step, "no acquire was committed", psprintf("handed to a worker %d times in a row", returns));
 		return move_to(step, EDA_FAILED, EDA_NEVER);
 	}
-	explain(step, "reason", "the worker's acquire was not committed");
+	explain(step, NULL, "the worker's acquire was not committed");
 	return move_to(step, EDA_AWAITING, step->now + delay * USECS_PER_SEC);
 }
 
@@ -117,7 +118,7 @@ decide_suspended(JournalStep *step, const EventType *config)
 		return !config->suspended && move_to(step, EDA_AWAITING, step->now);
 	if (t->wake_at > engine.now)
 		return false;
-	explain(step, "reason", "the deadline of the suspension passed");
+	explain(step, NULL, "the deadline of the suspension passed");
 	if (config->resume_on_timeout)
 		return move_to(step, EDA_AWAITING, step->now);
 	return move_to(step, EDA_EXPIRED, EDA_NEVER);

@@ -190,6 +190,7 @@ get_config(void)
 	Config fresh = {0};
 	MemoryContext old;
 
+	AcceptInvalidationMessages();
 	if (config_valid)
 		return &config;
 
@@ -373,6 +374,8 @@ segment_is_old(TimestampTz before)
 Datum
 eda_event_type_id(PG_FUNCTION_ARGS)
 {
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("event_type must not be null"));
 	PG_RETURN_INT32(event_type_by_name(text_to_cstring(PG_GETARG_TEXT_PP(0)), false)->id);
 }
 

@@ -22,7 +22,7 @@ PG_FUNCTION_INFO_V1(eda_release_many);
 typedef struct Report
 {
 	pg_uuid_t event_id;
-	int32 token; /* 0: left out */
+	int32 token; /* or EDA_TOKEN_LEFT_OUT */
 	const char *error;
 	const char *stack;
 	Jsonb *json; /* result or progress */
@@ -216,9 +216,7 @@ one_report(FunctionCallInfo fcinfo, int token_arg)
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("event_id must not be null"));
 	reports.report->event_id = *PG_GETARG_UUID_P(0);
-	reports.report->token = PG_ARGISNULL(token_arg) ? 0 : PG_GETARG_INT32(token_arg);
-	if (!PG_ARGISNULL(token_arg) && reports.report->token <= 0)
-		reports.report->token = -1; /* never a token; 0 would stand for none */
+	reports.report->token = PG_ARGISNULL(token_arg) ? EDA_TOKEN_LEFT_OUT : PG_GETARG_INT32(token_arg);
 	return reports;
 }
 
@@ -258,8 +256,7 @@ many_reports(FunctionCallInfo fcinfo, int token_arg)
 		if (null_ids[i])
 			ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("event_ids must not hold a null"));
 		reports.report[i].event_id = *DatumGetUUIDP(ids[i]);
-		if (tokens && !null_tokens[i])
-			reports.report[i].token = DatumGetInt32(tokens[i]) > 0 ? DatumGetInt32(tokens[i]) : -1;
+		reports.report[i].token = tokens && !null_tokens[i] ? DatumGetInt32(tokens[i]) : EDA_TOKEN_LEFT_OUT;
 	}
 	return reports;
 }

@@ -143,7 +143,6 @@ is_my_transaction(uint64 xid)
  * Whether the caller holds the event's lease.  False if it has closed it
  * already, in this transaction and to the same end, or with finished_ok;
  * otherwise an error: ED002 stale, ED003 already finished, ED006 no token.
- * token 0 stands for one that was left out.
  */
 bool
 work_lease_is_open(const JournalStep *step, int32 token, EdaState wanted, bool finished_ok)
@@ -153,7 +152,7 @@ work_lease_is_open(const JournalStep *step, int32 token, EdaState wanted, bool f
 
 	if (t->state == EDA_BEING_PROCESSED && token == t->token)
 		return true;
-	if (token == 0)
+	if (token == EDA_TOKEN_LEFT_OUT)
 	{
 		if (t->token != 0 && journal_find_transition(step->leaf, &step->event_id, t->token, false, &row) &&
 		    is_my_transaction(row.xid))
@@ -184,7 +183,7 @@ work_lease_is_open(const JournalStep *step, int32 token, EdaState wanted, bool f
 	        errmsg("token %d is stale for event %s", token, eda_uuid_text(&step->event_id)),
 	        errdetail("The lease was lost: the event moved to \"%s\" at %s%s%s.", lifecycle_state_name(row.state),
 	                  timestamptz_to_str(row.at), row.worker ? " by " : "", row.worker ? row.worker : ""),
-	        errhint("Roll back the work of this attempt; another attempt has taken over, or will."));
+	        errhint("Roll back the work of this attempt: it is no longer this worker's to finish."));
 }
 
 /* ------------------------------------------------------------------------
