@@ -103,9 +103,8 @@ rescue(JournalStep *step, const EventType *config)
 	if (t->wake_at > engine.now)
 		return false;
 	work_fail(step, config, true, event_type_retry_at(config, t->attempt - t->attempt_base, step->now));
-	explain(
-		step, "error",
-		psprintf("lease ran out at %s (worker %s)", timestamptz_to_str(t->wake_at), t->worker ? t->worker : "unknown"));
+	explain(step, "lease ran out",
+	        psprintf("at %s, held by %s", timestamptz_to_str(t->wake_at), t->worker ? t->worker : "unknown"));
 	return true;
 }
 
