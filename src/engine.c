@@ -336,6 +336,10 @@ check_in(Snapshot snapshot)
 		return "the extension is being dropped";
 	if (strcmp(c->version, EDA_VERSION) != 0)
 		return psprintf("the library is version %s, the extension %s", EDA_VERSION, c->version);
+	/* Dropped and made again behind our back: what we remember is of another log. */
+	if (OidIsValid(engine.extension) && engine.extension != c->extension)
+		proc_exit(0);
+	engine.extension = c->extension;
 	version = read_config_version(snapshot);
 	if (version != engine.config_version)
 		read_config();

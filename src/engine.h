@@ -81,6 +81,7 @@ typedef struct Parked
 typedef struct Engine
 {
 	EngineArea *area;
+	Oid extension;
 	MemoryContext context; /* lives as long as the process */
 	MemoryContext tick;    /* emptied each tick */
 	TimestampTz now;       /* of this tick, by eda's clock */

@@ -109,12 +109,18 @@ rescue(JournalStep *step, const EventType *config)
 }
 
 static bool
-decide_suspended(JournalStep *step, const EventType *config)
+decide_suspended(JournalStep *step, const EventType *config, EngineType *type)
 {
 	const Transition *t = &step->current;
 
 	if (t->suspended_by == EDA_BY_TYPE)
-		return !config->suspended && move_to(step, EDA_AWAITING, step->now);
+	{
+		if (!config->suspended)
+			return move_to(step, EDA_AWAITING, step->now);
+		/* Suspended again since it was noted: let the next unsuspending find it. */
+		cursor_min(&type->resume[step->leaf], t->at, &t->event_id);
+		return false;
+	}
 	if (t->wake_at > engine.now)
 		return false;
 	explain(step, NULL, "the deadline of the suspension passed");
@@ -165,7 +171,7 @@ engine_decide(JournalStep *step, void *arg)
 		case EDA_BEING_PROCESSED:
 			return rescue(step, config);
 		case EDA_SUSPENDED:
-			return decide_suspended(step, config);
+			return decide_suspended(step, config, type);
 		default:
 			return false;
 	}

@@ -117,6 +117,7 @@ metrics_started(void)
 	memset(info, 0, offsetof(EngineInfo, last_error));
 	strlcpy(info->state, "starting", sizeof(info->state));
 	info->started_at = GetCurrentTimestamp();
+	engine.area->nmetrics = 0;
 	LWLockRelease(&engine.area->lock);
 }
 
