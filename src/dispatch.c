@@ -281,6 +281,7 @@ dispatch_collect(void)
 	OfferEntry *entry;
 
 	engine.area->returned = false;
+	pg_memory_barrier(); /* what comes back from here on sets it again, after its state */
 	hash_seq_init(&seq, engine.offer_by_id);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
