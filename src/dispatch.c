@@ -29,31 +29,39 @@ dispatch_init(void)
 }
 
 /*
- * How many events each flow type and event type may have dispatched more.  A
- * flow type gets eda.ready_window, or twice what its workers wait for, but no
- * more than its share of the queue, so that one without workers cannot take the
- * others' places.  A type's max_in_flight is exact: the tail has seen all that
- * this engine dispatched, and nobody else dispatches.
+ * How many events each flow type and event type may have dispatched more.
+ *
+ * A flow type gets eda.ready_window, or twice what its workers wait for, but no
+ * more than its share of the queue.  A quarter of the queue is kept for a few
+ * events of each flow type, so that others without workers, who took their
+ * places when there was more room, cannot shut it out.
+ *
+ * A type's max_in_flight is exact: the tail has seen all that this engine
+ * dispatched, and nobody else dispatches.
  */
 void
 dispatch_size_windows(void)
 {
 	int share = Max(eda_queue_size / Max(engine.nflows, 1), 1);
+	int reserve = eda_queue_size / 4;
+	int minimum = Max(reserve / eda_max_event_types, 1);
 
 	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
+	engine.queue_left = Max(engine.area->nfree - reserve, 0);
 	for (int i = 0; i < engine.nflows; i++)
 	{
-		FlowQueue *queue = area_find_queue(engine.area, engine.flows[i].flow_type);
+		EngineFlow *flow = &engine.flows[i];
+		FlowQueue *queue = area_find_queue(engine.area, flow->flow_type);
 		int window;
 
-		engine.flows[i].room = 0;
+		flow->room = flow->guaranteed = 0;
 		if (queue == NULL)
 			continue;
 		window = Min(Max(eda_ready_window, 2 * queue->wanted), share);
-		engine.flows[i].room = Min(window - queue->queued, share - queue->queued - queue->popped);
+		flow->guaranteed = Max(Min(Min(minimum, window) - queue->queued, engine.area->nfree), 0);
+		flow->room = Min(window - queue->queued, share - queue->queued - queue->popped);
+		flow->room = Min(Max(flow->room, flow->guaranteed), flow->guaranteed + engine.queue_left);
 	}
-	for (int i = 0; i < engine.nflows; i++)
-		engine.flows[i].room = Min(engine.flows[i].room, engine.area->nfree);
 	LWLockRelease(&engine.area->lock);
 
 	for (int i = 0; i < engine.ntypes; i++)
@@ -64,6 +72,23 @@ dispatch_size_windows(void)
 		if (type->max_in_flight > 0)
 			type->room = type->max_in_flight - type->counts[EDA_DISPATCHED] - type->counts[EDA_BEING_PROCESSED];
 	}
+}
+
+/* Use up room for one event of a type; false if there is none. */
+bool
+dispatch_take_room(EngineType *type)
+{
+	EngineFlow *flow = &engine.flows[type->flow];
+
+	if (type->room <= 0 || flow->room <= 0 || (flow->guaranteed <= 0 && engine.queue_left <= 0))
+		return false;
+	if (flow->guaranteed > 0)
+		flow->guaranteed--;
+	else
+		engine.queue_left--;
+	type->room--;
+	flow->room--;
+	return true;
 }
 
 /* The offer of an event, or NULL. */

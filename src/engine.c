@@ -243,11 +243,11 @@ see_awaiting(const Transition *t, int leaf, EngineType *type)
 	EngineFlow *flow = &engine.flows[type->flow];
 
 	/* Due, and nothing before it waits on disk: it need not be found there again. */
-	if (t->wake_at <= engine.now && !type->suspended && type->due[leaf].key > engine.now && type->room > 0 &&
-	    flow->room > 0 && engine_todo(&t->event_id, leaf))
+	if (t->wake_at <= engine.now && !type->suspended && type->due[leaf].key > engine.now && type->room > type->noted &&
+	    flow->room > flow->noted && engine_todo(&t->event_id, leaf))
 	{
-		type->room--;
-		flow->room--;
+		type->noted++;
+		flow->noted++;
 	}
 	else
 		cursor_min(&type->due[leaf], t->wake_at, &t->event_id);
@@ -474,12 +474,17 @@ engine_tick(void)
 	engine.now = eda_now();
 	engine.moves = eda_engine_mode == EDA_ENGINE_ON;
 	engine.read = engine.made = 0;
+	for (int i = 0; i < engine.ntypes; i++)
+		engine.types[i]->noted = engine.flows[engine.types[i]->flow].noted = 0;
 	if (!read_log(collect))
 		return false;
 	if (collect)
 		collected_at = start;
 	while (engine.ntodo > 0 && move_batch())
+	{
 		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(engine.tick);
+	}
 	dispatch_push();
 	feed_send();
 	state_save();

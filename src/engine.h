@@ -42,8 +42,10 @@ typedef struct TailSnapshot
 typedef struct EngineFlow
 {
 	char flow_type[NAMEDATALEN];
-	int room;     /* events that may be dispatched now */
-	int64 feed_n; /* transitions told, or skipped, on its channel */
+	int room;       /* events that may be dispatched now */
+	int guaranteed; /* so many of them whatever other flow types have taken */
+	int noted;      /* in this tick, to be dispatched */
+	int64 feed_n;   /* transitions told, or skipped, on its channel */
 } EngineFlow;
 
 /* The engine's memory of an event type. */
@@ -55,6 +57,7 @@ typedef struct EngineType
 	bool suspended;
 	int max_in_flight;
 	int room;
+	int noted;
 	int64 counts[EDA_STATES];
 	int64 moved[EDA_RATE_BUCKETS][EDA_STATES];
 	int64 bucket;
@@ -108,6 +111,7 @@ typedef struct Engine
 	Parked *parked;
 	int batch; /* ENGINE_BATCH, halved by errors */
 
+	int queue_left; /* offers that any flow type may have */
 	HTAB *offer_by_id;
 	int noffering;
 	int max_offering;
@@ -148,6 +152,7 @@ extern TimestampTz timers_next(void);
 /* dispatch.c */
 extern void dispatch_init(void);
 extern void dispatch_size_windows(void);
+extern bool dispatch_take_room(EngineType *type);
 extern Offer *dispatch_offer_of(const pg_uuid_t *id);
 extern void dispatch_offer(const Transition *t, int leaf);
 extern void dispatch_forget(const pg_uuid_t *id, int32 version);

@@ -41,19 +41,16 @@ static bool
 decide_awaiting(JournalStep *step, const EventType *config, EngineType *type)
 {
 	const Transition *t = &step->current;
-	EngineFlow *flow = &engine.flows[type->flow];
 
 	if (t->wake_at > engine.now)
 		return false;
 	if (config->suspended)
 		return suspend_by_type(step);
-	if (type->room <= 0 || flow->room <= 0)
+	if (!dispatch_take_room(type))
 	{
 		cursor_min(&type->due[step->leaf], t->wake_at, &t->event_id);
 		return false;
 	}
-	type->room--;
-	flow->room--;
 	return move_to(step, EDA_DISPATCHED, eda_add_interval(step->now, &config->dispatch_timeout));
 }
 

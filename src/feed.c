@@ -179,7 +179,7 @@ send_items(void)
 		steps[i].status = JOURNAL_APPENDED;
 	}
 	if (eda_feed_level == EDA_FEED_FULL)
-		journal_step_events(steps, nitems, events);
+		journal_step_events(steps, nitems, false, events);
 	for (int i = 0; i < nitems; i++)
 	{
 		const EventType *config = event_type_by_id(items[i].type);

@@ -452,7 +452,7 @@ journal_claim_key(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t 
  * ------------------------------------------------------------------------ */
 
 static bool
-read_event(JournalRel *jrel, const pg_uuid_t *id, Event *out)
+read_event(JournalRel *jrel, const pg_uuid_t *id, bool whole, Event *out)
 {
 	ScanKeyData key;
 	JournalLook found;
@@ -461,16 +461,16 @@ read_event(JournalRel *jrel, const pg_uuid_t *id, Event *out)
 	while ((found = journal_rel_look(jrel, &key, 1, ForwardScanDirection)) == LOOK_BUSY)
 		journal_rel_wait(jrel);
 	if (found == LOOK_FOUND)
-		journal_read_event(jrel->found, out);
+		journal_read_event(jrel->found, out, whole);
 	return found == LOOK_FOUND;
 }
 
-/* The event, as published, if it is in this leaf; waits for an open transaction that is publishing it. */
+/* The event, as published, if it is in this leaf (see journal_read_event() for whole); waits for an open transaction that is publishing it. */
 bool
-journal_event(int leaf, const pg_uuid_t *id, Event *out)
+journal_event(int leaf, const pg_uuid_t *id, bool whole, Event *out)
 {
 	JournalRel *jrel = journal_rel_open(eda_catalog(false)->leaf[JOURNAL_EVENT][leaf], RowExclusiveLock);
-	bool found = read_event(jrel, id, out);
+	bool found = read_event(jrel, id, whole, out);
 
 	journal_rel_close(jrel);
 	return found;
@@ -478,18 +478,18 @@ journal_event(int leaf, const pg_uuid_t *id, Event *out)
 
 /* The events of those steps that were appended, each at its step's place. */
 void
-journal_step_events(const JournalStep *steps, int nsteps, Event *events)
+journal_step_events(const JournalStep *steps, int nsteps, bool whole, Event *events)
 {
 	Session session = {0};
 
 	for (int i = 0; i < nsteps; i++)
 		if (steps[i].status == JOURNAL_APPENDED &&
-		    !read_event(session_rel(&session, JOURNAL_EVENT, steps[i].leaf), &steps[i].event_id, &events[i]))
+		    !read_event(session_rel(&session, JOURNAL_EVENT, steps[i].leaf), &steps[i].event_id, whole, &events[i]))
 			elog(ERROR, "event %s has transitions and no event", eda_uuid_text(&steps[i].event_id));
 	session_close(&session);
 }
 
-/* The event, as published, wherever it is. */
+/* The event, as published but for headers and payload, wherever it is. */
 bool
 journal_find_event(const pg_uuid_t *id, Event *out)
 {
@@ -497,7 +497,7 @@ journal_find_event(const pg_uuid_t *id, Event *out)
 	int n = segment_leaves(id, leaves);
 
 	for (int i = 0; i < n; i++)
-		if (journal_event(leaves[i], id, out))
+		if (journal_event(leaves[i], id, false, out))
 			return true;
 	return false;
 }

@@ -68,8 +68,8 @@ extern int journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, 
 extern void journal_publish(Event *events, Transition *first, int n, bool *lost);
 extern bool journal_claim_key(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id,
                               pg_uuid_t *first);
-extern bool journal_event(int leaf, const pg_uuid_t *id, Event *out);
-extern void journal_step_events(const JournalStep *steps, int nsteps, Event *events);
+extern bool journal_event(int leaf, const pg_uuid_t *id, bool whole, Event *out);
+extern void journal_step_events(const JournalStep *steps, int nsteps, bool whole, Event *events);
 extern bool journal_find_event(const pg_uuid_t *id, Event *out);
 extern bool journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_later, Transition *out);
 extern void journal_require_write(const char *what);
@@ -157,7 +157,7 @@ extern JournalLook journal_rel_look(JournalRel *jrel, ScanKey keys, int nkeys, S
 extern bool journal_rel_lost_row(JournalRel *jrel, ScanKey keys, int nkeys);
 extern void journal_rel_wait(JournalRel *jrel);
 extern void journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole);
-extern void journal_read_event(TupleTableSlot *slot, Event *out);
+extern void journal_read_event(TupleTableSlot *slot, Event *out, bool whole);
 extern TupleTableSlot *journal_transition_slot(JournalRel *jrel, const Transition *t);
 extern TupleTableSlot *journal_event_slot(JournalRel *jrel, const Event *e);
 extern bool journal_lock_leaves(void);

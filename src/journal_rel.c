@@ -314,14 +314,14 @@ journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole)
 	out->detail = !whole || null[T_DETAIL] ? NULL : DatumGetJsonbPCopy(v[T_DETAIL]);
 }
 
-/* A row of eda.event, copied. */
+/* A row of eda.event, copied; headers and payload, which may be large, only if the whole is wanted. */
 void
-journal_read_event(TupleTableSlot *slot, Event *out)
+journal_read_event(TupleTableSlot *slot, Event *out, bool whole)
 {
 	Datum *v = slot->tts_values;
 	bool *null = slot->tts_isnull;
 
-	slot_getallattrs(slot);
+	slot_getsomeattrs(slot, whole ? E_COUNT : E_HEADERS);
 	out->id = *DatumGetUUIDP(v[E_ID]);
 	out->created_at = DatumGetTimestampTz(v[E_CREATED_AT]);
 	out->segment = DatumGetInt16(v[E_SEGMENT]);
@@ -334,8 +334,8 @@ journal_read_event(TupleTableSlot *slot, Event *out)
 		out->parent_id = *DatumGetUUIDP(v[E_PARENT_ID]);
 	out->correlation_id = null[E_CORRELATION_ID] ? NULL : TextDatumGetCString(v[E_CORRELATION_ID]);
 	out->on_fail_event_type = null[E_ON_FAIL] ? NULL : TextDatumGetCString(v[E_ON_FAIL]);
-	out->headers = null[E_HEADERS] ? NULL : DatumGetJsonbPCopy(v[E_HEADERS]);
-	out->payload = DatumGetJsonbPCopy(v[E_PAYLOAD]);
+	out->headers = !whole || null[E_HEADERS] ? NULL : DatumGetJsonbPCopy(v[E_HEADERS]);
+	out->payload = whole ? DatumGetJsonbPCopy(v[E_PAYLOAD]) : NULL;
 }
 
 /* An empty slot of the table; all columns are null. */

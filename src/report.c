@@ -144,7 +144,7 @@ publish_spinoffs(const Reports *reports, const JournalStep *steps)
 
 		if (spinoffs == NULL || steps[i].status != JOURNAL_APPENDED)
 			continue;
-		if (!journal_event(steps[i].leaf, &steps[i].event_id, &parent))
+		if (!journal_event(steps[i].leaf, &steps[i].event_id, true, &parent))
 			elog(ERROR, "event %s has transitions and no event", eda_uuid_text(&steps[i].event_id));
 		n = publish_parse(spinoffs, "spinoffs", &parent, &items);
 		all = all ? repalloc(all, sizeof(PublishItem) * (nall + n + 1)) : palloc(sizeof(PublishItem) * (n + 1));

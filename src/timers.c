@@ -148,26 +148,66 @@ read_deadlines(int leaf, Snapshot snapshot)
 static void
 read_due(EngineType *type, int leaf, Snapshot snapshot)
 {
-	int room = Min(type->room, engine.flows[type->flow].room);
+	EngineFlow *flow = &engine.flows[type->flow];
+	int room = Min(Min(type->room - type->noted, flow->room - flow->noted), ENGINE_BATCH);
+	int n;
 
-	if (!type->suspended && room > 0 && type->due[leaf].key <= engine.now)
-		walk_from(&walk_due, leaf, type->id, &type->due[leaf], engine.now, Min(room, ENGINE_BATCH), snapshot);
-	if (!type->suspended && type->resume[leaf].key != EDA_NEVER)
-		walk_from(&walk_resume, leaf, type->id, &type->resume[leaf], EDA_NEVER - 1, ENGINE_BATCH, snapshot);
+	if (room <= 0 || type->due[leaf].key > engine.now)
+		return;
+	n = walk_from(&walk_due, leaf, type->id, &type->due[leaf], engine.now, room, snapshot);
+	type->noted += n;
+	flow->noted += n;
 }
 
-/* Note what the time brings: deadlines first, then what is due by priority, last what a suspended type holds. */
+/* Since when a type has had something due on disk. */
+static TimestampTz
+due_since(const EngineType *type)
+{
+	TimestampTz since = EDA_NEVER;
+
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+		since = Min(since, type->due[leaf].key);
+	return since;
+}
+
+static int
+compare_due(const void *a, const void *b)
+{
+	const EngineType *x = *(EngineType *const *) a;
+	const EngineType *y = *(EngineType *const *) b;
+	TimestampTz since_x = due_since(x);
+	TimestampTz since_y = due_since(y);
+
+	return x->priority != y->priority ? y->priority - x->priority : (since_x > since_y) - (since_x < since_y);
+}
+
+/* Note what the time brings: deadlines first, then what is due by priority and age, last what a suspended type holds. */
 void
 timers_read(Snapshot snapshot)
 {
+	EngineType **due = palloc(sizeof(EngineType *) * Max(engine.ntypes, 1));
 	int leaves[EDA_LEAVES];
 	int nleaves = segment_leaves(NULL, leaves);
+	int ndue = 0;
 
 	for (int l = 0; l < nleaves; l++)
 		read_deadlines(leaves[l], snapshot);
 	for (int i = 0; i < engine.ntypes; i++)
+	{
+		EngineType *type = engine.types[i];
+
+		if (!type->suspended && due_since(type) <= engine.now)
+			due[ndue++] = type;
 		for (int l = 0; l < nleaves; l++)
-			read_due(engine.types[i], leaves[l], snapshot);
+			if (!type->suspended && type->resume[leaves[l]].key != EDA_NEVER)
+				walk_from(&walk_resume, leaves[l], type->id, &type->resume[leaves[l]], EDA_NEVER - 1, ENGINE_BATCH,
+				          snapshot);
+	}
+	if (ndue > 1)
+		qsort(due, ndue, sizeof(EngineType *), compare_due);
+	for (int i = 0; i < ndue; i++)
+		for (int l = 0; l < nleaves; l++)
+			read_due(due[i], leaves[l], snapshot);
 	for (int i = 0; i < engine.ntypes && engine.ntodo == 0; i++)
 		for (int l = 0; l < nleaves; l++)
 			if (engine.types[i]->suspended && engine.types[i]->due[leaves[l]].key <= engine.now)

@@ -88,7 +88,7 @@ work_publish_on_fail(JournalStep *steps, int nsteps)
 		if (steps[i].status != JOURNAL_APPENDED || t->state != EDA_FAILED)
 			continue;
 		type = event_type_by_id(t->type);
-		if (!journal_event(steps[i].leaf, &steps[i].event_id, &event))
+		if (!journal_event(steps[i].leaf, &steps[i].event_id, false, &event))
 			continue;
 		on_fail = event.on_fail_event_type ? event.on_fail_event_type : (type ? type->on_fail : "");
 		if (on_fail[0] == '\0')
@@ -100,6 +100,7 @@ work_publish_on_fail(JournalStep *steps, int nsteps)
 			               eda_uuid_text(&event.id), on_fail));
 			continue;
 		}
+		(void) journal_event(steps[i].leaf, &steps[i].event_id, true, &event);
 		json_begin(&payload);
 		json_put_text(&payload, "failed_event_id", eda_uuid_text(&event.id));
 		json_put_text(&payload, "failed_event_type", event.event_type);
@@ -242,7 +243,7 @@ return_acquired(FunctionCallInfo fcinfo, JournalStep *steps, int nsteps)
 	int n = 0;
 
 	qsort(steps, nsteps, sizeof(JournalStep), compare_items);
-	journal_step_events(steps, nsteps, events);
+	journal_step_events(steps, nsteps, true, events);
 	for (int i = 0; i < nsteps; i++)
 	{
 		const Transition *t = &steps[i].next;
