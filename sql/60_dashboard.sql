@@ -46,6 +46,7 @@ DECLARE
 	code integer;
 	cells integer;
 	used integer := 0;
+	ellipsis text := '~';
 	short text := '';		-- the part that leaves room for an ellipsis
 	short_used integer := 0;
 BEGIN
@@ -58,6 +59,8 @@ BEGIN
 	IF plain THEN
 		line := regexp_replace(line, '[^\u0020-\u007e]', '?', 'g');
 	ELSE
+		-- Not in a CASE: it would be folded, and fail, where the encoding has no such character.
+		ellipsis := chr(8230);
 		line := regexp_replace(line,
 			'[\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb]', '', 'g');
 	END IF;
@@ -75,7 +78,7 @@ BEGIN
 			ELSE 1 END;
 		used := used + cells;
 		IF used > width THEN
-			RETURN short || CASE WHEN plain THEN '~' ELSE chr(8230) END || repeat(' ', width - 1 - short_used);
+			RETURN short || ellipsis || repeat(' ', width - 1 - short_used);
 		END IF;
 		IF used < width THEN
 			short := left(line, i);
@@ -86,6 +89,22 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION eda.screen_text(text, integer, boolean) IS
 	'For the dashboard: anybody''s text, made safe for a terminal and exactly so many places wide.';
+
+CREATE FUNCTION eda.screen_name(name text, width integer, plain boolean) RETURNS text
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	ellipsis text := '~';
+BEGIN
+	IF length(name) <= width THEN
+		RETURN rpad(name, width);
+	END IF;
+	IF NOT plain THEN
+		ellipsis := chr(8230);
+	END IF;
+	RETURN left(name, width / 2) || ellipsis || right(name, (width - 1) / 2);
+END $$;
+COMMENT ON FUNCTION eda.screen_name(text, integer, boolean) IS
+	'For the dashboard: the name of an event type or flow type, exactly so many places wide, with its two ends.';
 
 CREATE FUNCTION eda.screen_bar(parts numeric[], glyphs text[], width integer, blank text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -151,8 +170,8 @@ BEGIN
 	line := ' ' || rpad('eda ' || sep || ' ' || eda.screen_text(current_database(), 24, plain), 34)
 		|| eda.screen_text(lamp || ' engine ' || coalesce(engine.state, 'not running')
 			|| CASE WHEN engine.started_at IS NOT NULL AND engine.pid IS NOT NULL
-				THEN ', up ' || eda.screen_age(clock - engine.started_at) ELSE '' END, 40, plain)
-		|| lpad(to_char(clock, 'DD Mon HH24:MI:SS'), 24);
+				THEN ', up ' || eda.screen_age(clock - engine.started_at) ELSE '' END, 48, plain)
+		|| lpad(to_char(clock, 'DD Mon HH24:MI:SS'), 16);
 	RETURN NEXT;
 	line := ' ' || rpad(format('%s event type%s', types, CASE WHEN types = 1 THEN '' ELSE 's' END), 34)
 		|| format('  %s queued %s %s handed out %s %s waiting worker%s',
@@ -205,9 +224,8 @@ BEGIN
 			hidden := hidden + (r.id IS NOT NULL)::integer;
 			CONTINUE;
 		END IF;
-		line := CASE WHEN r.id IS NULL THEN ' ' || eda.screen_text(r.flow_type, 18, plain)
-				ELSE ' ' || CASE WHEN r.suspended THEN glyphs[5] ELSE ' ' END || eda.screen_text(r.event_type, 17, plain)
-				END || ' '
+		line := ' ' || CASE WHEN r.id IS NULL THEN eda.screen_name(r.flow_type, 18, plain)
+				ELSE CASE WHEN r.suspended THEN glyphs[5] ELSE ' ' END || eda.screen_name(r.event_type, 17, plain) END || ' '
 			|| eda.screen_bar(ARRAY[r.succeeded_now, r.processed, r.dispatched, r.awaiting, r.set_aside, r.dead_now,
 				r.canceled_now], glyphs, 13, dot)
 			|| (SELECT string_agg(lpad(CASE WHEN n = 0 THEN dot ELSE eda.screen_count(n) END, w), '' ORDER BY i)
@@ -242,7 +260,7 @@ BEGIN
 			SELECT e.flow_id FROM eda.event e WHERE e.segment = t.segment AND e.id = t.event_id LIMIT 1) e ON true
 		ORDER BY t.at DESC, t.event_id
 	LOOP
-		line := ' ' || lpad(eda.screen_age(clock - r.at), 6) || ' ago  ' || eda.screen_text(r.event_type, 17, plain)
+		line := ' ' || lpad(eda.screen_age(clock - r.at), 6) || ' ago  ' || eda.screen_name(r.event_type, 17, plain)
 			|| ' ' || eda.screen_text(r.flow_id, 14, plain) || lpad(r.attempt || '/' || r.max_attempts, 6) || '  '
 			|| rtrim(eda.screen_text(r.error, 47, plain));
 		RETURN NEXT;
@@ -278,7 +296,7 @@ BEGIN
 		WHERE last.version = n.version
 		ORDER BY n.at DESC, n.event_id LIMIT max_errors
 	LOOP
-		line := ' ' || lpad(eda.screen_age(clock - r.at), 6) || ' ago  ' || eda.screen_text(r.event_type, 17, plain)
+		line := ' ' || lpad(eda.screen_age(clock - r.at), 6) || ' ago  ' || eda.screen_name(r.event_type, 17, plain)
 			|| ' ' || eda.screen_text(r.flow_id, 14, plain) || lpad(r.attempt || '/' || r.max_attempts, 6) || '  '
 			|| rtrim(eda.screen_text(concat_ws(': ', r.state, r.error), 47, plain));
 		RETURN NEXT;

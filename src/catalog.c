@@ -121,6 +121,13 @@ eda_catalog(bool missing_ok)
 	return &catalog;
 }
 
+/* Look everything up again: what pg_extension says may change without a message. */
+void
+catalog_forget(void)
+{
+	catalog_valid = false;
+}
+
 /* The oid of a leaf's index, by the last part of its name; names survive REINDEX CONCURRENTLY, oids do not. */
 Oid
 catalog_index(int leaf, JournalTable table, const char *suffix)

@@ -155,6 +155,7 @@ typedef struct EdaCatalog
 } EdaCatalog;
 
 extern const EdaCatalog *eda_catalog(bool missing_ok);
+extern void catalog_forget(void);
 extern Oid catalog_index(int leaf, JournalTable table, const char *suffix);
 extern EdaState catalog_state(Oid label);
 

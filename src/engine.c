@@ -476,6 +476,8 @@ engine_tick(void)
 	engine.read = engine.made = 0;
 	for (int i = 0; i < engine.ntypes; i++)
 		engine.types[i]->noted = engine.flows[engine.types[i]->flow].noted = 0;
+	if (collect)
+		catalog_forget();
 	if (!read_log(collect))
 		return false;
 	if (collect)
