@@ -151,6 +151,7 @@ BEGIN
 			WHERE state IN (''failed'', ''expired'')', t || '_dead', t);
 		EXECUTE format('CREATE INDEX %I ON eda.%I (type, at, event_id)
 			WHERE suspended_by = ''type''', t || '_suspended', t);
+		EXECUTE format('CREATE INDEX %I ON eda.%I (at) WHERE detail ? ''error''', t || '_error', t);
 
 		EXECUTE format('CREATE TRIGGER restored BEFORE INSERT
 			ON eda.%I FOR EACH ROW EXECUTE FUNCTION eda.restored()', t);

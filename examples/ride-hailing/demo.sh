@@ -1,0 +1,303 @@
+#!/bin/bash
+#
+# demo.sh
+#	Rides from request to payment, on a server of their own that is gone afterwards.
+#
+#	make demo			rides without end and the dashboard, until Ctrl-C
+#	make demo RIDES=20	twenty rides to their end, and what became of each; exit
+#						status 0 only if every one ended, and by the rules
+#
+# Installs what is missing (Debian, as root or with sudo), builds and installs the
+# extension, and starts a server in a folder of its own, reachable only through a
+# socket in that folder.  Other servers on the machine are left alone.
+#
+set -euo pipefail
+unset MAKEFLAGS MAKELEVEL MFLAGS
+for name in $(compgen -e PG); do
+	[ "$name" = PG_CONFIG ] || unset "$name"
+done
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+rides=${RIDES:-}
+workers=${WORKERS:-4}
+work_ms=${WORK_MS:-150}
+fail=${FAIL:-0.12}
+pg_version=15
+pg_config=${PG_CONFIG:-/usr/lib/postgresql/$pg_version/bin/pg_config}
+
+# Where the locale names another character set than UTF-8, the dashboard keeps to ASCII.
+case "${LC_ALL:-${LC_CTYPE:-${LANG:-}}}" in
+	'' | C | POSIX | *[Uu][Tt][Ff]*8*) ;;
+	*) export PGCLIENTENCODING=SQL_ASCII ;;
+esac
+
+bin=
+dir=
+worker_pids=()
+publisher_pid=
+screen=
+interrupted=
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "demo: $*"; exit 1; }
+
+[[ $rides =~ ^([1-9][0-9]{0,4})?$ ]] || die "RIDES must be a number from 1 to 99999, not \"$rides\""
+[[ $workers =~ ^[1-9][0-9]?$ ]] || die "WORKERS must be a number from 1 to 99, not \"$workers\""
+
+# ------------------------------------------------------------------------
+# The end: stop what was started, by pid, and remove the folder
+# ------------------------------------------------------------------------
+
+# Publisher and workers have five seconds to go by themselves.
+stop_processes() {
+	local pid i
+	for pid in $publisher_pid "${worker_pids[@]}"; do
+		kill "$pid" 2>/dev/null || true
+	done
+	for pid in $publisher_pid "${worker_pids[@]}"; do
+		for ((i = 0; i < 50; i++)); do
+			kill -0 "$pid" 2>/dev/null || break
+			sleep 0.1
+		done
+		kill -KILL "$pid" 2>/dev/null || true
+	done
+}
+
+cleanup() {
+	local status=$?
+	trap '' INT TERM HUP
+	[ -z "$screen" ] || printf '\033[?25h\033[?7h'
+	if [ -n "$dir" ]; then
+		[ -z "$interrupted" ] || say "" "Stopping ..."
+		stop_processes
+		if [ -s "$dir/data/postmaster.pid" ]; then
+			as_server "$bin/pg_ctl" -D "$dir/data" -m fast -w -t 20 stop >/dev/null 2>&1 ||
+				as_server "$bin/pg_ctl" -D "$dir/data" -m immediate -w -t 20 stop >/dev/null 2>&1 ||
+				say "demo: the server in $dir does not stop; please look at it"
+		fi
+		if [ $status -ne 0 ] && [ -z "$interrupted" ] && [ -f "$dir/log" ]; then
+			say "The last lines of the server's log:"
+			tail -n 20 "$dir/log" >&2
+		fi
+		[ -s "$dir/data/postmaster.pid" ] || rm -rf "$dir"
+	fi
+	exit "$status"
+}
+trap cleanup EXIT
+# Ctrl-C is how a demo without end ends.
+trap 'interrupted=1; [ -n "$rides" ] && exit 130; exit 0' INT
+trap 'interrupted=1; exit 143' TERM HUP
+
+# ------------------------------------------------------------------------
+# What is needed
+# ------------------------------------------------------------------------
+
+# Say what to do when something can be done by root only, and we are not and cannot be.
+require_root() {
+	[ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null || return 0
+	die "$1 needs root, and there is no sudo.
+  Run \"make demo\" as root, or have this done once by somebody who is:
+    apt-get install ${packages[*]}
+    make -C $top PG_CONFIG=$pg_config all install"
+}
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Run as the user who owns the tree, so that a build by root leaves no files that its owner cannot touch.
+as_owner() {
+	local uid gid
+	uid=$(stat -c %u "$top")
+	gid=$(stat -c %g "$top")
+	if [ "$(id -u)" = 0 ] && [ "$uid" != 0 ]; then
+		setpriv --reuid "$uid" --regid "$gid" --clear-groups "$@"
+	else
+		"$@"
+	fi
+}
+
+# Run as the user of the server, who cannot be root.
+as_server() {
+	if [ "$(id -u)" = 0 ]; then
+		(cd / && exec setpriv --reuid postgres --regid postgres --init-groups "$@")
+	else
+		"$@"
+	fi
+}
+
+packages=("postgresql-$pg_version" "postgresql-server-dev-$pg_version" libpq-dev gcc libc6-dev make)
+
+install_packages() {
+	local missing=() p
+	command -v dpkg-query >/dev/null || return 0
+	[ -z "${PG_CONFIG:-}" ] || return 0
+	for p in "${packages[@]}"; do
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	require_root "installing ${missing[*]}"
+	say "Installing ${missing[*]} ..."
+	as_root apt-get -q -y update >"$dir/apt.log" 2>&1 &&
+		as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}" \
+			>>"$dir/apt.log" 2>&1 && return 0
+	tail -n 20 "$dir/apt.log" >&2
+	die "apt-get could not install ${missing[*]}"
+}
+
+build() {
+	local lib share
+	say "Building the extension ..."
+	as_owner make -s -j "$(nproc)" -C "$top" PG_CONFIG="$pg_config" >"$dir/build.log" 2>&1 ||
+		{ tail -n 30 "$dir/build.log" >&2; die "the build failed"; }
+	lib=$("$pg_config" --pkglibdir)
+	share=$("$pg_config" --sharedir)/extension
+	# Somebody without root's rights can go on when it is installed already.
+	if ! cmp -s "$top/eda.so" "$lib/eda.so" || ! cmp -s "$top/eda.control" "$share/eda.control" ||
+		! (cd "$top" && for f in eda--*.sql; do cmp -s "$f" "$share/$f" || exit 1; done); then
+		require_root "installing the extension"
+		as_root make -s -C "$top" PG_CONFIG="$pg_config" install >"$dir/build.log" 2>&1 ||
+			{ tail -n 30 "$dir/build.log" >&2; die "the installation failed"; }
+	fi
+	make -s -C "$here" WORKER="$dir/worker" PG_CONFIG="$pg_config" >"$dir/build.log" 2>&1 ||
+		{ cat "$dir/build.log" >&2; die "the worker does not compile"; }
+}
+
+# ------------------------------------------------------------------------
+# The server and the workers
+# ------------------------------------------------------------------------
+
+start_server() {
+	say "Starting a server in $dir ..."
+	bin=$("$pg_config" --bindir)
+	[ "$(id -u)" != 0 ] || chown postgres: "$dir"
+	as_server "$bin/initdb" -D "$dir/data" -U postgres -A trust --locale=C --encoding=UTF8 --no-sync \
+		>"$dir/initdb.log" 2>&1 || { cat "$dir/initdb.log" >&2; die "initdb failed"; }
+	cat >>"$dir/data/postgresql.conf" <<-CONF
+		shared_preload_libraries = 'eda'
+		listen_addresses = ''
+		unix_socket_directories = '$dir'
+		fsync = off
+		log_min_messages = warning
+	CONF
+	as_server "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 60 start >/dev/null || die "the server does not start"
+	export PGHOST=$dir PGUSER=postgres PGDATABASE=ride PGOPTIONS='-c client_min_messages=warning'
+	"$bin/createdb" ride
+	"$bin/psql" -Xq -o /dev/null -f "$here/setup.sql"
+}
+
+# Start worker number $1, or start it again.
+start_worker() {
+	local as=()
+	[ "$(id -u)" != 0 ] || as=(setpriv --reuid postgres --regid postgres --init-groups)
+	"${as[@]}" "$dir/worker" --name "worker-$1" --work-ms "$work_ms" --fail "$fail" --crash "${CRASH:-0.002}" \
+		"user=ride_worker" 2>>"$dir/workers.log" &
+	worker_pids[$1]=$!
+}
+
+# Now and then a worker dies, on purpose: its lease runs out, and here comes the next one.
+keep_workers() {
+	local i
+	for ((i = 1; i <= workers; i++)); do
+		if [ -z "${worker_pids[$i]:-}" ] || ! kill -0 "${worker_pids[$i]}" 2>/dev/null; then
+			start_worker "$i"
+		fi
+	done
+}
+
+query() { "$bin/psql" -XqAt -v ON_ERROR_STOP=1 "$@"; }
+
+# ------------------------------------------------------------------------
+# What is seen
+# ------------------------------------------------------------------------
+
+show_dashboard() {
+	local text rows
+	text=$(query -c 'SELECT * FROM eda.dashboard()') || return 0
+	if [ -z "$screen" ]; then
+		printf '%s\n\n' "$text"
+		return
+	fi
+	text+=$'\n\n'" $1"
+	rows=$(tput lines 2>/dev/null || echo 40)
+	# What goes well is green, what went wrong red; flow types and headings stand out.
+	printf '\033[H%s\033[J' "$(head -n "$((rows - 1))" <<<"$text" | sed \
+		-e $'s/\\(●\\|\\*\\) engine running/\033[32m\\1\033[0m engine running/;t lamp' \
+		-e $'s/\\(●\\|\\*\\) engine/\033[31m\\1\033[0m engine/;:lamp' \
+		-e $'s/\\(█\\)\\+/\033[32m&\033[0m/g; s/\\(▓\\)\\+/\033[36m&\033[0m/g' \
+		-e $'s/\\(▒\\)\\+/\033[34m&\033[0m/g; s/\\(░\\)\\+/\033[33m&\033[0m/g' \
+		-e $'s/\\(✗\\)\\+/\033[31m&\033[0m/g; s/^ [A-Z].*$/\033[1m&/; s/$/\033[0m\033[K/')"
+}
+
+# With a terminal: a screen to draw on, without line wrap and cursor.
+open_screen() {
+	if [ -t 1 ] && [ "${TERM:-dumb}" != dumb ]; then
+		screen=1
+		printf '\033[?7l\033[?25l\033[H\033[J'
+	fi
+}
+
+run_without_end() {
+	# The user of this psql is another one than the workers', as it would be in life.
+	"$bin/psql" -Xq -U ride_app -o /dev/null <<-'SQL' 2>>"$dir/workers.log" &
+		SELECT count(ride.request()) FROM generate_series(1, 1 + floor(random() * 3)::integer) \watch 0.7
+	SQL
+	publisher_pid=$!
+	local look="psql -h $dir -U postgres ride"
+	[ "$(id -u)" != 0 ] || [ -z "${SUDO_USER:-}" ] || look="sudo -u postgres $look"
+	[ -t 1 ] || say "Rides go on until this is stopped; to look around: $look"
+	open_screen
+	while :; do
+		keep_workers
+		show_dashboard "Ctrl-C ends it.  To look around:  $look"
+		if [ -n "$screen" ]; then sleep 1; else sleep 5; fi
+	done
+}
+
+run_to_the_end() {
+	local start=$SECONDS left over bad
+	local deadline=$((start + 120 + rides))
+	query -U ride_app -o /dev/null -c "SELECT ride.request() FROM generate_series(1, $rides)"
+	open_screen
+	while :; do
+		keep_workers
+		left=$(query -c "SELECT count(*) FROM ride.outcome WHERE outcome = 'under way'")
+		over=$((rides - left))
+		if [ -n "$screen" ]; then
+			show_dashboard "$over of $rides rides are over."
+		else
+			say "$over of $rides rides are over"
+		fi
+		[ "$left" -gt 0 ] && [ "$SECONDS" -lt "$deadline" ] || break
+		sleep 1
+	done
+	if [ -n "$screen" ]; then
+		printf '\033[?25h\033[?7h\n\n'
+		screen=
+	fi
+
+	"$bin/psql" -Xq -P pager=off -P footer=off -c 'SELECT * FROM ride.outcome ORDER BY ride'
+	query -c "SELECT count(*) || CASE count(*) WHEN 1 THEN ' ride: ' ELSE ' rides: ' END
+		|| count(*) FILTER (WHERE outcome = 'paid') || ' paid, '
+		|| count(*) FILTER (WHERE outcome NOT IN ('paid', 'under way')) || ' ended early by the rules, '
+		|| count(*) FILTER (WHERE outcome = 'under way') || ' still under way after ' || $((SECONDS - start)) || ' s'
+		FROM ride.outcome"
+	bad=$(query -f "$here/verify.sql")
+	if [ -n "$bad" ]; then
+		printf '%s\n' "The histories say that not all went by the rules:" "$bad"
+		return 1
+	fi
+	[ "$(query -c 'SELECT count(*) FROM ride.outcome')" -eq "$rides" ] || { say "demo: rides are missing"; return 1; }
+	echo "The histories prove it: every event is final, every step was done exactly once."
+}
+
+# Not in $TMPDIR: the server's user must get there, and the path of a socket has to be short.
+dir=$(mktemp -d /tmp/eda-demo.XXXXXX)
+install_packages
+[ -x "$pg_config" ] || die "no PostgreSQL $pg_version with its development files: $pg_config is missing
+  On Debian 12: apt-get install ${packages[*]}"
+build
+start_server
+keep_workers
+if [ -n "$rides" ]; then run_to_the_end; else run_without_end; fi
