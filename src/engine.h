@@ -59,7 +59,7 @@ typedef struct EngineType
 	int room;
 	int noted;
 	int64 counts[EDA_STATES];
-	int64 moved[EDA_RATE_BUCKETS][EDA_STATES];
+	int64 moved[EDA_RATE_BUCKETS][EDA_RATES];
 	int64 bucket;
 	Cursor due[EDA_LEAVES];
 	Cursor resume[EDA_LEAVES]; /* suspended by the type */

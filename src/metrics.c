@@ -25,7 +25,7 @@ PG_FUNCTION_INFO_V1(eda_engine_info);
 
 /* Empty the buckets of a ring that are older than a minute. */
 static void
-roll(int64 moved[EDA_RATE_BUCKETS][EDA_STATES], int64 *bucket, int64 now)
+roll(int64 moved[EDA_RATE_BUCKETS][EDA_RATES], int64 *bucket, int64 now)
 {
 	for (int i = 0; *bucket < now && i < EDA_RATE_BUCKETS; i++)
 		memset(moved[++*bucket % EDA_RATE_BUCKETS], 0, sizeof(moved[0]));
@@ -44,7 +44,14 @@ metrics_count(EngineType *type, const Transition *t)
 		type->counts[t->prev_state]--;
 	roll(type->moved, &type->bucket, now);
 	if (then > now - EDA_RATE_BUCKETS)
-		type->moved[Min(then, now) % EDA_RATE_BUCKETS][t->state]++;
+	{
+		int64 *rates = type->moved[Min(then, now) % EDA_RATE_BUCKETS];
+
+		if (t->state != t->prev_state) /* not a heartbeat */
+			rates[t->state]++;
+		if (t->state == EDA_AWAITING && t->prev_state == EDA_BEING_PROCESSED)
+			rates[EDA_RETRIED]++;
+	}
 }
 
 /* When the oldest event of this type that waits for a worker was due; EDA_NEVER if none is. */
@@ -154,13 +161,13 @@ metrics_error(const char *message)
  * ------------------------------------------------------------------------ */
 
 static Datum
-counts_array(const int64 *counts)
+counts_array(const int64 *counts, int n)
 {
-	Datum elements[EDA_STATES];
+	Datum elements[EDA_RATES];
 
-	for (int s = 0; s < EDA_STATES; s++)
+	for (int s = 0; s < n; s++)
 		elements[s] = Int64GetDatum(counts[s]);
-	return PointerGetDatum(construct_array(elements, EDA_STATES, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return PointerGetDatum(construct_array(elements, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 /* The rows behind eda.queue_metrics. */
@@ -183,19 +190,19 @@ eda_type_metrics(PG_FUNCTION_ARGS)
 	}
 	for (int i = 0; i < n; i++)
 	{
-		int64 last_minute[EDA_STATES] = {0};
+		int64 last_minute[EDA_RATES] = {0};
 		Datum values[4];
 		bool nulls[4] = {0};
 
 		roll(copy[i].moved, &copy[i].bucket, now);
 		for (int b = 0; b < EDA_RATE_BUCKETS; b++)
-			for (int s = 0; s < EDA_STATES; s++)
+			for (int s = 0; s < EDA_RATES; s++)
 				last_minute[s] += copy[i].moved[b][s];
 		values[0] = Int32GetDatum(copy[i].type);
-		values[1] = counts_array(copy[i].counts);
+		values[1] = counts_array(copy[i].counts, EDA_STATES);
 		nulls[2] = copy[i].oldest_due_at == EDA_NEVER;
 		values[2] = TimestampTzGetDatum(copy[i].oldest_due_at);
-		values[3] = counts_array(last_minute);
+		values[3] = counts_array(last_minute, EDA_RATES);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

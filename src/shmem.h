@@ -56,11 +56,15 @@ typedef struct FlowQueue
 
 #define EDA_RATE_BUCKETS 12 /* of five seconds: the last minute */
 
+/* Rates: moves into each state, and attempts that ended and are to be followed by another. */
+#define EDA_RETRIED EDA_STATES
+#define EDA_RATES (EDA_STATES + 1)
+
 typedef struct TypeMetrics
 {
 	int32 type;
 	int64 counts[EDA_STATES];
-	int64 moved[EDA_RATE_BUCKETS][EDA_STATES];
+	int64 moved[EDA_RATE_BUCKETS][EDA_RATES];
 	int64 bucket; /* the five seconds since the epoch that moved[bucket % n] belongs to */
 	TimestampTz oldest_due_at;
 } TypeMetrics;
