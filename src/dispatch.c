@@ -102,7 +102,7 @@ dispatch_offer_of(const pg_uuid_t *id)
 	return entry->offer >= 0 ? &area_offers(engine.area)[entry->offer] : &engine.offering[-1 - entry->offer];
 }
 
-/* Have an event put into the ready queue when this tick's transaction is over. */
+/* Have an event put into the ready queue by the next dispatch_push(). */
 void
 dispatch_offer(const Transition *t, int leaf)
 {

@@ -374,6 +374,7 @@ read_log(bool collect)
 		dispatch_size_windows();
 		tail_read(snapshot);
 		engine.recovering = false;
+		dispatch_push(); /* before the windows are sized: what is on offer counts */
 		dispatch_size_windows();
 		if (collect || engine.area->returned)
 			dispatch_collect();

@@ -115,7 +115,7 @@ typedef struct Engine
 	HTAB *offer_by_id;
 	int noffering;
 	int max_offering;
-	Offer *offering; /* to be put into the ready queue after this transaction */
+	Offer *offering; /* to be put into the ready queue */
 
 	int64 read;   /* transitions read by the tail in this tick */
 	int64 made;   /* transitions appended in this tick */
