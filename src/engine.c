@@ -198,10 +198,15 @@ engine_todo(const pg_uuid_t *id, int leaf)
 	return add_todo(&todo);
 }
 
-/* Note an event to be looked at when a transaction has ended, or, without one, at a time. */
+/* Note an event to be looked at when a transaction has ended, or, without one, at a time; once is enough. */
 void
 engine_park(const Todo *todo, TransactionId xid, TimestampTz until)
 {
+	bool found;
+
+	hash_search(engine.parked_ids, &todo->event_id, HASH_ENTER, &found);
+	if (found)
+		return;
 	if (engine.nparked == engine.max_parked)
 	{
 		engine.max_parked = Max(64, 2 * engine.max_parked);
@@ -230,7 +235,9 @@ unpark(void)
 			last_runs = TransactionIdIsInProgress(last);
 		}
 		ready = TransactionIdIsValid(p->xid) ? !last_runs : p->until <= engine.now;
-		if (!ready || !add_todo(&p->todo))
+		if (ready && add_todo(&p->todo))
+			hash_search(engine.parked_ids, &p->todo.event_id, HASH_REMOVE, NULL);
+		else
 			engine.parked[kept++] = *p;
 	}
 	engine.nparked = kept;
@@ -538,6 +545,8 @@ engine_init(void)
 	engine.tick = AllocSetContextCreate(engine.context, "eda tick", ALLOCSET_DEFAULT_SIZES);
 	ctl.hcxt = engine.context;
 	engine.type_by_id = hash_create("eda event types", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	ctl.keysize = ctl.entrysize = sizeof(pg_uuid_t);
+	engine.parked_ids = hash_create("eda parked", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	engine.batch = ENGINE_BATCH;
 	engine.recovering = true;
 	engine.config_version = -1;

@@ -109,6 +109,7 @@ typedef struct Engine
 	int nparked;
 	int max_parked;
 	Parked *parked;
+	HTAB *parked_ids;
 	int batch; /* ENGINE_BATCH, halved by errors */
 
 	int queue_left; /* offers that any flow type may have */

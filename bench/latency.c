@@ -1,0 +1,162 @@
+/*
+ * latency.c
+ *		Publish to handler start: one publisher, one worker, two connections.
+ *
+ * The publisher waits for the worker to have finished the event, and then for a
+ * random 1 to 20 ms, so that the engine is asleep and no two events share a turn.
+ */
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define WARM_UP 100
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t handled = PTHREAD_COND_INITIALIZER;
+static double *started;		/* ms, by event */
+static int nhandled;
+static int nevents;
+
+static double
+now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
+}
+
+static PGconn *
+connect_or_die(void)
+{
+	PGconn *conn = PQconnectdb("");
+
+	if (PQstatus(conn) != CONNECTION_OK)
+	{
+		fprintf(stderr, "%s", PQerrorMessage(conn));
+		exit(1);
+	}
+	return conn;
+}
+
+static PGresult *
+run(PGconn *conn, const char *statement, int n, const char *const *values)
+{
+	PGresult *result = PQexecPrepared(conn, statement, n, values, NULL, NULL, 0);
+
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+	{
+		fprintf(stderr, "%s: %s", statement, PQerrorMessage(conn));
+		exit(1);
+	}
+	return result;
+}
+
+static void *
+work(void *arg)
+{
+	PGconn *conn = connect_or_die();
+
+	(void) arg;
+	PQclear(PQprepare(conn, "acquire", "SELECT event_id, token, payload FROM eda.acquire_next('bench', 1, '10 s')", 0, NULL));
+	PQclear(PQprepare(conn, "succeed", "SELECT eda.succeed($1, $2)", 2, NULL));
+	while (nhandled < nevents)
+	{
+		PGresult *event = run(conn, "acquire", 0, NULL);
+		double at = now_ms();
+
+		if (PQntuples(event) > 0)
+		{
+			const char *values[2] = {PQgetvalue(event, 0, 0), PQgetvalue(event, 0, 1)};
+
+			started[atoi(PQgetvalue(event, 0, 2))] = at;
+			PQclear(run(conn, "succeed", 2, values));
+			pthread_mutex_lock(&mutex);
+			nhandled++;
+			pthread_cond_signal(&handled);
+			pthread_mutex_unlock(&mutex);
+		}
+		PQclear(event);
+	}
+	PQfinish(conn);
+	return NULL;
+}
+
+static int
+compare(const void *a, const void *b)
+{
+	double x = *(const double *) a;
+	double y = *(const double *) b;
+
+	return (x > y) - (x < y);
+}
+
+static void
+report(const char *what, double *ms, int n)
+{
+	double sum = 0;
+
+	qsort(ms, n, sizeof(double), compare);
+	for (int i = 0; i < n; i++)
+		sum += ms[i];
+	printf("%-34s p50 %6.2f   p90 %6.2f   p99 %6.2f   max %6.2f   mean %6.2f ms\n", what, ms[n / 2], ms[n * 90 / 100],
+		   ms[n * 99 / 100], ms[n - 1], sum / n);
+}
+
+int
+main(int argc, char **argv)
+{
+	PGconn *conn = connect_or_die();
+	pthread_t worker;
+	double *sent;
+	double *published;
+	int measured;
+
+	measured = argc > 1 ? atoi(argv[1]) : 2000;
+	if (measured < 1)
+	{
+		fprintf(stderr, "usage: %s EVENTS\n", argv[0]);
+		return 2;
+	}
+	nevents = measured + WARM_UP;
+	started = calloc(nevents, sizeof(double));
+	sent = calloc(nevents, sizeof(double));
+	published = calloc(nevents, sizeof(double));
+
+	PQclear(PQexec(conn, "SELECT eda.configure('BENCH', 'bench', attempt_delays => '{0 s}')"));
+	PQclear(PQprepare(conn, "publish", "SELECT eda.publish('BENCH', 'flow', $1::jsonb)", 1, NULL));
+	pthread_create(&worker, NULL, work, NULL);
+	srandom(1);
+
+	for (int i = 0; i < nevents; i++)
+	{
+		char payload[16];
+		const char *values[1] = {payload};
+		struct timespec pause = {0, (1 + random() % 20) * 1000000L};
+
+		nanosleep(&pause, NULL);
+		snprintf(payload, sizeof(payload), "%d", i);
+		sent[i] = now_ms();
+		PQclear(run(conn, "publish", 1, values));
+		published[i] = now_ms();
+		pthread_mutex_lock(&mutex);
+		while (nhandled <= i)
+			pthread_cond_wait(&handled, &mutex);
+		pthread_mutex_unlock(&mutex);
+	}
+	pthread_join(worker, NULL);
+	PQfinish(conn);
+
+	for (int i = 0; i < nevents; i++)
+	{
+		started[i] -= sent[i];
+		published[i] -= sent[i];
+	}
+	printf("%d events, one at a time\n", measured);
+	report("publish call to handler start", started + WARM_UP, measured);
+	report("of that, the publish call itself", published + WARM_UP, measured);
+	return 0;
+}

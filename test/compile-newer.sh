@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Compile the sources, warnings as errors, against newer versions of PostgreSQL.
+#
+# Only the headers are needed: they are taken from Debian's newer suites into
+# build/newer, with an apt state of their own, and nothing is installed.  Debian
+# has 17 in trixie and 18 in sid; no suite has 16.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+folder=$PWD/build/newer
+mkdir -p "$folder"/{etc,state/lists/partial,cache/archives/partial,none}
+: >"$folder/state/status"
+
+# The mirror that this machine uses.
+mirror=$(apt-get indextargets --format '$(ORIGIN) $(COMPONENT) $(REPO_URI)' |
+	sed -n 's/^Debian main //p' | grep -v -- -security | head -n 1)
+for suite in trixie sid; do
+	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
+done >"$folder/etc/sources.list"
+cat >"$folder/apt.conf" <<CONF
+Dir::Etc "$folder/etc";
+Dir::Etc::sourceparts "$folder/none";
+Dir::Etc::preferencesparts "$folder/none";
+Dir::State "$folder/state";
+Dir::State::status "$folder/state/status";
+Dir::Cache "$folder/cache";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
+APT::Sandbox::User "root";
+CONF
+export APT_CONFIG=$folder/apt.conf
+
+apt-get update -qq
+passed=0 failed=0 skipped=0
+for major in 17 18; do
+	rm -rf "$folder/$major"
+	if ! (cd "$folder/cache" && rm -f -- *.deb && apt-get download -qq "postgresql-server-dev-$major"); then
+		echo "PostgreSQL $major: no longer in these suites"
+		skipped=$((skipped + 1))
+		continue
+	fi
+	dpkg-deb -x "$folder"/cache/postgresql-server-dev-"$major"_*.deb "$folder/$major"
+	include=$folder/$major/usr/include/postgresql/$major/server
+	status=ok
+	for object in $(make -s print-OBJS); do
+		# shellcheck disable=SC2046 # flags are words
+		gcc -c -O2 -fPIC $(make -s print-WARNINGS) -Werror -I"$include" -o /dev/null "${object%.o}.c" || status=FAILED
+	done
+	echo "PostgreSQL $(sed -n 's/^#define PG_VERSION "\(.*\)"/\1/p' "$include/pg_config.h"): $status"
+	if [ $status = ok ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]

@@ -1,0 +1,189 @@
+-- A role may do what eda.grant_access() gave it, and nothing else; nobody writes the tables.
+-- Needs the extensions eda and pgtap.
+\set QUIET 1
+SET client_min_messages = warning;
+BEGIN;
+SELECT * FROM no_plan();
+
+CREATE ROLE eda_t_nobody;
+CREATE ROLE eda_t_publisher;
+CREATE ROLE eda_t_worker;
+CREATE ROLE eda_t_operator;
+CREATE ROLE eda_t_monitor;
+SELECT lives_ok(format('SELECT eda.grant_access(%L, %L)', 'eda_t_' || access, access), 'grant ' || access)
+FROM unnest('{publisher,worker,operator,monitor}'::text[]) access;
+
+-- Run a command as a role; its error's code, or 'ok'.
+CREATE FUNCTION pg_temp.as_role(role name, command text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('SET LOCAL ROLE %I', role);
+	EXECUTE command;
+	RESET ROLE;
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	RESET ROLE;
+	RETURN SQLSTATE;
+END $$;
+CREATE FUNCTION pg_temp.may_call(role name) RETURNS SETOF text LANGUAGE sql AS $$
+	SELECT DISTINCT p.proname::text FROM pg_proc p
+	WHERE p.pronamespace = 'eda'::regnamespace AND has_function_privilege(role, p.oid, 'EXECUTE');
+$$;
+CREATE FUNCTION pg_temp.may_read(role name) RETURNS SETOF text LANGUAGE sql AS $$
+	SELECT c.relname::text FROM pg_class c
+	WHERE c.relnamespace = 'eda'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND has_any_column_privilege(role, c.oid, 'SELECT');
+$$;
+
+-- ------------------------------------------------------------------------
+-- Who may call and read what
+-- ------------------------------------------------------------------------
+
+SELECT ok(NOT has_schema_privilege('eda_t_nobody', 'eda', 'USAGE'), 'nobody: not even the schema');
+SELECT is_empty($$SELECT * FROM pg_temp.may_call('eda_t_nobody')$$, 'nobody calls nothing');
+SELECT is_empty($$SELECT * FROM pg_temp.may_read('eda_t_nobody')$$, 'nobody reads nothing');
+SELECT set_eq($$SELECT * FROM pg_temp.may_call('eda_t_publisher')$$, '{publish,publish_many}'::text[], 'what a publisher may call');
+SELECT is_empty($$SELECT * FROM pg_temp.may_read('eda_t_publisher')$$, 'a publisher reads nothing');
+SELECT set_eq($$SELECT * FROM pg_temp.may_call('eda_t_worker')$$,
+	'{acquire,acquire_next,succeed,succeed_many,fail,fail_many,heartbeat,heartbeat_many,release,release_many,suspend}'::text[],
+	'what a worker may call');
+SELECT is_empty($$SELECT * FROM pg_temp.may_read('eda_t_worker')$$, 'a worker reads nothing');
+SELECT set_eq($$SELECT * FROM pg_temp.may_call('eda_t_operator')$$,
+	'{cancel,suspend,resume,redrive,redrive_many,configure,suspend_event_type,unsuspend_event_type}'::text[],
+	'what an operator may call');
+SELECT is_empty($$SELECT * FROM pg_temp.may_read('eda_t_operator')$$, 'an operator reads nothing without being a monitor too');
+SELECT set_eq($$SELECT * FROM pg_temp.may_call('eda_t_monitor')$$,
+	'{history,dashboard,clock,lifecycle_moves,type_metrics,engine_info,library_version}'::text[], 'what a monitor may call');
+SELECT set_eq($$SELECT * FROM pg_temp.may_read('eda_t_monitor')$$,
+	'{dead_letter,engine_status,error_log,event_state,lifecycle,queue_metrics,event_type}'::text[], 'what a monitor may read');
+-- PUBLIC counts for all of the above; what is new is closed as well
+SELECT is_empty($$
+	SELECT p.oid::regprocedure FROM pg_proc p
+	WHERE p.pronamespace = 'eda'::regnamespace AND (p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) a WHERE a.grantee = 0))$$,
+	'no function is open to PUBLIC');
+SELECT is_empty($$
+	SELECT c.oid::regclass, r.rolname, privilege
+	FROM pg_class c
+	CROSS JOIN pg_roles r
+	CROSS JOIN unnest('{INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) privilege
+	WHERE c.relnamespace = 'eda'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND r.rolname LIKE 'eda\_t\_%'
+	AND has_table_privilege(r.oid, c.oid, privilege)$$, 'no role has any right to write a table');
+SELECT is_empty($$
+	SELECT c.oid::regclass, r.rolname FROM pg_class c CROSS JOIN pg_roles r
+	WHERE c.relnamespace = 'eda'::regnamespace AND c.relkind = 'S' AND r.rolname LIKE 'eda\_t\_%'
+	AND (has_sequence_privilege(r.oid, c.oid, 'USAGE') OR has_sequence_privilege(r.oid, c.oid, 'UPDATE'))$$, 'nor the sequence');
+SELECT is_empty($$SELECT rolname FROM pg_roles WHERE rolname LIKE 'eda\_t\_%' AND has_schema_privilege(oid, 'eda', 'CREATE')$$,
+	'nor to make anything in the schema');
+
+-- ------------------------------------------------------------------------
+-- Trying it
+-- ------------------------------------------------------------------------
+
+SELECT lives_ok($$SELECT eda.configure('GRANT_A', 'grant_flow', attempt_delays => '{1 day}')$$, 'an event type');
+CREATE TEMP TABLE an AS SELECT eda.publish('GRANT_A', 'f') AS id;
+GRANT SELECT ON an TO PUBLIC;
+
+-- each call and who is let in; a call that is let in may then fail for its own reasons
+CREATE TEMP TABLE attempt (command text, allowed name[]);
+INSERT INTO attempt VALUES
+	('SELECT eda.publish(''GRANT_A'', ''f'')', '{publisher}'),
+	('SELECT eda.publish_many(''[]'')', '{publisher}'),
+	('SELECT eda.publish_many(''GRANT_A'', ''{f}'')', '{publisher}'),
+	('SELECT eda.acquire((SELECT id FROM an))', '{worker}'),
+	('SELECT eda.acquire_next(''grant_flow'')', '{worker}'),
+	('SELECT eda.succeed((SELECT id FROM an), 3)', '{worker}'),
+	('SELECT eda.succeed_many(''{}'')', '{worker}'),
+	('SELECT eda.fail((SELECT id FROM an), ''x'')', '{worker}'),
+	('SELECT eda.fail_many(''{}'', ''{}'')', '{worker}'),
+	('SELECT eda.heartbeat((SELECT id FROM an), 3)', '{worker}'),
+	('SELECT eda.heartbeat_many(''{}'')', '{worker}'),
+	('SELECT eda.release((SELECT id FROM an), 3)', '{worker}'),
+	('SELECT eda.release_many(''{}'')', '{worker}'),
+	('SELECT eda.suspend((SELECT id FROM an))', '{worker,operator}'),
+	('SELECT eda.resume((SELECT id FROM an))', '{operator}'),
+	('SELECT eda.redrive((SELECT id FROM an))', '{operator}'),
+	('SELECT eda.redrive(''GRANT_A'')', '{operator}'),
+	('SELECT eda.redrive_many(''{}'')', '{operator}'),
+	('SELECT eda.cancel((SELECT id FROM an))', '{operator}'),
+	('SELECT eda.configure(''GRANT_A'')', '{operator}'),
+	('SELECT eda.configure(''GRANT_'' || replace(current_user::text, ''eda_t_'', ''''), ''grant_flow'')', '{operator}'),
+	('SELECT eda.suspend_event_type(''GRANT_A'')', '{operator}'),
+	('SELECT eda.unsuspend_event_type(''GRANT_A'')', '{operator}'),
+	('SELECT eda.history((SELECT id FROM an))', '{monitor}'),
+	('SELECT eda.dashboard()', '{monitor}'),
+	('SELECT eda.clock()', '{monitor}'),
+	('SELECT * FROM eda.event_state', '{monitor}'),
+	('SELECT * FROM eda.dead_letter', '{monitor}'),
+	('SELECT * FROM eda.error_log', '{monitor}'),
+	('SELECT * FROM eda.queue_metrics', '{monitor}'),
+	('SELECT * FROM eda.lifecycle', '{monitor}'),
+	('SELECT * FROM eda.engine_status', '{monitor}'),
+	('SELECT * FROM eda.event_type', '{monitor}'),
+	('SELECT eda.move_clock(''1 s'')', '{}'),
+	('SELECT eda.start_engine()', '{}'),
+	('SELECT eda.claim_home()', '{}'),
+	('SELECT eda.event_type_id(''GRANT_A'')', '{}'),
+	('SELECT eda.set_event_type_suspended(''GRANT_A'', true)', '{}'),
+	('SELECT eda.grant_access(''eda_t_nobody'', ''monitor'')', '{}'),
+	('SELECT eda.revoke_access(''eda_t_monitor'', ''monitor'')', '{}'),
+	('SELECT eda.change_access(''eda_t_nobody'', ''monitor'', ''GRANT'')', '{}'),
+	('SELECT * FROM eda.event', '{}'),
+	('SELECT * FROM eda.event_1', '{}'),
+	('SELECT * FROM eda.transition', '{}'),
+	('SELECT * FROM eda.transition_1', '{}'),
+	('SELECT * FROM eda.segment', '{}'),
+	('SELECT * FROM eda.idempotency', '{}'),
+	('SELECT * FROM eda.engine_state', '{}'),
+	('SELECT * FROM eda.config', '{}'),
+	('INSERT INTO eda.event_type (event_type) VALUES (''x'')', '{}'),
+	('UPDATE eda.event_type SET max_attempts = 1', '{}'),
+	('DELETE FROM eda.event_type', '{}'),
+	('UPDATE eda.config SET version = 0', '{}'),
+	('DELETE FROM eda.idempotency', '{}'),
+	('DELETE FROM eda.engine_state', '{}'),
+	('INSERT INTO eda.event SELECT * FROM eda.event', '{}'),
+	('DELETE FROM eda.transition', '{}'),
+	('TRUNCATE eda.transition_1', '{}'),
+	('TRUNCATE eda.event', '{}'),
+	('ALTER TABLE eda.event_1 DISABLE TRIGGER refuse_write', '{}'),
+	('DROP TRIGGER refuse_write ON eda.transition_1', '{}'),
+	('CREATE INDEX ON eda.event_1 (created_at)', '{}');
+SELECT is(pg_temp.as_role('eda_t_' || role, command) <> '42501', role = ANY (allowed),
+	format('%s %s: %s', role, CASE WHEN role = ANY (allowed) THEN 'may' ELSE 'may not' END, command))
+FROM attempt CROSS JOIN unnest('{nobody,publisher,worker,operator,monitor}'::name[]) role;
+
+-- what is let in does its work without further rights
+SELECT is(pg_temp.as_role('eda_t_publisher', $$SELECT eda.publish('GRANT_A', 'f', idempotency_key => 'k', on_fail_event_type => 'GRANT_A')$$), 'ok',
+	'publish needs no other right');
+SELECT is(pg_temp.as_role('eda_t_operator', $$SELECT eda.cancel((SELECT id FROM an))$$), 'ED001', 'cancel reads what it must (it was canceled above)');
+SELECT is(pg_temp.as_role('eda_t_operator', $$SELECT eda.configure('GRANT_NEW', 'grant_new')$$), 'ok', 'configure needs no other right');
+SELECT is(pg_temp.as_role('eda_t_operator', $$SELECT eda.redrive('GRANT_A')$$), 'ok', 'redrive needs no other right');
+SELECT is(pg_temp.as_role('eda_t_monitor', $$SELECT count(*) FROM eda.event_state$$), 'ok', 'the views need no other right');
+SELECT is(pg_temp.as_role('eda_t_monitor', $$SELECT * FROM eda.dashboard()$$), 'ok', 'nor does the dashboard');
+-- a worker that is no publisher publishes spinoffs all the same; a role may have several
+SELECT lives_ok($$SELECT eda.grant_access('eda_t_worker', 'publisher')$$, 'worker and publisher');
+SELECT ok(has_function_privilege('eda_t_worker', 'eda.publish_many(jsonb)', 'EXECUTE')
+	AND has_function_privilege('eda_t_worker', 'eda.succeed(uuid,integer,jsonb,jsonb,text)', 'EXECUTE'), 'both');
+
+-- ------------------------------------------------------------------------
+-- Taking it back
+-- ------------------------------------------------------------------------
+
+SELECT lives_ok(format('SELECT eda.revoke_access(%L, %L)', 'eda_t_' || access, access), 'revoke ' || access)
+FROM unnest('{publisher,operator,monitor}'::text[]) access;
+SELECT lives_ok($$SELECT eda.revoke_access('eda_t_worker', 'publisher')$$, 'revoke one of two');
+SELECT is_empty($$SELECT * FROM pg_temp.may_call('eda_t_publisher') UNION ALL SELECT * FROM pg_temp.may_call('eda_t_operator')
+	UNION ALL SELECT * FROM pg_temp.may_call('eda_t_monitor')$$, 'nothing is left to call');
+SELECT is_empty($$SELECT * FROM pg_temp.may_read('eda_t_monitor')$$, 'nor to read');
+SELECT ok(has_function_privilege('eda_t_worker', 'eda.suspend(uuid,timestamptz,integer,text)', 'EXECUTE'), 'the worker keeps its own');
+SELECT lives_ok($$SELECT eda.grant_access('eda_t_worker', 'operator'), eda.revoke_access('eda_t_worker', 'operator')$$, 'worker, also operator, and no more');
+SELECT ok(has_function_privilege('eda_t_worker', 'eda.suspend(uuid,timestamptz,integer,text)', 'EXECUTE'),
+	'what two kinds of access share is kept while one of them is left');
+
+SELECT throws_ok($$SELECT eda.grant_access('eda_t_nobody', 'king')$$, '22023', 'unknown access: ''king''');
+SELECT throws_ok($$SELECT eda.grant_access('eda_t_nobody', NULL)$$, '22023', 'unknown access: NULL');
+SELECT throws_ok($$SELECT eda.grant_access('eda_t_no_such_role', 'monitor')$$, '42704', 'role "eda_t_no_such_role" does not exist');
+-- names are quoted
+CREATE ROLE "eda_t_ odd; name";
+SELECT lives_ok($$SELECT eda.grant_access('eda_t_ odd; name', 'worker')$$, 'an odd name');
+
+SELECT * FROM finish();
+ROLLBACK;

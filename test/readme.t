@@ -1,0 +1,140 @@
+#!/usr/bin/perl
+# What README.md and docs/operations.md say is so: every ```sql block runs, and the
+# tables name every function, setting, move and error code.
+#
+# Needs a server with eda preloaded, found by PGHOST, PGPORT, PGUSER (a superuser);
+# makes a database of its own and removes it.
+use strict;
+use warnings;
+use File::Basename qw(dirname);
+use File::Temp qw(tempfile);
+use Test::More;
+
+my $top = dirname(__FILE__) . '/..';
+my $database = "readme_eda_$$";
+my @roles = qw(shop_web shop_worker);
+my @documents = grep { -f "$top/$_" } qw(README.md docs/operations.md);
+
+sub slurp
+{
+	my ($file) = @_;
+	open my $fh, '<', $file or die "$file: $!";
+	local $/;
+	return scalar <$fh>;
+}
+
+# Run psql; its output and exit status.
+sub psql
+{
+	my ($in_database, @arguments) = @_;
+	open my $fh, '-|', 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', $in_database, @arguments
+		or die "psql: $!";
+	my $output = join '', <$fh>;
+	close $fh;
+	chomp $output;
+	return wantarray ? ($output, $? >> 8) : $output;
+}
+
+sub query { return psql($database, '-c', $_[0]) }
+
+sub clean_up
+{
+	psql('postgres', '-c', 'SET client_min_messages = warning', '-c', "DROP DATABASE IF EXISTS $database WITH (FORCE)");
+	psql('postgres', '-c', 'SET client_min_messages = warning', '-c', 'DROP ROLE IF EXISTS ' . join(', ', @roles));
+}
+
+# ------------------------------------------------------------------------
+# The blocks, in order, in one session
+# ------------------------------------------------------------------------
+
+my ($script, $script_name) = tempfile('eda-readme-XXXXXX', TMPDIR => 1, SUFFIX => '.sql', UNLINK => 1);
+my @blocks;
+print $script "\\o /dev/null\nSET statement_timeout = '60 s';\n";
+foreach my $document (@documents)
+{
+	my ($inside, $number) = (0, 0);
+	foreach my $line (split /^/, slurp("$top/$document"))
+	{
+		$number++;
+		if (!$inside && $line =~ /^```sql$/)
+		{
+			$inside = 1;
+			push @blocks, "$document, line $number";
+		}
+		elsif ($inside && $line =~ /^```$/)
+		{
+			$inside = 0;
+			print $script "\\echo ran $#blocks\n";
+		}
+		elsif ($inside)
+		{
+			print $script $line;
+		}
+	}
+}
+close $script;
+
+clean_up();
+psql('postgres', '-c', "CREATE DATABASE $database");
+my ($output) = psql($database, '-f', $script_name);
+my %ran = map { $_ => 1 } $output =~ /^ran (\d+)$/mg;
+ok($ran{$_}, "$blocks[$_] runs") for 0 .. $#blocks;
+cmp_ok(scalar(@blocks), '>', 5, 'there were blocks to run');
+
+# What the ten lines promise to show.
+is( query("SELECT string_agg(state, ' ' ORDER BY version) FROM eda.event e CROSS JOIN eda.history(e.id)
+		WHERE event_type = 'ORDER_PLACED' AND flow_id = 'order-7'"),
+	'awaiting_processing dispatched being_processed awaiting_processing dispatched being_processed succeeded',
+	'the life of an event');
+is(query('SELECT order_id, cents FROM ledger ORDER BY cents'), "order-9|900\norder-8|1250", 'work that counts');
+
+# ------------------------------------------------------------------------
+# The tables
+# ------------------------------------------------------------------------
+
+my $readme = slurp("$top/README.md");
+
+# The arguments of each function, as README has them in `name(a, [b])`, and as they are.
+my %described;
+$described{$1}{ $2 =~ s/[\[\]]//gr } = 1 while $readme =~ /`(\w+)\(([\w\s,\[\]]*)\)`/g;
+foreach my $row (
+	split /\n/,
+	query("SELECT DISTINCT p.proname, array_to_string(p.proargnames[1:p.pronargs], ', ')
+		FROM eda.access_objects() a JOIN pg_proc p ON p.oid = a.object::regprocedure WHERE a.kind = 'FUNCTION'
+		AND p.proname NOT IN ('lifecycle_moves', 'type_metrics', 'engine_info', 'library_version') ORDER BY 1, 2"))
+{
+	my ($name, $arguments) = split /\|/, $row, -1;
+	next if $name =~ /^(succeed|fail|heartbeat|release)_many$/ && $readme =~ /`$name`/;
+	$arguments = '' if $name =~ /^(dashboard|clock)$/;
+	ok($described{$name}{$arguments}, "function $name($arguments)");
+}
+foreach my $view (split /\n/, query("SELECT object FROM eda.access_objects() WHERE kind = 'TABLE' ORDER BY 1"))
+{
+	like($readme, qr/`\Q$view\E`/, $view);
+}
+
+my %settings = $readme =~ /^\| `(eda\.\w+)` \| `(\w+)` \|/mg;
+foreach my $row (split /\n/, query(
+		"SELECT name, boot_val, coalesce(unit, '') FROM pg_settings WHERE name LIKE 'eda.%' ORDER BY name"))
+{
+	my ($name, $boot, $unit) = split /\|/, $row, -1;
+	my %in_unit = ('' => 1, kB => 1, MB => 1024, s => 1, ms => 1, d => 86400);
+	my $is = $settings{$name} // '(not there)';
+	# "5s" where the unit is ms: 5000
+	if ($is =~ /^(\d+)([a-zA-Z]*)$/)
+	{
+		$is = $1 * $in_unit{$2};
+		$is *= 1000 if $unit eq 'ms' && $2 eq 's';
+	}
+	is($is, $boot, "default of $name");
+}
+
+my @moves = grep { $_ ne 'from to' } map { /^\| (\(nothing\)|\w+) \| (\w+) \| [^|]+ \| [^|]+ \|$/ ? "$1 $2" : () } split /\n/, $readme;
+is( join("\n", sort @moves),
+	join("\n", sort split /\n/, query("SELECT coalesce(from_state, '(nothing)') || ' ' || to_state FROM eda.lifecycle")),
+	'the moves');
+
+like($readme, qr/^\| $_ \|/m, "error $_") for map { sprintf 'ED%03d', $_ } 1 .. 11;
+
+clean_up();
+done_testing();

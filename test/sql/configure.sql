@@ -1,0 +1,115 @@
+-- eda.configure() creates and changes event types, and refuses rules that cannot be right.
+CREATE FUNCTION t.rules(rules eda.event_type) RETURNS jsonb LANGUAGE sql
+RETURN jsonb_strip_nulls(to_jsonb(rules) - 'id');
+
+-- defaults
+SELECT t.rules(eda.configure('CFG_A', 'cfg'));
+-- everything given
+SELECT t.rules(eda.configure('CFG_ALL', 'cfg', max_attempts => 3, lifespan => '1 day',
+	attempt_delays => '{1 s, 10 s}', backoff => 2, jitter => 0.1, lease => '5 min', dispatch_timeout => '1 min',
+	on_fail_event_type => 'CFG_A', suspend_timeout => '1 hour', on_suspend_timeout => 'resume',
+	delivery => 'pull', priority => 9, max_in_flight => 10));
+-- what is not given stays
+SELECT t.rules(eda.configure('CFG_ALL', max_attempts => 4, on_fail_event_type => ''));
+SELECT t.rules(eda.configure('CFG_ALL'));
+-- unless it starts from the defaults again
+SELECT t.rules(eda.configure('CFG_ALL', reset => true, priority => 2));
+-- the same rules again are no change
+SELECT version FROM eda.config \gset before_
+SELECT count(*) FROM eda.configure('CFG_ALL');
+SELECT version = :before_version AS unchanged FROM eda.config;
+SELECT count(*) FROM eda.configure('CFG_ALL', priority => 3);
+SELECT version > :before_version AS counted FROM eda.config;
+-- the default delays fit into the lifespan
+SELECT given.lifespan, made.attempt_delays
+FROM unnest('{1 s, 20 s, 2 min, 4 min, 30 min}'::interval[]) WITH ORDINALITY given(lifespan, n)
+CROSS JOIN LATERAL eda.configure('CFG_SHORT_' || n, 'cfg', lifespan => given.lifespan) made
+ORDER BY n;
+
+-- names
+SELECT t.try($$SELECT eda.configure(NULL, 'cfg')$$);
+SELECT t.try($$SELECT eda.configure('', 'cfg')$$);
+SELECT t.try($$SELECT eda.configure('1st', 'cfg')$$);
+SELECT t.try($$SELECT eda.configure('a b', 'cfg')$$);
+SELECT t.try($$SELECT eda.configure('a.b', 'cfg')$$);
+SELECT t.try(format('SELECT (eda.configure(%L, ''cfg'')).event_type', 'n' || repeat('x', 62))) LIKE 'ok: nxxx%' AS longest;
+SELECT t.try(format('SELECT (eda.configure(%L, ''cfg'')).event_type', 'n' || repeat('x', 63)));
+SELECT t.try($$SELECT eda.configure('cfg_a', 'cfg')$$);
+SELECT t.try($$SELECT eda.configure('CFG_NEW')$$);
+SELECT t.try($$SELECT eda.configure('CFG_NEW', '')$$);
+SELECT t.try($$SELECT eda.configure('CFG_NEW', 'a b')$$);
+SELECT t.try($$SELECT eda.configure('CFG_NEW', 'Events')$$);
+SELECT t.try($$SELECT eda.configure('CFG_NEW', 'CFG')$$);
+SELECT t.try($$SELECT eda.configure('CFG_A', 'cfg_other')$$);
+
+-- values
+SELECT t.try(format('SELECT eda.configure(''CFG_A'', %s)', bad.arguments)) FROM (VALUES
+	(1, 'max_attempts => 0'),
+	(2, 'max_attempts => -1'),
+	(3, 'max_attempts => 10001'),
+	(4, 'lifespan => ''0'''),
+	(5, 'lifespan => ''-1 day'''),
+	(6, 'attempt_delays => ''{}'''),
+	(7, 'attempt_delays => ''{1 s, NULL}'''),
+	(8, 'attempt_delays => ''{{1 s}, {2 s}}'''),
+	(9, 'attempt_delays => ''{0 s, -1 s}'''),
+	(10, 'backoff => 0.5'),
+	(11, 'backoff => 101'),
+	(12, 'backoff => ''NaN'''),
+	(13, 'jitter => -0.1'),
+	(14, 'jitter => 1.1'),
+	(15, 'lease => ''0'''),
+	(16, 'lease => ''-1 s'''),
+	(17, 'dispatch_timeout => ''0'''),
+	(18, 'suspend_timeout => ''0'''),
+	(19, 'on_suspend_timeout => ''drop'''),
+	(20, 'delivery => ''carrier pigeon'''),
+	(21, 'priority => -1'),
+	(22, 'priority => 10'),
+	(23, 'max_in_flight => 0'),
+	(24, 'on_fail_event_type => ''CFG_A'''),
+	(25, 'on_fail_event_type => ''CFG_NOWHERE'''),
+	(26, 'lifespan => ''1 min'', attempt_delays => ''{30 s}'', max_attempts => 2'),
+	(27, 'lifespan => ''1 min'', attempt_delays => ''{1 s}'', max_attempts => 7, backoff => 2'),
+	(28, 'priority => 70000')) bad(n, arguments)
+ORDER BY n;
+-- none of it was kept
+SELECT t.rules(eda.configure('CFG_A'));
+-- just enough is enough
+SELECT t.rules(eda.configure('CFG_A', lifespan => '1 min 1 s', attempt_delays => '{30 s}', max_attempts => 2));
+
+-- no more event types than the server has room for
+BEGIN;
+SELECT count(eda.configure('CFG_MANY_' || n, 'cfg')) > 0 AS filled
+FROM generate_series(1, current_setting('eda.max_event_types')::integer - (SELECT count(*) FROM eda.event_type)) n;
+SELECT t.try($$SELECT eda.configure('CFG_TOO_MANY', 'cfg')$$);
+-- existing ones can still be changed
+SELECT max_attempts FROM eda.configure('CFG_MANY_1', max_attempts => 2);
+ROLLBACK;
+
+-- in force at once in this transaction, and gone with it
+BEGIN;
+SELECT t.try($$SELECT eda.publish('CFG_TX', 'f')$$);
+SAVEPOINT a;
+SELECT count(*) FROM eda.configure('CFG_TX', 'cfg');
+SELECT t.try($$SELECT eda.publish('CFG_TX', 'f')$$);
+ROLLBACK TO a;
+SELECT t.try($$SELECT eda.publish('CFG_TX', 'f')$$);
+SELECT count(*) FROM eda.configure('CFG_TX', 'cfg');
+SELECT t.try($$SELECT eda.publish('CFG_TX', 'f')$$);
+ROLLBACK;
+SELECT t.try($$SELECT eda.publish('CFG_TX', 'f')$$);
+-- other sessions see it once it is committed
+SELECT dblink_connect('other', t.me());
+SELECT * FROM dblink('other', $$SELECT event_type FROM eda.configure('CFG_TX', 'cfg', attempt_delays => '{1 day}')$$) x(made text);
+SELECT t.try($$SELECT eda.publish('CFG_TX', 'f')$$);
+SELECT dblink_disconnect('other');
+
+-- suspending a type
+SELECT eda.suspend_event_type('CFG_A');
+SELECT eda.suspend_event_type('CFG_A');
+SELECT suspended FROM eda.configure('CFG_A', reset => true);
+SELECT eda.unsuspend_event_type('CFG_A');
+SELECT eda.unsuspend_event_type('CFG_A');
+SELECT t.try($$SELECT eda.suspend_event_type('CFG_NOWHERE')$$);
+SELECT t.try($$SELECT eda.unsuspend_event_type('CFG_NOWHERE')$$);

@@ -1,0 +1,21 @@
+-- The tests before this one made every move that the lifecycle has, and no other.
+SELECT from_state, to_state, happens FROM eda.lifecycle
+WHERE NOT EXISTS (SELECT FROM eda.transition t WHERE t.prev_state::text IS NOT DISTINCT FROM from_state AND t.state::text = to_state);
+SELECT DISTINCT prev_state, state FROM eda.transition t
+WHERE NOT EXISTS (SELECT FROM eda.lifecycle WHERE t.prev_state::text IS NOT DISTINCT FROM from_state AND t.state::text = to_state);
+-- each step follows from the one before
+SELECT count(*) FROM (
+	SELECT t.*, lag(attempt) OVER w AS attempt_before, lag(token) OVER w AS token_before, lag(attempt_base) OVER w AS base_before
+	FROM eda.transition t WINDOW w AS (PARTITION BY event_id ORDER BY version)) t
+WHERE (state = 'being_processed' AND prev_state = 'dispatched' AND (attempt <> attempt_before + 1 OR token <> version))
+	OR (state = 'being_processed' AND prev_state = 'being_processed' AND (attempt <> attempt_before OR token <> token_before))
+	OR (state = 'succeeded' AND token IS DISTINCT FROM token_before)
+	OR (state IN ('succeeded', 'failed', 'expired', 'canceled') AND wake_at IS NOT NULL)
+	OR (state IN ('awaiting_processing', 'being_processed') AND wake_at IS NULL)
+	OR (attempt_base <> base_before AND (prev_state NOT IN ('failed', 'expired') OR attempt_base <> attempt))
+	OR (state = 'suspended') <> (suspended_by IS NOT NULL)
+	OR attempt - attempt_base < 0;
+-- no attempt succeeded twice, and nothing was tried more often than it may be
+SELECT count(*) FROM (SELECT FROM eda.transition WHERE state = 'succeeded' GROUP BY event_id HAVING count(*) > 1) x;
+SELECT eda.move_clock('0') - now() < '1 min' AS clock_in_step;
+SELECT state, last_error FROM eda.engine_status;

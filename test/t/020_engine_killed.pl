@@ -1,0 +1,34 @@
+# Kill -9 of the engine restarts the server's processes, and every event still comes to its end, once.
+use strict;
+use warnings;
+use EdaServer;
+use Test::More;
+
+my $server = EdaServer->start_new('killed');
+$server->set_up('postgres');
+
+for my $round (1 .. 3)
+{
+	my $publisher = $server->client('postgres', "SELECT eda.publish('T', 'flow');\n" x 3000);
+	my $worker = $server->client('postgres', "CALL test.work('flow', 3000, 0.1, 10);\n");
+
+	# In the middle of it: some are done, many are not.
+	$server->poll_query_until('postgres', 'SELECT count(*) > ' . (100 * $round) . ' FROM test.effect');
+	my $pid = $server->engine_pid;
+	is(kill('KILL', $pid), 1, "round $round: engine $pid is killed");
+	$_->finish for $publisher, $worker;
+	$server->poll_query_until('postgres', 'SELECT true');
+	$server->runs;
+	isnt($server->engine_pid, $pid, "round $round: another engine runs");
+
+	my @ids = $server->published_by($publisher);
+	my $known = join ',', map { "'$_'" } @ids;
+	is($server->ask("SELECT count(*) FROM eda.event WHERE id IN ($known)"), scalar @ids,
+		"round $round: all that were confirmed to the publisher are there");
+}
+$server->work_off('postgres');
+is($server->ask('SELECT count(*) FROM test.effect'), $server->ask('SELECT count(*) FROM eda.event'),
+	'each had its effect, once');
+$server->ends_well;
+
+done_testing();

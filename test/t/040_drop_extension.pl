@@ -1,0 +1,43 @@
+# DROP EXTENSION, rolled back or committed, is never blocked by a busy engine, which goes on or goes away.
+use strict;
+use warnings;
+use EdaServer;
+use Test::More;
+
+my $server = EdaServer->start_new('drop');
+$server->ask("ALTER SYSTEM SET lock_timeout = '20 s'");
+$server->reload;
+
+for my $round (1 .. 3)
+{
+	$server->set_up('postgres');
+
+	# The engine has work all the time.
+	my $worker = $server->client('postgres', "CALL test.work('flow', 100000);\n");
+	$server->ask("SELECT test.publish('T', 'flow', 2000)");
+	$server->poll_query_until('postgres', 'SELECT count(*) > 50 FROM test.effect');
+
+	$server->ask("BEGIN; DROP EXTENSION eda; ROLLBACK;");
+	pass("round $round: DROP EXTENSION and ROLLBACK get through");
+	$server->becomes('SELECT count(*) >= 2000 FROM test.effect', "round $round: the engine goes on after it");
+
+	# Without clients, as open ones may hold locks of their own.
+	$server->ask("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE query LIKE 'CALL test.work%'");
+	eval { $worker->finish };
+	$server->ends_well if $round == 1;
+	$server->ask('SELECT eda.publish(\'T\', \'late\') FROM generate_series(1, 500)');
+	$server->ask('DROP EXTENSION eda; DROP SCHEMA test CASCADE;');
+	pass("round $round: DROP EXTENSION gets through");
+	$server->becomes("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type LIKE '%engine%')",
+		"round $round: the engine goes away");
+}
+
+# Created and rolled back: no engine comes of it, and nothing breaks.
+$server->ask('BEGIN; CREATE EXTENSION eda; ROLLBACK;');
+$server->set_up('postgres');
+$server->ask("SELECT eda.publish('T', 'flow') FROM generate_series(1, 100)");
+$server->work_off('postgres', 'created anew, all works as before');
+unlike(PostgreSQL::Test::Utils::slurp_file($server->logfile), qr/PANIC|TRAP|terminated by signal/, 'no process died');
+$server->ends_well;
+
+done_testing();

@@ -1,0 +1,62 @@
+# A worker that is killed in an attempt loses its lease; the event is retried, or fails, by its rules with no worker alive.
+use strict;
+use warnings;
+use EdaServer;
+use Test::More;
+
+my $server = EdaServer->start_new('worker');
+$server->set_up('postgres', max_attempts => 2, attempt_delays => "'{0 s, 5 min}'", lease => "'1 min'");
+$server->ask("SELECT FROM eda.configure('ALARM', 'alarms'); SELECT FROM eda.configure('T', on_fail_event_type => 'ALARM')");
+
+# A worker takes the next event in a transaction of its own, and its process is killed.
+sub take_and_die
+{
+	my $worker = $server->background_psql('postgres');
+	my $got = $worker->query_safe("SELECT event_id || ' ' || token FROM eda.acquire_next('flow', 1, '20 s')");
+	kill 'KILL', $worker->{run}->{KIDS}[0]->{PID};
+	eval { $worker->{run}->finish };
+	return split / /, $got;
+}
+
+my $id = $server->ask("SELECT eda.publish('T', 'ride 1', '{\"a\": 1}')");
+my ($got, $token) = take_and_die();
+is($got, $id, 'a worker has it, and dies');
+is($server->ask("SELECT state FROM eda.event_state WHERE id = '$id'"), 'being_processed', 'its lease stands');
+$server->ask("SELECT eda.move_clock('30 s')");
+is($server->ask("SELECT state FROM eda.event_state WHERE id = '$id'"), 'being_processed', 'until it runs out');
+$server->ask("SELECT eda.move_clock('2 min')");
+$server->becomes("SELECT state = 'awaiting_processing' FROM eda.event_state WHERE id = '$id'", 'then the engine takes it away');
+is($server->ask("SELECT (error LIKE 'lease ran out at %(worker %)') || ', by ' || worker || ', attempts left ' || attempts_left FROM eda.event_state WHERE id = '$id'"),
+	'true, by engine, attempts left 1', 'the attempt counts, with an error');
+like($server->refusal("SELECT eda.succeed('$id', $token)"), qr/ED002/, 'the dead worker, were it alive, is told that its token is stale');
+is($server->ask("SELECT wake_at - at = '5 min' FROM eda.transition WHERE event_id = '$id' ORDER BY version DESC LIMIT 1"), 't',
+	'the next attempt starts after the delay of the rules');
+
+$server->ask("SELECT eda.move_clock('10 min')");
+($got, my $second) = take_and_die();
+is($got, $id, 'another worker has it, and dies');
+isnt($second, $token, 'with a token of its own');
+$server->ask("SELECT eda.move_clock('20 min')");
+$server->becomes("SELECT state = 'failed' FROM eda.event_state WHERE id = '$id'", 'no attempt is left: it fails');
+is($server->ask("SELECT event_type || ' ' || flow_id || ' ' || (payload ->> 'failed_event_id' = '$id') || ' ' || (payload ->> 'error' LIKE 'lease ran out at %')
+	FROM eda.event WHERE parent_id = '$id'"), 'ALARM ride 1 true true', 'its on-fail event is published');
+is($server->ask("SELECT count(*) FROM eda.dead_letter WHERE id = '$id'"), '1', 'it is a dead letter');
+
+# Killed before it commits its acquire: the event comes back and no attempt is used up.
+$id = $server->ask("SELECT eda.publish('T', 'ride 2')");
+my $worker = $server->background_psql('postgres');
+is($worker->query_safe("BEGIN; SELECT event_id FROM eda.acquire_next('flow', 1, '20 s')"), $id, 'a worker takes one and does not commit');
+kill 'KILL', $worker->{run}->{KIDS}[0]->{PID};
+eval { $worker->{run}->finish };
+is($server->ask("SELECT event_id || ' ' || attempt FROM eda.acquire_next('flow', 1, '20 s')"), "$id 1", 'killed, the event is the next one\'s, at its first attempt');
+
+# The backend of a worker is ended by an administrator, in its transaction.
+$id = $server->ask("SELECT eda.publish('T', 'ride 3')");
+$worker = $server->background_psql('postgres', on_error_stop => 0);
+$worker->query("BEGIN; SELECT event_id FROM eda.acquire_next('flow', 1, '20 s'); SELECT eda.succeed('$id')");
+$server->ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'");
+eval { $worker->{run}->finish };
+is($server->ask("SELECT event_id || ' ' || attempt FROM eda.acquire_next('flow', 1, '20 s')"), "$id 1", 'what it had done in it never happened');
+$server->ends_well;
+
+done_testing();

@@ -1,0 +1,33 @@
+# An event whose move always raises an error is set aside and shown, and every other event goes on.
+use strict;
+use warnings;
+use EdaServer;
+use Test::More;
+
+my $server = EdaServer->start_new('poison');
+$server->set_up('postgres');
+$server->ask("ALTER SYSTEM SET eda.ready_window = 5000");
+$server->reload;
+
+# An index of the user's own on the log is kept like any other; this one cannot take three of the events when they are dispatched.
+my @ids = split /\n/, $server->ask("SELECT eda.publish('T', 'poison ' || n, scheduled_at => eda.clock() + '1 hour') FROM generate_series(1, 3) n");
+my $ids = join ',', map { "'$_'" } @ids;
+my $leaf = $server->ask("SELECT DISTINCT segment FROM eda.event");
+$server->ask("CREATE INDEX poison ON eda.transition_$leaf ((1 / CASE WHEN state = 'dispatched' AND event_id IN ($ids) THEN 0 ELSE 1 END))");
+$server->ask("SELECT test.publish('T', 'good', 2000, eda.clock() + '1 hour')");
+$server->ask("SELECT eda.move_clock('61 min')");
+$server->becomes("SELECT count(*) = 2000 FROM eda.event_state WHERE state = 'dispatched'", 'the good ones are dispatched');
+$server->becomes("SELECT held_back = 3 FROM eda.engine_status", 'those that cannot be are held back');
+like($server->ask('SELECT last_error FROM eda.engine_status'), qr/division by zero/, 'engine_status says why');
+$server->ask("CALL test.work('flow', 2000)");
+is($server->ask("SELECT count(*) FROM eda.event_state WHERE state = 'succeeded'"), '2000', 'and the good ones come to their end');
+
+
+$server->ask('DROP INDEX eda.poison');
+$server->ask("SELECT eda.move_clock('3 hours')");
+$server->becomes("SELECT count(*) = 3 FROM eda.event_state WHERE state = 'dispatched'", 'with the cause gone they go on');
+$server->becomes("SELECT held_back = 0 FROM eda.engine_status", 'nothing is held back any more');
+$server->work_off('postgres');
+$server->ends_well;
+
+done_testing();
