@@ -190,6 +190,10 @@ CREATE INDEX idempotency_expiry ON eda.idempotency (expires_at);
 COMMENT ON TABLE eda.idempotency IS 'The idempotency keys of publish, kept for eda.idempotency_ttl.';
 COMMENT ON COLUMN eda.idempotency.key_hash IS 'The first 16 bytes of the key''s SHA-256.';
 
+CREATE TRIGGER refuse_write BEFORE DELETE OR TRUNCATE
+	ON eda.event_type FOR EACH STATEMENT EXECUTE FUNCTION eda.refuse_write();
+ALTER TABLE eda.event_type ENABLE ALWAYS TRIGGER refuse_write;
+
 SELECT pg_catalog.pg_extension_config_dump('eda.event_type', '');
 SELECT pg_catalog.pg_extension_config_dump('eda.event_type_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eda.segment', '');

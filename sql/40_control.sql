@@ -229,6 +229,10 @@ BEGIN
 	ELSIF new.suspend_timeout <= interval '0' THEN
 		wrong := format('suspend_timeout is %s', new.suspend_timeout);
 		right_is := 'It must be above zero; leave it out for no deadline.';
+	ELSIF greatest(new.lifespan, new.lease, new.dispatch_timeout, new.suspend_timeout) > interval '100 years'
+		OR interval '100 years' < ANY (new.attempt_delays) THEN
+		wrong := 'one of its times is above 100 years';
+		right_is := 'Leave lifespan or suspend_timeout out for no end.';
 	ELSIF new.on_suspend_timeout NOT IN ('expire', 'resume') THEN
 		wrong := format('on_suspend_timeout is %L', new.on_suspend_timeout);
 		right_is := 'It must be ''expire'' or ''resume''.';

@@ -85,7 +85,6 @@ attach_wish(Oid db, EngineWish wish)
 	area = shmem_area_of(db);
 	if (area != NULL)
 	{
-		area->wanted = area->engine_pid == 0;
 		area->no_extension = false;
 	}
 	eda_shmem->rescan = true;
@@ -229,7 +228,6 @@ attach_engine(Oid db)
 		attach_note_start(db, START_RUNNING);
 		area->engine_pid = MyProcPid;
 		area->engine_proc = MY_PROC_NUMBER;
-		area->wanted = false;
 		area->no_extension = false;
 		mine = true;
 	}

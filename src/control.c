@@ -22,7 +22,8 @@ typedef struct Request
 	const char *reason;
 	const char *caller;
 	int32 token;          /* suspend by a worker; or EDA_TOKEN_LEFT_OUT */
-	TimestampTz deadline; /* suspend; EDA_NEVER: the event type's */
+	bool has_deadline;    /* suspend; without one, the event type's timeout */
+	TimestampTz deadline; /* EDA_NEVER: none */
 } Request;
 
 static void
@@ -92,7 +93,7 @@ decide_suspend(JournalStep *step, void *arg)
 	}
 	step->next.suspended_by = by_worker ? EDA_BY_WORKER : EDA_BY_OPERATOR;
 	step->next.wake_at = request->deadline;
-	if (request->deadline == EDA_NEVER && type->has_suspend_timeout)
+	if (!request->has_deadline && type->has_suspend_timeout)
 		step->next.wake_at = eda_add_interval(step->now, &type->suspend_timeout);
 	return true;
 }
@@ -146,7 +147,8 @@ eda_suspend(PG_FUNCTION_ARGS)
 {
 	Request request = {.to = EDA_SUSPENDED, .reason = reason_arg(fcinfo, 3), .deadline = EDA_NEVER};
 
-	if (!PG_ARGISNULL(1))
+	request.has_deadline = !PG_ARGISNULL(1);
+	if (request.has_deadline)
 		request.deadline = PG_GETARG_TIMESTAMPTZ(1);
 	request.token = PG_ARGISNULL(2) ? EDA_TOKEN_LEFT_OUT : PG_GETARG_INT32(2);
 	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.suspend()", decide_suspend, &request));

@@ -217,8 +217,27 @@ dispatch_requeue(Offer *offer)
 {
 	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
 	if (offer->state == OFFER_REFUSED || offer->state == OFFER_RETURNED)
+	{
+		offer->generation++; /* whoever had it gives nothing back any more */
 		link_offer(offer - area_offers(engine.area));
+	}
 	LWLockRelease(&engine.area->lock);
+}
+
+/* Wake as many waiting workers as there is something for. */
+static void
+wake_workers(void)
+{
+	FlowQueue *queues = area_queues(engine.area);
+
+	for (int i = 0; i < eda_max_event_types && queues[i].flow_type[0] != '\0'; i++)
+	{
+		/* Unlocked: a worker that starts to wait now sees the queue before it sleeps. */
+		int wake = Min(queues[i].queued, queues[i].waiting);
+
+		for (int n = 0; n < wake; n++)
+			ConditionVariableSignal(&queues[i].ready);
+	}
 }
 
 /* Put what dispatch_offer() collected into the ready queue and wake workers, one for each event. */
@@ -254,23 +273,7 @@ dispatch_push(void)
 		}
 	}
 	engine.noffering = 0;
-	dispatch_wake_workers();
-}
-
-/* Wake as many waiting workers as there is something for. */
-void
-dispatch_wake_workers(void)
-{
-	FlowQueue *queues = area_queues(engine.area);
-
-	for (int i = 0; i < eda_max_event_types && queues[i].flow_type[0] != '\0'; i++)
-	{
-		/* Unlocked: a worker that starts to wait now sees the queue before it sleeps. */
-		int wake = Min(queues[i].queued, queues[i].waiting);
-
-		for (int n = 0; n < wake; n++)
-			ConditionVariableSignal(&queues[i].ready);
-	}
+	wake_workers();
 }
 
 static bool

@@ -125,7 +125,6 @@ typedef struct Transition
 extern const char *lifecycle_state_name(EdaState state);
 extern const char *lifecycle_suspended_by_name(EdaSuspendedBy by);
 extern bool lifecycle_is_final(EdaState state);
-extern bool lifecycle_is_legal(EdaState from, EdaState to);
 extern void lifecycle_check(const Transition *current, EdaState to);
 extern char *eda_uuid_text(const pg_uuid_t *id);
 

@@ -37,7 +37,7 @@
 #include "utils/wait_event.h"
 
 #define IDLE_MS 1000 /* longest sleep: prepared transactions, and the clock, send no signal */
-#define HOUSEKEEPING_INTERVAL (60 * USECS_PER_SEC)
+#define HOUSEKEEPING_INTERVAL (10 * USECS_PER_SEC)
 #define MAX_HOLD_S 300
 
 Engine engine;

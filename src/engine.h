@@ -160,7 +160,6 @@ extern void dispatch_forget(const pg_uuid_t *id, int32 version);
 extern void dispatch_requeue(Offer *offer);
 extern void dispatch_push(void);
 extern void dispatch_collect(void);
-extern void dispatch_wake_workers(void);
 extern TimestampTz dispatch_oldest(void);
 
 /* feed.c */

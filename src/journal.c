@@ -177,7 +177,9 @@ look(Session *session, JournalStep *step, JournalPolicy policy)
 		if (i > 0 && step->leaf == leaves[i])
 			continue;
 		jrel = session_rel(session, JOURNAL_TRANSITION, leaves[i]);
-		while ((found = look_in_leaf(jrel, step)) == LOOK_BUSY && policy != JOURNAL_SKIP)
+		/* A speculative row is there or not in a moment: nobody parks on that. */
+		while ((found = look_in_leaf(jrel, step)) == LOOK_BUSY &&
+		       (policy != JOURNAL_SKIP || jrel->dirty.speculativeToken != 0))
 			wait_for(jrel, policy, &step->event_id);
 		if (found != LOOK_NOTHING)
 		{

@@ -227,19 +227,9 @@ static void
 database_backoff(Database *d, TimestampTz now)
 {
 	int wait = Min(1 << Min(d->failures, 6), MAX_BACKOFF_S);
-	EngineArea *area;
 
 	d->failures++;
 	d->retry_at = TimestampTzPlusMilliseconds(now, wait * 1000);
-
-	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	area = shmem_area_of(d->oid);
-	if (area != NULL)
-	{
-		area->crashes = d->failures;
-		area->start_after = d->retry_at;
-	}
-	LWLockRelease(&eda_shmem->lock);
 }
 
 /* Draw the conclusions where an engine has ended. */

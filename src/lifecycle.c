@@ -78,7 +78,7 @@ lifecycle_is_final(EdaState state)
 }
 
 /* Whether the table has the move. */
-bool
+static bool
 lifecycle_is_legal(EdaState from, EdaState to)
 {
 	for (int i = 0; i < (int) lengthof(moves); i++)
@@ -159,7 +159,8 @@ has_home(void)
 }
 
 /*
- * Statement trigger on the log and each of its leaves.  A dump is restored into
+ * Statement trigger on the log and each of its leaves, and against the deletion
+ * of event types.  A dump is restored into
  * a fresh extension by plain INSERT or COPY, before any eda.configure() has made
  * the database the log's home; from then on there is no writing by SQL.
  */
@@ -174,6 +175,6 @@ eda_refuse_write(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	ereport(ERROR, errcode(ERRCODE_EDA_LOG_IS_APPEND_ONLY),
 	        errmsg("\"%s\" is written through eda's functions only", RelationGetRelationName(trigdata->tg_relation)),
-	        errdetail("The log of events is append-only: a row is never changed or deleted."),
+	        errdetail("The log of events is append-only, and refers to its event types for ever."),
 	        errhint("Use eda.publish(), eda.cancel(), eda.redrive() and the like."));
 }

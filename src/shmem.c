@@ -296,12 +296,9 @@ area_give(EngineArea *area, Oid db)
 	FlowQueue *queues = area_queues(area);
 
 	pg_atomic_write_u64(&area->clock_offset, 0);
-	area->wanted = false;
 	area->no_extension = false;
 	area->blocked = 0;
 	area->engine_proc = -1;
-	area->start_after = 0;
-	area->crashes = 0;
 	for (int i = 0; i < eda_shmem->nnotes; i++)
 	{
 		if (shmem_note(i)->database == db)

@@ -96,13 +96,10 @@ typedef struct EngineArea
 	pg_atomic_uint64 clock_offset; /* us, as int64; moved by tests only */
 
 	/* launcher.c; guarded by EdaShmem.lock */
-	bool wanted;             /* somebody asked for an engine */
-	bool no_extension;       /* the engine looked and found none */
-	int blocked;             /* DROP DATABASE and its like under way */
-	pid_t engine_pid;        /* 0: none */
-	int engine_proc;         /* its number in ProcGlobal, to set the latch */
-	TimestampTz start_after; /* restart backoff; told by the launcher, for show */
-	int crashes;             /* restarts without a healthy minute; likewise */
+	bool no_extension; /* the engine looked and found none */
+	int blocked;       /* DROP DATABASE and its like under way */
+	pid_t engine_pid;  /* 0: none */
+	int engine_proc;   /* its number in ProcGlobal, to set the latch */
 
 	LWLock lock;
 	EngineInfo info;

@@ -20,7 +20,8 @@
 
 #define SAVE_INTERVAL (5 * USECS_PER_SEC)
 #define MAX_PARKED_SAVED 1000
-#define KEYS_A_TURN "1000" /* expired idempotency keys deleted at once */
+#define KEYS_A_TURN 1000 /* expired idempotency keys deleted at once, and how often at the most */
+#define MAX_TURNS 10
 
 typedef enum CursorKind
 {
@@ -264,11 +265,14 @@ forget_old_keys(void)
 {
 	Datum values[] = {TimestampTzGetDatum(engine.now)};
 	Oid types[] = {TIMESTAMPTZOID};
+	int turns = 0;
 
-	SPI_execute_with_args("DELETE FROM eda.idempotency WHERE ctid = ANY (ARRAY("
-	                      "SELECT ctid FROM eda.idempotency WHERE expires_at < $1 LIMIT " KEYS_A_TURN
-	                      " FOR UPDATE SKIP LOCKED))",
-	                      1, types, values, NULL, false, 0);
+	do
+		SPI_execute_with_args("DELETE FROM eda.idempotency WHERE ctid = ANY (ARRAY("
+		                      "SELECT ctid FROM eda.idempotency WHERE expires_at < $1 LIMIT " CppAsString2(
+								  KEYS_A_TURN) " FOR UPDATE SKIP LOCKED))",
+		                      1, types, values, NULL, false, 0);
+	while (SPI_processed == KEYS_A_TURN && ++turns < MAX_TURNS);
 }
 
 /*

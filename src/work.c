@@ -39,8 +39,7 @@ work_type(const JournalStep *step)
 
 	if (type == NULL)
 		ereport(ERROR, errcode(ERRCODE_EDA_UNKNOWN_EVENT_TYPE),
-		        errmsg("event %s has an event type that no longer exists", eda_uuid_text(&step->event_id)),
-		        errhint("Insert the row with id %d into eda.event_type again.", step->current.type));
+		        errmsg("event %s has an event type that no longer exists", eda_uuid_text(&step->event_id)));
 	return type;
 }
 
@@ -164,7 +163,15 @@ work_lease_is_open(const JournalStep *step, int32 token, EdaState wanted, bool f
 			        errdetail("It may be left out only in the transaction that acquired the event."),
 			        errhint("Pass the token that eda.acquire() or eda.acquire_next() returned with the event."));
 		else
+		{
+			/* Some of these moves are legal, but not a worker's. */
 			lifecycle_check(t, wanted);
+			ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
+			        errmsg("event %s is not being processed: it is \"%s\"", eda_uuid_text(&step->event_id),
+			               lifecycle_state_name(t->state)),
+			        errdetail("Version %d was written at %s.", t->version, timestamptz_to_str(t->at)),
+			        errhint("Take it with eda.acquire() or eda.acquire_next() first."));
+		}
 		if (t->state == EDA_BEING_PROCESSED)
 			return true;
 	}

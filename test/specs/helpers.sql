@@ -75,7 +75,7 @@ BEGIN
 		RETURN;
 	END IF;
 	PERFORM eda.publish('RACE', 'flow', event_id => race.id(),
-		scheduled_at => CASE WHEN state = 'awaiting_processing' THEN eda.clock() + '1 hour' END);
+		scheduled_at => CASE WHEN state IN ('awaiting_processing', 'suspended') THEN eda.clock() + '1 hour' END);
 	COMMIT;
 	IF state IN ('dispatched', 'being_processed') THEN
 		CALL race.reach('dispatched');
@@ -95,12 +95,29 @@ CREATE FUNCTION race.life() RETURNS text LANGUAGE sql VOLATILE
 RETURN (SELECT string_agg(h.state || coalesce(' (' || (h.detail ->> 'error') || ')', ''), ', ' ORDER BY h.version)
 	FROM eda.history(race.id()) h);
 
+-- The code of the error that a command raises, for one whose message depends on how far the engine is.
+CREATE FUNCTION race.sqlstate(command text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE command;
+	RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END $$;
+
 -- Leave nothing that could meet the next permutation.
 CREATE PROCEDURE race.finish() LANGUAGE plpgsql AS $$
+DECLARE
+	event_id uuid;
 BEGIN
 	PERFORM eda.move_clock('0');
-	PERFORM eda.cancel(s.id) FROM eda.event_state s
-	WHERE s.state IN ('awaiting_processing', 'dispatched', 'being_processed', 'suspended');
+	FOR event_id IN SELECT s.id FROM eda.event_state s
+		WHERE s.state IN ('awaiting_processing', 'dispatched', 'being_processed', 'suspended') LOOP
+		BEGIN
+			PERFORM eda.cancel(event_id);
+		EXCEPTION WHEN SQLSTATE 'ED001' THEN
+			NULL; -- the engine was about to end it
+		END;
+	END LOOP;
 	COMMIT;
 	CALL race.until('(SELECT queued + handed_out + parked FROM eda.engine_status) = 0');
 END $$;
