@@ -22,6 +22,13 @@
 #define index_insert_cleanup_compat(index, info) ((void) 0)
 #endif
 
+/* 18 (commit 6d376c3b0d) can log the failure to get a lock at once */
+#if PG_VERSION_NUM >= 180000
+#define ConditionalXactLockTableWait_compat(xid) ConditionalXactLockTableWait(xid, false)
+#else
+#define ConditionalXactLockTableWait_compat(xid) ConditionalXactLockTableWait(xid)
+#endif
+
 /* 17 (commit 024c521117) replaced pgprocno and backend ids by one number */
 #if PG_VERSION_NUM >= 170000
 #define MY_PROC_NUMBER MyProcNumber

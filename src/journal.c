@@ -94,7 +94,7 @@ wait_briefly(TransactionId xid, const pg_uuid_t *id, Relation rel)
 
 	if (eda_lock_wait == 0)
 	{
-		if (!ConditionalXactLockTableWait(xid))
+		if (!ConditionalXactLockTableWait_compat(xid))
 			report_busy(xid, id);
 		return;
 	}

@@ -505,7 +505,8 @@ publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem *
 				key = pnstrdup(v.val.string.val, v.val.string.len);
 				break;
 			case WJB_VALUE:
-				set_member(item, key, &v, what);
+				if (item && key)
+					set_member(item, key, &v, what);
 				break;
 			case WJB_END_OBJECT:
 				if (parent)

@@ -57,6 +57,14 @@ $worker->query("BEGIN; SELECT event_id FROM eda.acquire_next('flow', 1, '20 s');
 $server->ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'");
 eval { $worker->{run}->finish };
 is($server->ask("SELECT event_id || ' ' || attempt FROM eda.acquire_next('flow', 1, '20 s')"), "$id 1", 'what it had done in it never happened');
+
+# Killed while it waits for work: its backend must not take an event that nobody would ever see.
+my @waiting = map { $server->client('postgres', "SELECT * FROM eda.acquire_next('flow', 1, '60 s')") } 1 .. 5;
+$server->becomes('SELECT waiting_workers FROM eda.engine_status', 'five workers wait for work', is => '5');
+$_->kill_kill for @waiting;
+$id = $server->ask("SELECT eda.publish('T', 'ride 4')");
+is($server->ask("SELECT event_id || ' ' || attempt FROM eda.acquire_next('flow', 1, '20 s')"), "$id 1", 'killed while they waited, none of them takes an event away');
+$server->becomes('SELECT waiting_workers FROM eda.engine_status', 'nor are they counted any more', is => '0');
 $server->ends_well;
 
 done_testing();
