@@ -54,6 +54,7 @@ format:
 
 lint:
 	clang-format --dry-run -Werror $(OBJS:.o=.c) $(SRC_H)
+	clang -fsyntax-only -Werror $(WARNINGS) -DEDA_VERSION='""' -isystem $(shell $(PG_CONFIG) --includedir-server) $(OBJS:.o=.c)
 	clang-tidy --quiet $(OBJS:.o=.c) -- $(CPPFLAGS)
 
 # For scripts: make -s print-OBJS

@@ -394,7 +394,7 @@ read_log(bool collect)
 	PopActiveSnapshot();
 	engine_commit();
 	if (why)
-		metrics_state("idle: %s", why);
+		metrics_state(psprintf("idle: %s", why));
 	else
 		metrics_state(engine.moves ? "running" : "paused");
 	return why == NULL;

@@ -169,7 +169,7 @@ extern void feed_send(void);
 /* metrics.c */
 extern void metrics_count(EngineType *type, const Transition *t);
 extern void metrics_publish(double tick_ms);
-extern void metrics_state(const char *format, ...) pg_attribute_printf(1, 2);
+extern void metrics_state(const char *state);
 extern void metrics_started(void);
 extern void metrics_error(const char *message);
 

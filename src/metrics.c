@@ -128,21 +128,17 @@ metrics_started(void)
 	LWLockRelease(&engine.area->lock);
 }
 
-/* What the engine is doing: engine_status.state. */
+/* What the engine is doing: engine_status.state; one line in the log when it changes. */
 void
-metrics_state(const char *format, ...)
+metrics_state(const char *state)
 {
-	char state[sizeof(engine.area->info.state)];
-	va_list args;
+	EngineInfo *info = &engine.area->info;
 
-	va_start(args, format);
-	vsnprintf(state, sizeof(state), format, args);
-	va_end(args);
-	if (strcmp(state, engine.area->info.state) == 0)
+	if (strncmp(state, info->state, sizeof(info->state) - 1) == 0)
 		return;
 	ereport(LOG, errmsg("eda engine of database %u: %s", MyDatabaseId, state));
 	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
-	strlcpy(engine.area->info.state, state, sizeof(state));
+	strlcpy(info->state, state, sizeof(info->state));
 	LWLockRelease(&engine.area->lock);
 }
 

@@ -58,7 +58,6 @@ is($server->ask($over), 't', "all $rides rides are over, though $killed workers 
 cmp_ok($killed, '>', 0, 'workers were killed');
 is($server->ask("SELECT count(*) FROM eda.event_state WHERE state NOT IN ('succeeded', 'failed', 'expired', 'canceled')"), '0',
 	'every event is in a final state');
-note($server->ask("SELECT event_type, state, detail->>'error', count(*), max(at)-min(at) FROM eda.transition t JOIN eda.event e ON e.id=t.event_id GROUP BY 1,2,3 ORDER BY 1,2,3"));note($server->ask("SELECT * FROM ride.outcome ORDER BY seconds DESC LIMIT 10"));
 note($server->ask('SELECT outcome, count(*) FROM ride.outcome GROUP BY 1 ORDER BY 2 DESC'));
 $server->command_like([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-f', "$example/verify.sql", $server->connstr('postgres') ], qr/^$/,
 	'verify.sql finds no violation');
