@@ -49,11 +49,13 @@ $(OBJS): $(SRC_H) eda.control
 eda--$(EDA_VERSION).sql: $(SQL) eda.control
 	cat $(SQL) > $@
 
+CLIENTS = examples/ride-hailing/worker.c bench/held-open.c bench/latency.c
+
 format:
-	clang-format -i $(OBJS:.o=.c) $(SRC_H)
+	clang-format -i $(OBJS:.o=.c) $(SRC_H) $(CLIENTS)
 
 lint:
-	clang-format --dry-run -Werror $(OBJS:.o=.c) $(SRC_H)
+	clang-format --dry-run -Werror $(OBJS:.o=.c) $(SRC_H) $(CLIENTS)
 	clang -fsyntax-only -Werror $(WARNINGS) -DEDA_VERSION='""' -isystem $(shell $(PG_CONFIG) --includedir-server) $(OBJS:.o=.c)
 	clang-tidy --quiet $(OBJS:.o=.c) -- $(CPPFLAGS)
 

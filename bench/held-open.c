@@ -68,10 +68,11 @@ publish(PGconn *conn, int n)
 		const char *values[1] = {count};
 
 		snprintf(count, sizeof(count), "%d", n - done < 1000 ? n - done : 1000);
-		PQclear(run(conn,
-					"SELECT eda.publish_many('BENCH', (SELECT array_agg('flow ' || i) FROM generate_series(1, $1::integer) i),"
-					" (SELECT array_agg(jsonb_build_object('order', i, 'text', repeat('x', 100))) FROM generate_series(1, $1::integer) i))",
-					1, values));
+		PQclear(run(
+			conn,
+			"SELECT eda.publish_many('BENCH', (SELECT array_agg('flow ' || i) FROM generate_series(1, $1::integer) i),"
+			" (SELECT array_agg(jsonb_build_object('order', i, 'text', repeat('x', 100))) FROM generate_series(1, $1::integer) i))",
+			1, values));
 	}
 }
 
@@ -86,7 +87,8 @@ work(PGconn *conn, int n)
 
 	while (n > 0)
 	{
-		PGresult *events = run(conn, "SELECT event_id, token, payload FROM eda.acquire_next('bench', 500, '30 s')", 0, NULL);
+		PGresult *events =
+			run(conn, "SELECT event_id, token, payload FROM eda.acquire_next('bench', 500, '30 s')", 0, NULL);
 		char *i = ids;
 		char *t = tokens;
 
@@ -128,7 +130,8 @@ main(int argc, char **argv)
 		fprintf(stderr, "usage: %s EVENTS\n", argv[0]);
 		return 2;
 	}
-	PQclear(run(worker, "SELECT eda.configure('BENCH', 'bench', attempt_delays => '{0 s}', lease => '10 min')", 0, NULL));
+	PQclear(
+		run(worker, "SELECT eda.configure('BENCH', 'bench', attempt_delays => '{0 s}', lease => '10 min')", 0, NULL));
 	PQclear(run(worker, "SET client_min_messages = warning", 0, NULL));
 	/* everybody has been through the code once */
 	publish(worker, 2000);
@@ -155,28 +158,37 @@ main(int argc, char **argv)
 		if (i == 1)
 			first = last;
 		printf("%8d   publish %7.0f /s   acquire and succeed %7.0f /s   together %7.0f events/s\n", i * slice,
-			   slice / (middle - start), slice / (end - middle), last);
+		       slice / (middle - start), slice / (end - middle), last);
 		fflush(stdout);
 	}
 	total = now_s() - total;
 
 	PQclear(run(worker, "SELECT pg_stat_force_next_flush()", 0, NULL));
 	printf("%.0f events/s over all; last slice / first slice: %.2f\n", slice * SLICES / total, last / first);
-	printf("held open still: %.0f transactions, the oldest for %.0f s\n",
-		   number(worker, "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"),
-		   number(worker, "SELECT extract(epoch FROM now() - min(xact_start)) FROM pg_stat_activity WHERE state = 'idle in transaction'"));
+	printf(
+		"held open still: %.0f transactions, the oldest for %.0f s\n",
+		number(worker, "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"),
+		number(
+			worker,
+			"SELECT extract(epoch FROM now() - min(xact_start)) FROM pg_stat_activity WHERE state = 'idle in transaction'"));
 	printf("live tuples on the log's leaves: %.0f\n",
-		   number(worker, "SELECT sum((pgstattuple(c.oid)).tuple_count) FROM pg_class c WHERE c.relkind = 'r'"
-						  " AND c.relnamespace = 'eda'::regnamespace AND c.relname ~ '^(event|transition)_[0-9]+$'"));
+	       number(worker, "SELECT sum((pgstattuple(c.oid)).tuple_count) FROM pg_class c WHERE c.relkind = 'r'"
+	                      " AND c.relnamespace = 'eda'::regnamespace AND c.relname ~ '^(event|transition)_[0-9]+$'"));
 	dead = number(worker, "SELECT sum((pgstattuple(c.oid)).dead_tuple_count) FROM pg_class c WHERE c.relkind = 'r'"
-						  " AND c.relnamespace = 'eda'::regnamespace AND c.relname ~ '^(event|transition)_[0-9]+$'");
-	printf("dead tuples on the log's leaves: %.0f (pgstattuple), %.0f (n_dead_tup), %.0f updated or deleted\n", dead,
-		   number(worker, "SELECT sum(n_dead_tup) FROM pg_stat_all_tables WHERE schemaname = 'eda' AND relname ~ '^(event|transition)_[0-9]+$'"),
-		   number(worker, "SELECT sum(n_tup_upd + n_tup_del) FROM pg_stat_all_tables WHERE schemaname = 'eda' AND relname ~ '^(event|transition)_[0-9]+$'"));
+	                      " AND c.relnamespace = 'eda'::regnamespace AND c.relname ~ '^(event|transition)_[0-9]+$'");
+	printf(
+		"dead tuples on the log's leaves: %.0f (pgstattuple), %.0f (n_dead_tup), %.0f updated or deleted\n", dead,
+		number(
+			worker,
+			"SELECT sum(n_dead_tup) FROM pg_stat_all_tables WHERE schemaname = 'eda' AND relname ~ '^(event|transition)_[0-9]+$'"),
+		number(
+			worker,
+			"SELECT sum(n_tup_upd + n_tup_del) FROM pg_stat_all_tables WHERE schemaname = 'eda' AND relname ~ '^(event|transition)_[0-9]+$'"));
 	printf("dead tuples elsewhere in eda: %.0f (the engine's saved place)\n",
-		   number(worker, "SELECT sum((pgstattuple(c.oid)).dead_tuple_count) FROM pg_class c WHERE c.relkind = 'r'"
-						  " AND c.relnamespace = 'eda'::regnamespace AND c.relname !~ '^(event|transition)_[0-9]+$'"));
-	printf("not succeeded: %.0f\n", number(worker, "SELECT sum(events) FROM eda.queue_metrics WHERE state <> 'succeeded'"));
+	       number(worker, "SELECT sum((pgstattuple(c.oid)).dead_tuple_count) FROM pg_class c WHERE c.relkind = 'r'"
+	                      " AND c.relnamespace = 'eda'::regnamespace AND c.relname !~ '^(event|transition)_[0-9]+$'"));
+	printf("not succeeded: %.0f\n",
+	       number(worker, "SELECT sum(events) FROM eda.queue_metrics WHERE state <> 'succeeded'"));
 
 	PQclear(run(reader, "COMMIT", 0, NULL));
 	PQclear(run(writer, "COMMIT", 0, NULL));

@@ -16,7 +16,7 @@
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t handled = PTHREAD_COND_INITIALIZER;
-static double *started;		/* ms, by event */
+static double *started; /* ms, by event */
 static int nhandled;
 static int nevents;
 
@@ -61,7 +61,8 @@ work(void *arg)
 	PGconn *conn = connect_or_die();
 
 	(void) arg;
-	PQclear(PQprepare(conn, "acquire", "SELECT event_id, token, payload FROM eda.acquire_next('bench', 1, '10 s')", 0, NULL));
+	PQclear(PQprepare(conn, "acquire", "SELECT event_id, token, payload FROM eda.acquire_next('bench', 1, '10 s')", 0,
+	                  NULL));
 	PQclear(PQprepare(conn, "succeed", "SELECT eda.succeed($1, $2)", 2, NULL));
 	while (nhandled < nevents)
 	{
@@ -103,7 +104,7 @@ report(const char *what, double *ms, int n)
 	for (int i = 0; i < n; i++)
 		sum += ms[i];
 	printf("%-34s p50 %6.2f   p90 %6.2f   p99 %6.2f   max %6.2f   mean %6.2f ms\n", what, ms[n / 2], ms[n * 90 / 100],
-		   ms[n * 99 / 100], ms[n - 1], sum / n);
+	       ms[n * 99 / 100], ms[n - 1], sum / n);
 }
 
 int
