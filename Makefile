@@ -57,7 +57,7 @@ format:
 lint:
 	clang-format --dry-run -Werror $(OBJS:.o=.c) $(SRC_H) $(CLIENTS)
 	clang -fsyntax-only -Werror $(WARNINGS) -DEDA_VERSION='""' -isystem $(shell $(PG_CONFIG) --includedir-server) $(OBJS:.o=.c)
-	clang-tidy --quiet $(OBJS:.o=.c) -- $(CPPFLAGS)
+	clang-tidy --quiet $(OBJS:.o=.c) -- $(CPPFLAGS) 2>/dev/null
 
 # For scripts: make -s print-OBJS
 print-%:

@@ -13,8 +13,15 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
+
+/* Of libpq/libpq.h, which cannot be included without the headers of GSSAPI. */
+extern bool pq_check_connection(void);
+
+#define CHECK_CLIENT_MS 1000 /* how often a waiting session looks whether its client is there */
 
 typedef struct Held
 {
@@ -217,6 +224,42 @@ stop_waiting(int code, Datum arg)
 }
 
 /*
+ * End the session if its client is gone: it must not take an event that nobody
+ * would ever see, which would cost an attempt and a whole lease.
+ */
+static void
+check_client(void)
+{
+	if (MyProcPort == NULL || whereToSendOutput != DestRemote || pq_check_connection())
+		return;
+	ClientConnectionLost = true;
+	InterruptPending = true;
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Sleep until the queue has something; false if the time has come, or the area is another database's now. */
+static bool
+sleep_in_queue(const Waiter *w, TimestampTz until)
+{
+	for (;;)
+	{
+		long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		bool ready;
+
+		/* Be on the list before looking, in each turn: check_client() may swallow a wake-up. */
+		ConditionVariablePrepareToSleep(&w->queue->ready);
+		LWLockAcquire(&w->area->lock, LW_SHARED);
+		ready = w->queue->queued > 0;
+		LWLockRelease(&w->area->lock);
+		if (ready || ms <= 0 || w->area->database != MyDatabaseId)
+			return ready;
+		(void) ConditionVariableTimedSleep(&w->queue->ready, Min(ms, CHECK_CLIENT_MS), PG_WAIT_EXTENSION);
+		ConditionVariableCancelSleep();
+		check_client();
+	}
+}
+
+/*
  * Sleep until the flow type's queue has something or the time (of the system's
  * clock) has come; false then.  The wait shows in the queue's count of waiting
  * workers, also by which the engine sizes its window.
@@ -246,18 +289,7 @@ queue_wait(const char *flow_type, int wanted, TimestampTz until)
 	count_waiter(&w, +1);
 	PG_ENSURE_ERROR_CLEANUP(stop_waiting, PointerGetDatum(&w));
 	{
-		ConditionVariablePrepareToSleep(&w.queue->ready);
-		for (;;)
-		{
-			long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
-
-			LWLockAcquire(&w.area->lock, LW_SHARED);
-			ready = w.queue->queued > 0;
-			LWLockRelease(&w.area->lock);
-			if (ready || ms <= 0 || w.area->database != MyDatabaseId)
-				break;
-			(void) ConditionVariableTimedSleep(&w.queue->ready, ms, PG_WAIT_EXTENSION);
-		}
+		ready = sleep_in_queue(&w, until);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(stop_waiting, PointerGetDatum(&w));
 	stop_waiting(0, PointerGetDatum(&w));

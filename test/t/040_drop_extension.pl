@@ -8,6 +8,19 @@ my $server = EdaServer->start_new('drop');
 $server->ask("ALTER SYSTEM SET lock_timeout = '20 s'");
 $server->reload;
 
+# Between two clients, a worker and whoever drops, a deadlock is possible as between any; the engine is no party to it.
+sub through
+{
+	my ($sql, $name) = @_;
+	my $error;
+	for (1 .. 20)
+	{
+		$error = $server->refusal($sql);
+		last if $error !~ /deadlock detected/;
+	}
+	unlike($error, qr/ERROR|FATAL/, $name);
+}
+
 for my $round (1 .. 3)
 {
 	$server->set_up('postgres');
@@ -17,8 +30,7 @@ for my $round (1 .. 3)
 	$server->ask("SELECT test.publish('T', 'flow', 2000)");
 	$server->poll_query_until('postgres', 'SELECT count(*) > 50 FROM test.effect');
 
-	$server->ask("BEGIN; DROP EXTENSION eda; ROLLBACK;");
-	pass("round $round: DROP EXTENSION and ROLLBACK get through");
+	through('BEGIN; DROP EXTENSION eda; ROLLBACK;', "round $round: DROP EXTENSION and ROLLBACK get through");
 	$server->becomes('SELECT count(*) >= 2000 FROM test.effect', "round $round: the engine goes on after it");
 
 	# Without clients, as open ones may hold locks of their own.
@@ -26,8 +38,8 @@ for my $round (1 .. 3)
 	eval { $worker->finish };
 	$server->ends_well if $round == 1;
 	$server->ask('SELECT eda.publish(\'T\', \'late\') FROM generate_series(1, 500)');
-	$server->ask('DROP EXTENSION eda; DROP SCHEMA test CASCADE;');
-	pass("round $round: DROP EXTENSION gets through");
+	through('DROP EXTENSION eda', "round $round: DROP EXTENSION gets through");
+	$server->ask('DROP SCHEMA test CASCADE');
 	$server->becomes("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type LIKE '%engine%')",
 		"round $round: the engine goes away");
 }
