@@ -426,6 +426,7 @@ move_batch(void)
 {
 	int n = Min(engine.ntodo, engine.batch);
 	JournalStep *steps = palloc0(sizeof(JournalStep) * n);
+	int nsteps;
 	volatile bool locked = false;
 
 	for (int i = 0; i < n; i++)
@@ -434,6 +435,7 @@ move_batch(void)
 		steps[i].leaf = engine.todo[i].leaf;
 		steps[i].item = engine.todo[i].errors;
 	}
+	nsteps = journal_unique(steps, n); /* what was noted twice would lose a race against itself */
 	PG_TRY();
 	{
 		engine_begin();
@@ -441,8 +443,8 @@ move_batch(void)
 		locked = lock_extension() != NULL && journal_lock_leaves();
 		if (locked)
 		{
-			engine.made += journal_append(steps, n, JOURNAL_SKIP, engine_decide, NULL);
-			work_publish_on_fail(steps, n);
+			engine.made += journal_append(steps, nsteps, JOURNAL_SKIP, engine_decide, NULL);
+			work_publish_on_fail(steps, nsteps);
 		}
 		PopActiveSnapshot();
 		engine_commit();
@@ -458,7 +460,7 @@ move_batch(void)
 	PG_END_TRY();
 	if (!locked)
 		return false;
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < nsteps; i++)
 		if (steps[i].status == JOURNAL_BUSY)
 		{
 			Todo todo = {steps[i].event_id, steps[i].leaf, steps[i].item};

@@ -234,6 +234,19 @@ compare_steps(const void *a, const void *b)
 	return memcmp(&((const JournalStep *) a)->event_id, &((const JournalStep *) b)->event_id, UUID_LEN);
 }
 
+/* Sort steps by event id and keep one for each event; how many are left. */
+int
+journal_unique(JournalStep *steps, int nsteps)
+{
+	int kept = 0;
+
+	qsort(steps, nsteps, sizeof(JournalStep), compare_steps);
+	for (int i = 0; i < nsteps; i++)
+		if (kept == 0 || compare_steps(&steps[i], &steps[kept - 1]) != 0)
+			steps[kept++] = steps[i];
+	return kept;
+}
+
 /* Insert the moving steps of one leaf; how many got their key. */
 static int
 insert_steps(Session *session, int leaf, JournalStep **moving, int n)

@@ -65,6 +65,7 @@ typedef struct JournalStep
 typedef bool (*JournalDecide)(JournalStep *step, void *arg);
 
 extern int journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDecide decide, void *arg);
+extern int journal_unique(JournalStep *steps, int nsteps);
 extern void journal_publish(Event *events, Transition *first, int n, bool *lost);
 extern bool journal_claim_key(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id,
                               pg_uuid_t *first);
