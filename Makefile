@@ -11,9 +11,9 @@ EDA_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" eda.control)
 
 OBJS = $(addprefix src/, \
 	eda.o lifecycle.o catalog.o event_type.o \
-	journal.o journal_rel.o publish.o work.o report.o control.o json.o \
+	journal.o journal_rel.o publish.o item.o work.o report.o control.o json.o \
 	shmem.o queue.o launcher.o attach.o ddl.o \
-	engine.o engine_decide.o tail.o timers.o dispatch.o feed.o metrics.o state.o)
+	engine.o engine_type.o engine_decide.o tail.o timers.o dispatch.o feed.o metrics.o state.o)
 SRC_H = src/eda.h src/journal.h src/shmem.h src/engine.h src/compat.h
 
 SQL = $(addprefix sql/, \

@@ -130,10 +130,14 @@ extern Engine engine;
 extern void engine_see(const Transition *t, int leaf);
 extern bool engine_todo(const pg_uuid_t *id, int leaf);
 extern void engine_park(const Todo *todo, TransactionId xid, TimestampTz until);
-extern EngineType *engine_type(int32 id);
 extern void engine_begin(void);
 extern void engine_commit(void);
 extern void engine_recover_from_error(MemoryContext caller, const char *what);
+
+/* engine_type.c */
+extern void engine_type_init(void);
+extern void engine_read_config(void);
+extern EngineType *engine_type(int32 id);
 
 /* engine_decide.c: the rule by which the engine moves an event */
 extern bool engine_decide(JournalStep *step, void *arg);

@@ -1,0 +1,100 @@
+/*
+ * engine_type.c
+ *		The engine's memory of event types and flow types.  What was once heard of
+ *		stays: its events may be anywhere in the log.
+ */
+#include "engine.h"
+
+#include "utils/memutils.h"
+
+typedef struct TypeEntry
+{
+	int32 id; /* hash key */
+	EngineType *type;
+} TypeEntry;
+
+/* The engine's memory of an event type; NULL for one that it has not heard of. */
+EngineType *
+engine_type(int32 id)
+{
+	TypeEntry *entry = hash_search(engine.type_by_id, &id, HASH_FIND, NULL);
+
+	return entry ? entry->type : NULL;
+}
+
+static int
+find_flow(const char *flow_type)
+{
+	for (int i = 0; i < engine.nflows; i++)
+		if (strcmp(engine.flows[i].flow_type, flow_type) == 0)
+			return i;
+	if (engine.flows == NULL)
+		engine.flows = MemoryContextAlloc(engine.context, sizeof(EngineFlow));
+	else
+		engine.flows = repalloc(engine.flows, sizeof(EngineFlow) * (engine.nflows + 1));
+	memset(&engine.flows[engine.nflows], 0, sizeof(EngineFlow));
+	strlcpy(engine.flows[engine.nflows].flow_type, flow_type, NAMEDATALEN);
+	return engine.nflows++;
+}
+
+static EngineType *
+add_type(int32 id)
+{
+	EngineType *type = MemoryContextAllocZero(engine.context, sizeof(EngineType));
+	TypeEntry *entry = hash_search(engine.type_by_id, &id, HASH_ENTER, NULL);
+
+	entry->type = type;
+	type->id = id;
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+	{
+		cursor_reset(&type->due[leaf]);
+		cursor_reset(&type->resume[leaf]);
+	}
+	engine.types = engine.types == NULL ? MemoryContextAlloc(engine.context, sizeof(EngineType *))
+	                                    : repalloc(engine.types, sizeof(EngineType *) * (engine.ntypes + 1));
+	engine.types[engine.ntypes++] = type;
+	return type;
+}
+
+static int
+compare_priorities(const void *a, const void *b)
+{
+	const EngineType *x = *(EngineType *const *) a;
+	const EngineType *y = *(EngineType *const *) b;
+
+	return x->priority != y->priority ? y->priority - x->priority : (x->id > y->id) - (x->id < y->id);
+}
+
+/* Take over the config as it is now. */
+void
+engine_read_config(void)
+{
+	const EventType **configs;
+	int n;
+
+	config_forget();
+	n = event_type_all(&configs);
+	for (int i = 0; i < n; i++)
+	{
+		EngineType *type = engine_type(configs[i]->id);
+
+		if (type == NULL)
+			type = add_type(configs[i]->id);
+		type->flow = find_flow(configs[i]->flow_type);
+		type->priority = configs[i]->priority;
+		type->suspended = configs[i]->suspended;
+		type->max_in_flight = configs[i]->max_in_flight;
+	}
+	if (engine.ntypes > 1)
+		qsort(engine.types, engine.ntypes, sizeof(EngineType *), compare_priorities);
+	engine.area->returned = true; /* offers of types that were suspended */
+}
+
+/* Start with nothing heard of. */
+void
+engine_type_init(void)
+{
+	HASHCTL ctl = {.keysize = sizeof(int32), .entrysize = sizeof(TypeEntry), .hcxt = engine.context};
+
+	engine.type_by_id = hash_create("eda event types", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
