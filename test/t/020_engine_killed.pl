@@ -26,6 +26,17 @@ for my $round (1 .. 3)
 	is($server->ask("SELECT count(*) FROM eda.event WHERE id IN ($known)"), scalar @ids,
 		"round $round: all that were confirmed to the publisher are there");
 }
+
+# Ended by an administrator, the engine or the launcher comes back too, and the server stays up.
+for my $process ('eda engine', 'eda launcher')
+{
+	my $pid = $server->engine_pid;
+	my $started = $server->ask('SELECT pg_postmaster_start_time()');
+	$server->ask("SELECT eda.publish('T', 'flow') FROM generate_series(1, 200)");
+	is($server->ask("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = '$process'"), '1', "$process is terminated");
+	$server->ask("SELECT pg_terminate_backend($pid)") if $process eq 'eda launcher';
+	$server->becomes("SELECT state = 'running' AND pid <> $pid FROM eda.engine_status", "$process: another engine runs");
+}
 $server->work_off('postgres');
 is($server->ask('SELECT count(*) FROM test.effect'), $server->ask('SELECT count(*) FROM eda.event'),
 	'each had its effect, once');

@@ -31,11 +31,12 @@ for my $round (1 .. 3)
 	$server->poll_query_until('postgres', 'SELECT count(*) > 50 FROM test.effect');
 
 	through('BEGIN; DROP EXTENSION eda; ROLLBACK;', "round $round: DROP EXTENSION and ROLLBACK get through");
+	my $second = $server->client('postgres', "CALL test.work('flow', 100000);\n"); # should the deadlock have hit the first
 	$server->becomes('SELECT count(*) >= 2000 FROM test.effect', "round $round: the engine goes on after it");
 
 	# Without clients, as open ones may hold locks of their own.
 	$server->ask("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE query LIKE 'CALL test.work%'");
-	eval { $worker->finish };
+	eval { $_->finish } for $worker, $second;
 	$server->ends_well if $round == 1;
 	$server->ask('SELECT eda.publish(\'T\', \'late\') FROM generate_series(1, 500)');
 	through('DROP EXTENSION eda', "round $round: DROP EXTENSION gets through");

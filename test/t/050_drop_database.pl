@@ -60,6 +60,14 @@ $server->work_off('uno', 'the original goes on');
 $server->ask("SET statement_timeout = '60 s'; DROP DATABASE copy");
 pass('the copy is dropped');
 
+# Moved to another tablespace, which needs the database free as well.
+my $folder = PostgreSQL::Test::Utils::tempdir();
+$server->ask("CREATE TABLESPACE elsewhere LOCATION '$folder'");
+$server->ask("SET statement_timeout = '60 s'; ALTER DATABASE uno SET TABLESPACE elsewhere");
+$server->runs('uno');
+$server->ask("SELECT eda.publish('T', 'elsewhere')", 'uno');
+$server->work_off('uno', 'moved to another tablespace, the database goes on');
+
 # After all that the places of dropped databases are free for others.
 for my $n (1 .. 10)
 {
