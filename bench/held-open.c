@@ -112,6 +112,30 @@ work(PGconn *conn, int n)
 	free(tokens);
 }
 
+/* What the run has left on the log's leaves, and elsewhere. */
+static void
+show_tuples(PGconn *worker)
+{
+	double dead;
+
+	printf("live tuples on the log's leaves: %.0f\n",
+	       number(worker, "SELECT sum((pgstattuple(c.oid)).tuple_count) FROM pg_class c WHERE c.relkind = 'r'"
+	                      " AND c.relnamespace = 'eda'::regnamespace AND c.relname ~ '^(event|transition)_[0-9]+$'"));
+	dead = number(worker, "SELECT sum((pgstattuple(c.oid)).dead_tuple_count) FROM pg_class c WHERE c.relkind = 'r'"
+	                      " AND c.relnamespace = 'eda'::regnamespace AND c.relname ~ '^(event|transition)_[0-9]+$'");
+	printf(
+		"dead tuples on the log's leaves: %.0f (pgstattuple), %.0f (n_dead_tup), %.0f updated or deleted\n", dead,
+		number(
+			worker,
+			"SELECT sum(n_dead_tup) FROM pg_stat_all_tables WHERE schemaname = 'eda' AND relname ~ '^(event|transition)_[0-9]+$'"),
+		number(
+			worker,
+			"SELECT sum(n_tup_upd + n_tup_del) FROM pg_stat_all_tables WHERE schemaname = 'eda' AND relname ~ '^(event|transition)_[0-9]+$'"));
+	printf("dead tuples elsewhere in eda: %.0f (the engine's saved place)\n",
+	       number(worker, "SELECT sum((pgstattuple(c.oid)).dead_tuple_count) FROM pg_class c WHERE c.relkind = 'r'"
+	                      " AND c.relnamespace = 'eda'::regnamespace AND c.relname !~ '^(event|transition)_[0-9]+$'"));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -122,7 +146,6 @@ main(int argc, char **argv)
 	PGconn *worker = connect_or_die();
 	double first = 0;
 	double last = 0;
-	double dead;
 	double total;
 
 	if (slice < 1)
@@ -171,22 +194,7 @@ main(int argc, char **argv)
 		number(
 			worker,
 			"SELECT extract(epoch FROM now() - min(xact_start)) FROM pg_stat_activity WHERE state = 'idle in transaction'"));
-	printf("live tuples on the log's leaves: %.0f\n",
-	       number(worker, "SELECT sum((pgstattuple(c.oid)).tuple_count) FROM pg_class c WHERE c.relkind = 'r'"
-	                      " AND c.relnamespace = 'eda'::regnamespace AND c.relname ~ '^(event|transition)_[0-9]+$'"));
-	dead = number(worker, "SELECT sum((pgstattuple(c.oid)).dead_tuple_count) FROM pg_class c WHERE c.relkind = 'r'"
-	                      " AND c.relnamespace = 'eda'::regnamespace AND c.relname ~ '^(event|transition)_[0-9]+$'");
-	printf(
-		"dead tuples on the log's leaves: %.0f (pgstattuple), %.0f (n_dead_tup), %.0f updated or deleted\n", dead,
-		number(
-			worker,
-			"SELECT sum(n_dead_tup) FROM pg_stat_all_tables WHERE schemaname = 'eda' AND relname ~ '^(event|transition)_[0-9]+$'"),
-		number(
-			worker,
-			"SELECT sum(n_tup_upd + n_tup_del) FROM pg_stat_all_tables WHERE schemaname = 'eda' AND relname ~ '^(event|transition)_[0-9]+$'"));
-	printf("dead tuples elsewhere in eda: %.0f (the engine's saved place)\n",
-	       number(worker, "SELECT sum((pgstattuple(c.oid)).dead_tuple_count) FROM pg_class c WHERE c.relkind = 'r'"
-	                      " AND c.relnamespace = 'eda'::regnamespace AND c.relname !~ '^(event|transition)_[0-9]+$'"));
+	show_tuples(worker);
 	printf("not succeeded: %.0f\n",
 	       number(worker, "SELECT sum(events) FROM eda.queue_metrics WHERE state <> 'succeeded'"));
 

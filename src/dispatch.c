@@ -28,6 +28,27 @@ dispatch_init(void)
 	area_reset_queues(engine.area);
 }
 
+/* The ready queue of a flow type, looked up once.  Under the lock. */
+static FlowQueue *
+flow_queue(EngineFlow *flow)
+{
+	FlowQueue *queue;
+
+	if (flow->queue >= 0)
+		return &area_queues(engine.area)[flow->queue];
+	queue = area_find_queue(engine.area, flow->flow_type);
+	if (queue)
+		flow->queue = queue - area_queues(engine.area);
+	return queue;
+}
+
+/* The ready queue of a type's flow; NULL if there is no place for it.  Under the lock. */
+FlowQueue *
+dispatch_queue_of(const EngineType *type)
+{
+	return flow_queue(&engine.flows[type->flow]);
+}
+
 /*
  * How many events each flow type and event type may have dispatched more.
  *
@@ -51,7 +72,7 @@ dispatch_size_windows(void)
 	for (int i = 0; i < engine.nflows; i++)
 	{
 		EngineFlow *flow = &engine.flows[i];
-		FlowQueue *queue = area_find_queue(engine.area, flow->flow_type);
+		FlowQueue *queue = flow_queue(flow);
 		int window;
 
 		flow->room = flow->guaranteed = 0;
@@ -157,7 +178,7 @@ take_entry(const Offer *wanted, const EngineType *type)
 {
 	EngineArea *area = engine.area;
 	int i = area->free_head;
-	FlowQueue *queue = area_find_queue(area, engine.flows[type->flow].flow_type);
+	FlowQueue *queue = dispatch_queue_of(type);
 	Offer *o;
 	uint32 generation;
 

@@ -306,6 +306,7 @@ read_log(bool collect)
 	}
 	PopActiveSnapshot();
 	engine_commit();
+	engine.idle = why != NULL;
 	if (why)
 		metrics_state(psprintf("idle: %s", why));
 	else
@@ -476,14 +477,14 @@ engine_init(void)
 	MemoryContextSwitchTo(engine.tick);
 }
 
-/* Sleep until woken, or until the next cursor's time. */
+/* Sleep until woken, or until the next cursor's time; where nothing can be moved anyway, without looking at it. */
 static void
 engine_wait(void)
 {
 	TimestampTz next = timers_next();
 	long ms = IDLE_MS;
 
-	if (next != EDA_NEVER && engine.moves)
+	if (next != EDA_NEVER && engine.moves && !engine.idle)
 		ms = Min(ms, TimestampDifferenceMilliseconds(eda_now(), next));
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 1), PG_WAIT_EXTENSION);

@@ -42,6 +42,7 @@ typedef struct TailSnapshot
 typedef struct EngineFlow
 {
 	char flow_type[NAMEDATALEN];
+	int queue;      /* its place in the area, which it keeps; -1: not known yet */
 	int room;       /* events that may be dispatched now */
 	int guaranteed; /* so many of them whatever other flow types have taken */
 	int noted;      /* in this tick, to be dispatched */
@@ -90,6 +91,7 @@ typedef struct Engine
 	TimestampTz now;       /* of this tick, by eda's clock */
 	TailSnapshot seen;     /* what the tail has read */
 	bool recovering;       /* the first tick: what is dispatched is not offered unseen */
+	bool idle;             /* cannot work just now */
 	bool moves;            /* not paused */
 	int64 config_version;
 
@@ -158,6 +160,7 @@ extern TimestampTz timers_next(void);
 extern void dispatch_init(void);
 extern void dispatch_size_windows(void);
 extern bool dispatch_take_room(EngineType *type);
+extern FlowQueue *dispatch_queue_of(const EngineType *type);
 extern Offer *dispatch_offer_of(const pg_uuid_t *id);
 extern void dispatch_offer(const Transition *t, int leaf);
 extern void dispatch_forget(const pg_uuid_t *id, int32 version);

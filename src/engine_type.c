@@ -34,6 +34,7 @@ find_flow(const char *flow_type)
 		engine.flows = repalloc(engine.flows, sizeof(EngineFlow) * (engine.nflows + 1));
 	memset(&engine.flows[engine.nflows], 0, sizeof(EngineFlow));
 	strlcpy(engine.flows[engine.nflows].flow_type, flow_type, NAMEDATALEN);
+	engine.flows[engine.nflows].queue = -1;
 	return engine.nflows++;
 }
 

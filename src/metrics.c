@@ -74,13 +74,14 @@ metrics_publish(double tick_ms)
 	EngineArea *area = engine.area;
 	TypeMetrics *out = area_metrics(area);
 	Offer *offers = area_offers(area);
-	FlowQueue *queues = area_queues(area);
 	int n = Min(engine.ntypes, eda_max_event_types);
 
 	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n; i++)
 	{
 		EngineType *type = engine.types[i];
+		FlowQueue *queue;
+		int head;
 
 		roll(type->moved, &type->bucket, engine.now / BUCKET_US);
 		out[i].type = type->id;
@@ -89,13 +90,10 @@ metrics_publish(double tick_ms)
 		out[i].bucket = type->bucket;
 		out[i].oldest_due_at = oldest_due(type);
 		/* What is dispatched and waits was due when it was dispatched, or before. */
-		for (int q = 0; q < eda_max_event_types && queues[q].flow_type[0] != '\0'; q++)
-		{
-			int head = queues[q].head[type->priority];
-
-			if (head >= 0 && offers[head].type == type->id)
-				out[i].oldest_due_at = Min(out[i].oldest_due_at, offers[head].since);
-		}
+		queue = dispatch_queue_of(type);
+		head = queue ? queue->head[type->priority] : -1;
+		if (head >= 0 && offers[head].type == type->id)
+			out[i].oldest_due_at = Min(out[i].oldest_due_at, offers[head].since);
 	}
 	area->nmetrics = n;
 	area->info.last_tick_at = engine.now;

@@ -72,10 +72,15 @@ work_fail(JournalStep *step, const EventType *type, bool retry, TimestampTz retr
 void
 work_publish_on_fail(JournalStep *steps, int nsteps)
 {
-	PublishItem *items = palloc0(sizeof(PublishItem) * Max(nsteps, 1));
-	pg_uuid_t *ids = palloc(sizeof(pg_uuid_t) * Max(nsteps, 1));
+	PublishItem *items;
+	int failed = 0;
 	int n = 0;
 
+	for (int i = 0; i < nsteps; i++)
+		failed += steps[i].status == JOURNAL_APPENDED && steps[i].next.state == EDA_FAILED;
+	if (failed == 0)
+		return;
+	items = palloc0(sizeof(PublishItem) * failed);
 	for (int i = 0; i < nsteps; i++)
 	{
 		const Transition *t = &steps[i].next;
@@ -113,7 +118,7 @@ work_publish_on_fail(JournalStep *steps, int nsteps)
 		publish_inherit(&items[n], &event);
 		n++;
 	}
-	publish_items(items, n, ids);
+	publish_items(items, n, palloc(sizeof(pg_uuid_t) * failed));
 }
 
 /* The row with which the lease of this token was closed; an error if there was no such lease. */
