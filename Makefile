@@ -13,8 +13,10 @@ OBJS = $(addprefix src/, \
 	eda.o lifecycle.o catalog.o event_type.o \
 	journal.o journal_rel.o publish.o item.o work.o report.o control.o json.o \
 	shmem.o queue.o launcher.o attach.o ddl.o \
-	engine.o engine_type.o engine_decide.o tail.o timers.o dispatch.o feed.o metrics.o state.o)
-SRC_H = src/eda.h src/journal.h src/shmem.h src/engine.h src/compat.h
+	engine.o engine_type.o engine_decide.o tail.o timers.o dispatch.o deliver.o outlet.o message.o \
+	broker.o broker_courier.o broker_link.o broker_ring.o broker_stream.o \
+	feed.o metrics.o state.o)
+SRC_H = src/eda.h src/journal.h src/shmem.h src/engine.h src/broker.h src/broker_int.h src/compat.h
 
 SQL = $(addprefix sql/, \
 	00_head.sql 10_tables.sql 20_publish.sql 30_work.sql 40_control.sql \
@@ -25,6 +27,7 @@ DATA_built = eda--$(EDA_VERSION).sql
 WARNINGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-declaration-after-statement
 PG_CPPFLAGS = -DEDA_VERSION='"$(EDA_VERSION)"'
 PG_CFLAGS = $(WARNINGS) $(if $(WERROR),-Werror)
+SHLIB_LINK = -lnats -ljansson -lpthread
 
 PG_CONFIG ?= pg_config
 # No bitcode: no function here is worth inlining into a query.

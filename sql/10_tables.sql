@@ -17,9 +17,11 @@ CREATE TABLE eda.event_type (
 	suspended			boolean NOT NULL DEFAULT false,
 	suspend_timeout		interval CHECK (suspend_timeout > interval '0'),
 	on_suspend_timeout	text COLLATE "C" NOT NULL CHECK (on_suspend_timeout IN ('expire', 'resume')),
-	delivery			text COLLATE "C" NOT NULL CHECK (delivery IN ('pull')),
+	delivery			text COLLATE "C" NOT NULL CHECK (delivery IN ('pull', 'nats')),
+	subject				text COLLATE "C",
 	priority			integer NOT NULL CHECK (priority BETWEEN 0 AND 9),
-	max_in_flight		integer CHECK (max_in_flight > 0)
+	max_in_flight		integer CHECK (max_in_flight > 0),
+	max_dispatched		integer NOT NULL CHECK (max_dispatched > 0)
 );
 CREATE UNIQUE INDEX event_type_name ON eda.event_type (lower(event_type));
 
@@ -33,14 +35,20 @@ COMMENT ON COLUMN eda.event_type.attempt_delays IS 'Wait before attempt 1, 2, ..
 COMMENT ON COLUMN eda.event_type.backoff IS 'Factor by which the last delay grows with each attempt beyond the list.';
 COMMENT ON COLUMN eda.event_type.jitter IS 'Part of a retry delay that is random: 0.1 means up to 10 % more or less.';
 COMMENT ON COLUMN eda.event_type.lease IS 'How long a worker may keep an attempt without a heartbeat.';
-COMMENT ON COLUMN eda.event_type.dispatch_timeout IS 'How long a worker may take from being handed an event to committing its acquire.';
+COMMENT ON COLUMN eda.event_type.dispatch_timeout IS
+	'How long a worker may take from being handed an event to committing its acquire; with delivery nats, from the broker''s acknowledgement, doubled each time, up to an hour.';
 COMMENT ON COLUMN eda.event_type.on_fail_event_type IS 'Published when an event of this type fails.';
 COMMENT ON COLUMN eda.event_type.suspended IS 'While true nothing of this type is dispatched or acquired.';
 COMMENT ON COLUMN eda.event_type.suspend_timeout IS 'Deadline of eda.suspend() when the caller gives none; null: no deadline.';
 COMMENT ON COLUMN eda.event_type.on_suspend_timeout IS 'What a suspended event does when its deadline passes: expire or resume.';
-COMMENT ON COLUMN eda.event_type.delivery IS 'pull: workers take events with eda.acquire_next().';
+COMMENT ON COLUMN eda.event_type.delivery IS
+	'pull: workers take events with eda.acquire_next().  nats: they get messages, and call eda.acquire().';
+COMMENT ON COLUMN eda.event_type.subject IS
+	'Template of the messages'' subject, with {flow_type}, {event_type} (in lower case), {flow_id} and {database}; null: event-engine.{flow_type}.';
 COMMENT ON COLUMN eda.event_type.priority IS '0 to 9; within a flow type higher goes first.';
 COMMENT ON COLUMN eda.event_type.max_in_flight IS 'At most so many events dispatched or being processed at once; null: no limit.';
+COMMENT ON COLUMN eda.event_type.max_dispatched IS
+	'With delivery nats: at most so many events dispatched and not acquired yet.';
 
 /* ------------------------------------------------------------------------
  * The log
@@ -94,7 +102,7 @@ COMMENT ON COLUMN eda.transition.version IS '1, 2, 3, ... without gaps.';
 COMMENT ON COLUMN eda.transition.type IS 'eda.event_type.id';
 COMMENT ON COLUMN eda.transition.attempt IS 'How often the event was acquired, without the attempts that were handed back.';
 COMMENT ON COLUMN eda.transition.attempt_base IS 'attempt at the last redrive: attempts are counted from here.';
-COMMENT ON COLUMN eda.transition.returns IS 'How often in a row a worker was handed the event and did not commit its acquire.';
+COMMENT ON COLUMN eda.transition.returns IS 'How often in a row the event was dispatched and no acquire was committed.';
 COMMENT ON COLUMN eda.transition.token IS 'Version that opened the lease; also on the row with which its holder closed it.';
 COMMENT ON COLUMN eda.transition.wake_at IS 'Next deadline: the scheduled time, dispatch timeout, lease end or suspend deadline.';
 COMMENT ON COLUMN eda.transition.expires_at IS 'When the event expires if it is then waiting; null: never.';
@@ -232,6 +240,7 @@ CREATE TABLE eda.engine_state (
 	cursors				bigint[],
 	counters			bigint[],
 	parked				uuid[],
+	unacknowledged		uuid[],
 	saved_at			timestamptz
 );
 COMMENT ON TABLE eda.engine_state IS
@@ -240,6 +249,7 @@ COMMENT ON COLUMN eda.engine_state.tail IS 'Transitions that this snapshot sees 
 COMMENT ON COLUMN eda.engine_state.cursors IS 'Four numbers each: kind, event type, leaf, microseconds since 2000.';
 COMMENT ON COLUMN eda.engine_state.counters IS 'Nine numbers each: event type, events in each state.';
 COMMENT ON COLUMN eda.engine_state.parked IS 'Events that were due and not moved yet.';
+COMMENT ON COLUMN eda.engine_state.unacknowledged IS 'Events that were dispatched and not acknowledged by the broker yet.';
 
 CREATE TABLE eda.config (
 	one			boolean PRIMARY KEY DEFAULT true CHECK (one),

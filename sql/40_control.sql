@@ -90,8 +90,10 @@ CREATE FUNCTION eda.configure(
 	suspend_timeout		interval DEFAULT NULL,
 	on_suspend_timeout	text DEFAULT NULL,
 	delivery			text DEFAULT NULL,
+	subject				text DEFAULT NULL,
 	priority			integer DEFAULT NULL,
 	max_in_flight		integer DEFAULT NULL,
+	max_dispatched		integer DEFAULT NULL,
 	reset				boolean DEFAULT false
 ) RETURNS eda.event_type
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -131,8 +133,10 @@ BEGIN
 		new.suspend_timeout := NULL;
 		new.on_suspend_timeout := 'expire';
 		new.delivery := 'pull';
+		new.subject := NULL;
 		new.priority := 5;
 		new.max_in_flight := NULL;
+		new.max_dispatched := 10000;
 	END IF;
 	new.flow_type := coalesce(configure.flow_type, new.flow_type);
 	new.max_attempts := coalesce(configure.max_attempts, new.max_attempts);
@@ -146,8 +150,10 @@ BEGIN
 	new.suspend_timeout := coalesce(configure.suspend_timeout, new.suspend_timeout);
 	new.on_suspend_timeout := coalesce(configure.on_suspend_timeout, new.on_suspend_timeout);
 	new.delivery := coalesce(configure.delivery, new.delivery);
+	new.subject := nullif(coalesce(configure.subject, new.subject), '');
 	new.priority := coalesce(configure.priority, new.priority);
 	new.max_in_flight := coalesce(configure.max_in_flight, new.max_in_flight);
+	new.max_dispatched := coalesce(configure.max_dispatched, new.max_dispatched);
 	IF new.attempt_delays IS NULL THEN
 		SELECT ladder[1:n] INTO new.attempt_delays FROM generate_series(cardinality(ladder), 1, -1) n
 		WHERE n = 1 OR new.lifespan IS NULL
@@ -156,27 +162,32 @@ BEGIN
 	END IF;
 
 	PERFORM eda.check_event_type(new, old);
+	IF new.delivery = 'nats' AND old.delivery IS DISTINCT FROM 'nats'
+		AND current_setting('eda.nats_url') = '' THEN
+		RAISE NOTICE USING MESSAGE = format('no broker is set: events of type "%s" will wait', new.event_type),
+			HINT = 'Set eda.nats_url in postgresql.conf and reload.';
+	END IF;
 	IF old.id IS NULL THEN
 		INSERT INTO eda.event_type (event_type, flow_type, max_attempts, lifespan, attempt_delays, backoff, jitter,
 			lease, dispatch_timeout, on_fail_event_type, suspended, suspend_timeout, on_suspend_timeout, delivery,
-			priority, max_in_flight)
+			subject, priority, max_in_flight, max_dispatched)
 		VALUES (new.event_type, new.flow_type, new.max_attempts, new.lifespan, new.attempt_delays, new.backoff, new.jitter,
 			new.lease, new.dispatch_timeout, new.on_fail_event_type, new.suspended, new.suspend_timeout,
-			new.on_suspend_timeout, new.delivery, new.priority, new.max_in_flight)
+			new.on_suspend_timeout, new.delivery, new.subject, new.priority, new.max_in_flight, new.max_dispatched)
 		RETURNING * INTO new;
 	ELSIF new IS DISTINCT FROM old THEN
 		UPDATE eda.event_type t SET
 			(max_attempts, lifespan, attempt_delays, backoff, jitter, lease, dispatch_timeout, on_fail_event_type,
-			 suspend_timeout, on_suspend_timeout, delivery, priority, max_in_flight)
+			 suspend_timeout, on_suspend_timeout, delivery, subject, priority, max_in_flight, max_dispatched)
 			= (new.max_attempts, new.lifespan, new.attempt_delays, new.backoff, new.jitter, new.lease,
 			 new.dispatch_timeout, new.on_fail_event_type, new.suspend_timeout, new.on_suspend_timeout, new.delivery,
-			 new.priority, new.max_in_flight)
+			 new.subject, new.priority, new.max_in_flight, new.max_dispatched)
 		WHERE t.id = old.id;
 	END IF;
 	RETURN new;
 END $$;
 COMMENT ON FUNCTION eda.configure(text, text, integer, interval, interval[], double precision, double precision,
-	interval, interval, text, interval, text, text, integer, integer, boolean) IS
+	interval, interval, text, interval, text, text, text, integer, integer, integer, boolean) IS
 	'Create an event type, or change the rules that are given (reset => true starts from the defaults); its row.';
 
 -- One sentence for each rule that a row can break: what is wrong, and what would be right.
@@ -236,9 +247,19 @@ BEGIN
 	ELSIF new.on_suspend_timeout NOT IN ('expire', 'resume') THEN
 		wrong := format('on_suspend_timeout is %L', new.on_suspend_timeout);
 		right_is := 'It must be ''expire'' or ''resume''.';
-	ELSIF new.delivery <> 'pull' THEN
+	ELSIF new.delivery NOT IN ('pull', 'nats') THEN
 		wrong := format('delivery is %L', new.delivery);
-		right_is := 'This version delivers by ''pull''.';
+		right_is := 'It must be ''pull'' or ''nats''.';
+	ELSIF regexp_replace(new.subject, '\{(flow_type|event_type|flow_id|database)\}', 'x', 'g')
+		!~ '^[A-Za-z0-9_=+/:@~%-]+(\.[A-Za-z0-9_=+/:@~%-]+)*$' OR length(new.subject) > 200 THEN
+		wrong := format('subject is %L', new.subject);
+		right_is := 'Words with dots between them, in which {flow_type}, {event_type}, {flow_id} and {database} stand for the event''s.';
+	ELSIF new.subject ~ '^(_INBOX|event-engine\._DLQ)(\.|$)' THEN
+		wrong := format('subject %L is reserved', new.subject);
+		right_is := 'Take another one, or leave it out for event-engine.{flow_type}.';
+	ELSIF new.max_dispatched < 1 THEN
+		wrong := format('max_dispatched is %s', new.max_dispatched);
+		right_is := 'It must be 1 or more; to stop a type, call eda.suspend_event_type().';
 	ELSIF new.priority NOT BETWEEN 0 AND 9 THEN
 		wrong := format('priority is %s', new.priority);
 		right_is := 'It must be from 0 to 9; higher goes first.';

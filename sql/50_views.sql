@@ -98,7 +98,10 @@ CREATE FUNCTION eda.engine_info(
 	OUT ticks bigint, OUT transitions_read bigint, OUT transitions_made bigint,
 	OUT last_tick_ms double precision, OUT max_tick_ms double precision,
 	OUT queued integer, OUT handed_out integer, OUT waiting_workers integer, OUT parked integer, OUT held_back integer,
-	OUT last_error text, OUT last_error_at timestamptz)
+	OUT last_error text, OUT last_error_at timestamptz,
+	OUT broker text, OUT broker_server text, OUT broker_error text, OUT broker_notice text,
+	OUT broker_unacknowledged integer, OUT broker_published bigint, OUT broker_resent bigint,
+	OUT broker_reconnects bigint)
 RETURNS record
 	AS 'MODULE_PATHNAME', 'eda_engine_info' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION eda.engine_info() IS 'What the engine of this database says of itself; read the view eda.engine_status.';
@@ -107,6 +110,16 @@ CREATE VIEW eda.engine_status AS SELECT * FROM eda.engine_info();
 COMMENT ON VIEW eda.engine_status IS 'Whether the engine of this database runs, what it does, and its last error.';
 COMMENT ON COLUMN eda.engine_status.queued IS 'Dispatched events that wait for a worker.';
 COMMENT ON COLUMN eda.engine_status.handed_out IS 'Events that a worker was handed and whose acquire has not committed yet.';
+COMMENT ON COLUMN eda.engine_status.broker IS
+	'off: no eda.nats_url; connecting; ready; unreachable; refused: not let in; blocked: the stream takes nothing.';
+COMMENT ON COLUMN eda.engine_status.broker_server IS 'Where it is connected to, and the server''s version.';
+COMMENT ON COLUMN eda.engine_status.broker_error IS 'Why it is not ready, or was not the last time.';
+COMMENT ON COLUMN eda.engine_status.broker_notice IS
+	'How the stream differs from the settings, or an event type''s subject from the stream''s.';
+COMMENT ON COLUMN eda.engine_status.broker_unacknowledged IS 'Messages that the broker has not acknowledged yet.';
+COMMENT ON COLUMN eda.engine_status.broker_published IS 'Messages it has acknowledged since the engine started.';
+COMMENT ON COLUMN eda.engine_status.broker_resent IS 'Messages sent again because no acknowledgement came.';
+COMMENT ON COLUMN eda.engine_status.broker_reconnects IS 'Connections after the first.';
 COMMENT ON COLUMN eda.engine_status.parked IS 'Events that are due but written to by an open transaction.';
 COMMENT ON COLUMN eda.engine_status.held_back IS 'Events whose move raises an error; tried again from time to time.';
 

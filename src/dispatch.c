@@ -1,6 +1,7 @@
 /*
  * dispatch.c
- *		The engine's side of the ready queue: windows, offers, what comes back.
+ *		How much may be dispatched, and the engine's side of the ready queue:
+ *		offers, and what comes back.
  *
  * An offer lives from the moment a dispatched transition has committed until
  * the log shows what became of it.  Only the engine takes entries from the free
@@ -75,24 +76,58 @@ dispatch_size_windows(void)
 		FlowQueue *queue = flow_queue(flow);
 		int window;
 
-		flow->room = flow->guaranteed = 0;
+		flow->window.room = flow->guaranteed = 0;
 		if (queue == NULL)
 			continue;
 		window = Min(Max(eda_ready_window, 2 * queue->wanted), share);
 		flow->guaranteed = Max(Min(Min(minimum, window) - queue->queued, engine.area->nfree), 0);
-		flow->room = Min(window - queue->queued, share - queue->queued - queue->popped);
-		flow->room = Min(Max(flow->room, flow->guaranteed), flow->guaranteed + engine.queue_left);
+		flow->window.room = Min(window - queue->queued, share - queue->queued - queue->popped);
+		flow->window.room = Min(Max(flow->window.room, flow->guaranteed), flow->guaranteed + engine.queue_left);
 	}
 	LWLockRelease(&engine.area->lock);
+	engine.broker_window.room = deliver_room();
 
 	for (int i = 0; i < engine.ntypes; i++)
 	{
 		EngineType *type = engine.types[i];
+		int64 room = INT_MAX;
 
-		type->room = INT_MAX;
 		if (type->max_in_flight > 0)
-			type->room = type->max_in_flight - type->counts[EDA_DISPATCHED] - type->counts[EDA_BEING_PROCESSED];
+			room = type->max_in_flight - type->counts[EDA_DISPATCHED] - type->counts[EDA_BEING_PROCESSED];
+		if (type->to_broker)
+			room = type->covered ? Min(room, type->max_dispatched - type->counts[EDA_DISPATCHED]) : 0;
+		type->window.room = Max(room, 0);
 	}
+}
+
+static Window *
+outer_window(const EngineType *type)
+{
+	return type->to_broker ? &engine.broker_window : &engine.flows[type->flow].window;
+}
+
+/* How many events of a type may still be noted in this tick; not above zero if none. */
+int
+dispatch_room(const EngineType *type)
+{
+	const Window *outer = outer_window(type);
+
+	return Min(type->window.room - type->window.noted, outer->room - outer->noted);
+}
+
+/* Whether an event of a type could be dispatched now. */
+bool
+dispatch_has_room(const EngineType *type)
+{
+	return type->window.room > 0 && outer_window(type)->room > 0;
+}
+
+/* Events of a type were noted, to be dispatched in this tick. */
+void
+dispatch_note(EngineType *type, int n)
+{
+	type->window.noted += n;
+	outer_window(type)->noted += n;
 }
 
 /* Use up room for one event of a type; false if there is none. */
@@ -101,14 +136,17 @@ dispatch_take_room(EngineType *type)
 {
 	EngineFlow *flow = &engine.flows[type->flow];
 
-	if (type->room <= 0 || flow->room <= 0 || (flow->guaranteed <= 0 && engine.queue_left <= 0))
+	if (!dispatch_has_room(type) || (!type->to_broker && flow->guaranteed <= 0 && engine.queue_left <= 0))
 		return false;
-	if (flow->guaranteed > 0)
-		flow->guaranteed--;
-	else
-		engine.queue_left--;
-	type->room--;
-	flow->room--;
+	if (!type->to_broker)
+	{
+		if (flow->guaranteed > 0)
+			flow->guaranteed--;
+		else
+			engine.queue_left--;
+	}
+	type->window.room--;
+	outer_window(type)->room--;
 	return true;
 }
 

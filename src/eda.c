@@ -22,6 +22,15 @@ int eda_lock_wait = 5000;
 int eda_max_returns = 10;
 int eda_idempotency_ttl = 7 * 24 * 3600;
 int eda_segment_interval = 7 * 24 * 3600;
+char *eda_nats_url = NULL;
+char *eda_nats_credentials = NULL;
+char *eda_nats_tls_ca_file = NULL;
+char *eda_nats_tls_cert_file = NULL;
+char *eda_nats_tls_key_file = NULL;
+char *eda_nats_stream = NULL;
+int eda_nats_max_age = 7 * 24 * 3600;
+int eda_nats_duplicate_window = 120;
+int eda_nats_replicas = 1;
 
 static const struct config_enum_entry engine_modes[] = {
 	{"on", EDA_ENGINE_ON, false},
@@ -80,6 +89,41 @@ define_settings(void)
 	                        INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
+static bool
+check_stream(char **newval, void **extra, GucSource source)
+{
+	if (**newval != '\0' && strlen(*newval) < 256 && strpbrk(*newval, " \t\r\n.*>/\\") == NULL)
+		return true;
+	GUC_check_errdetail("A stream's name has neither spaces nor any of the characters . * > / \\.");
+	return false;
+}
+
+/* The broker.  All take effect with a reload. */
+static void
+define_broker(void)
+{
+	DefineCustomStringVariable("eda.nats_url", "NATS servers that events are delivered through, separated by commas.",
+	                           "Empty: none.", &eda_nats_url, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("eda.nats_credentials", "Credentials file for NATS.", NULL, &eda_nats_credentials, "",
+	                           PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("eda.nats_tls_ca_file", "Certificates that NATS servers are trusted by.",
+	                           "Setting it asks for TLS, as does an URL that starts with tls://.",
+	                           &eda_nats_tls_ca_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("eda.nats_tls_cert_file", "Our certificate for NATS servers that ask for one.", NULL,
+	                           &eda_nats_tls_cert_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("eda.nats_tls_key_file", "The private key of our certificate.", NULL,
+	                           &eda_nats_tls_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("eda.nats_stream", "JetStream stream that events go to; made when missing.", NULL,
+	                           &eda_nats_stream, "EDA", PGC_SIGHUP, 0, check_stream, NULL, NULL);
+	DefineCustomIntVariable("eda.nats_max_age", "How long a stream that eda makes keeps messages; 0: for ever.", NULL,
+	                        &eda_nats_max_age, 7 * 24 * 3600, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("eda.nats_duplicate_window",
+	                        "For how long a stream that eda makes knows a message by its id.", NULL,
+	                        &eda_nats_duplicate_window, 120, 1, 24 * 3600, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("eda.nats_replicas", "Servers that a stream made by eda is kept on.", NULL,
+	                        &eda_nats_replicas, 1, 1, 5, PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
 void
 _PG_init(void)
 {
@@ -91,6 +135,7 @@ _PG_init(void)
 
 	define_sizes();
 	define_settings();
+	define_broker();
 	MarkGUCPrefixReserved("eda");
 	shmem_init();
 	launcher_register();

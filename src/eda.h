@@ -61,6 +61,15 @@ extern int eda_lock_wait;        /* ms */
 extern int eda_max_returns;
 extern int eda_idempotency_ttl;  /* s */
 extern int eda_segment_interval; /* s */
+extern char *eda_nats_url;
+extern char *eda_nats_credentials;
+extern char *eda_nats_tls_ca_file;
+extern char *eda_nats_tls_cert_file;
+extern char *eda_nats_tls_key_file;
+extern char *eda_nats_stream;
+extern int eda_nats_max_age;          /* s */
+extern int eda_nats_duplicate_window; /* s */
+extern int eda_nats_replicas;
 
 /* ------------------------------------------------------------------------
  * lifecycle.c: states, legal moves, errors
@@ -181,8 +190,11 @@ typedef struct EventType
 	bool has_suspend_timeout;
 	Interval suspend_timeout;
 	bool resume_on_timeout;
+	bool to_broker;      /* delivery = 'nats' */
+	const char *subject; /* NULL: the default */
 	int priority;
 	int max_in_flight; /* 0: no limit */
+	int max_dispatched;
 } EventType;
 
 extern const EventType *event_type_by_name(const char *name, bool missing_ok);

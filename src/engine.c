@@ -160,15 +160,10 @@ unpark(void)
 static void
 see_awaiting(const Transition *t, int leaf, EngineType *type)
 {
-	EngineFlow *flow = &engine.flows[type->flow];
-
 	/* Due, and nothing before it waits on disk: it need not be found there again. */
-	if (t->wake_at <= engine.now && !type->suspended && type->due[leaf].key > engine.now && type->room > type->noted &&
-	    flow->room > flow->noted && engine_todo(&t->event_id, leaf))
-	{
-		type->noted++;
-		flow->noted++;
-	}
+	if (t->wake_at <= engine.now && !type->suspended && type->due[leaf].key > engine.now && dispatch_room(type) > 0 &&
+	    engine_todo(&t->event_id, leaf))
+		dispatch_note(type, 1);
 	else
 		cursor_min(&type->due[leaf], t->wake_at, &t->event_id);
 }
@@ -186,15 +181,21 @@ engine_see(const Transition *t, int leaf)
 	metrics_count(type, t);
 	feed_add(t, leaf, type);
 	dispatch_forget(&t->event_id, t->version);
+	deliver_forget(&t->event_id, t->version);
 
 	if (t->state == EDA_AWAITING)
 		see_awaiting(t, leaf, type);
 	else if (t->wake_at != EDA_NEVER)
 		cursor_min(&engine.deadline[leaf], t->wake_at, &t->event_id);
-	if (t->state == EDA_DISPATCHED && !engine.recovering)
+	if (t->state == EDA_DISPATCHED && type->to_broker)
+		deliver_offer(t, leaf);
+	else if (t->state == EDA_DISPATCHED && !engine.recovering)
 		dispatch_offer(t, leaf);
 	else if (t->state == EDA_DISPATCHED)
 		cursor_min(&engine.dispatched[leaf], t->wake_at, &t->event_id);
+	if (type->to_broker && (t->state == EDA_FAILED || t->state == EDA_EXPIRED) &&
+	    !deliver_dead_letter(type->id, &t->event_id, leaf, t->at))
+		cursor_min(&type->dead[leaf], t->at, &t->event_id);
 	if (t->state == EDA_SUSPENDED && t->suspended_by == EDA_BY_TYPE)
 		cursor_min(&type->resume[leaf], t->at, &t->event_id);
 	if (t->expires_at != EDA_NEVER && t->prev_state == EDA_NONE)
@@ -224,6 +225,13 @@ lock_extension(void)
 	AcceptInvalidationMessages();
 	c = eda_catalog(true);
 	return c && c->extension == extension ? c : NULL;
+}
+
+/* Lock extension and log in this transaction, unless that would mean waiting. */
+bool
+engine_lock(void)
+{
+	return lock_extension() != NULL && journal_lock_leaves();
 }
 
 static int64
@@ -290,6 +298,7 @@ read_log(bool collect)
 	why = check_in(snapshot);
 	if (why == NULL)
 	{
+		deliver_collect();
 		unpark();
 		dispatch_size_windows();
 		tail_read(snapshot);
@@ -297,7 +306,10 @@ read_log(bool collect)
 		dispatch_push(); /* before the windows are sized: what is on offer counts */
 		dispatch_size_windows();
 		if (collect || engine.area->returned)
+		{
 			dispatch_collect();
+			deliver_look_at_suspended();
+		}
 		if (engine.moves)
 		{
 			timers_recover_offers(snapshot);
@@ -354,7 +366,7 @@ move_batch(void)
 	{
 		engine_begin();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		locked = lock_extension() != NULL && journal_lock_leaves();
+		locked = engine_lock();
 		if (locked)
 		{
 			engine.made += journal_append(steps, nsteps, JOURNAL_SKIP, engine_decide, NULL);
@@ -398,14 +410,16 @@ engine_tick(void)
 	engine.now = eda_now();
 	engine.moves = eda_engine_mode == EDA_ENGINE_ON;
 	engine.read = engine.made = 0;
+	engine.broker_window.noted = 0;
 	for (int i = 0; i < engine.ntypes; i++)
-		engine.types[i]->noted = engine.flows[engine.types[i]->flow].noted = 0;
+		engine.types[i]->window.noted = engine.flows[engine.types[i]->flow].window.noted = 0;
 	if (collect)
 		catalog_forget();
 	if (!read_log(collect))
 		return false;
 	if (collect)
 		collected_at = start;
+	deliver_send();
 	while (engine.ntodo > 0 && move_batch())
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -474,6 +488,8 @@ engine_init(void)
 	}
 	dispatch_init();
 	metrics_started();
+	deliver_init();
+	outlet_init();
 	MemoryContextSwitchTo(engine.tick);
 }
 
@@ -487,7 +503,11 @@ engine_wait(void)
 	if (next != EDA_NEVER && engine.moves && !engine.idle)
 		ms = Min(ms, TimestampDifferenceMilliseconds(eda_now(), next));
 	pgstat_report_activity(STATE_IDLE, NULL);
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 1), PG_WAIT_EXTENSION);
+	if (outlet_event_fd() >= 0)
+		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+		                         outlet_event_fd(), Max(ms, 1), PG_WAIT_EXTENSION);
+	else
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 1), PG_WAIT_EXTENSION);
 	pgstat_report_activity(STATE_RUNNING, "eda engine");
 }
 
@@ -513,6 +533,7 @@ eda_engine_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			outlet_read_settings();
 		}
 		if (attach_must_stop(engine.area))
 			proc_exit(0);

@@ -13,6 +13,9 @@
 
 #include "eda.h"
 
+#include "broker.h"
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
 #include "utils/hsearch.h"
 
 #define ENGINE_NAME "engine" /* transition.worker */
@@ -38,14 +41,20 @@ typedef struct TailSnapshot
 	uint64 *xip; /* sorted */
 } TailSnapshot;
 
+/* How many events a ready queue, or the broker, takes now. */
+typedef struct Window
+{
+	int room;  /* events that may be dispatched now */
+	int noted; /* in this tick, to be dispatched */
+} Window;
+
 /* The engine's side of a flow type. */
 typedef struct EngineFlow
 {
 	char flow_type[NAMEDATALEN];
-	int queue;      /* its place in the area, which it keeps; -1: not known yet */
-	int room;       /* events that may be dispatched now */
-	int guaranteed; /* so many of them whatever other flow types have taken */
-	int noted;      /* in this tick, to be dispatched */
+	int queue; /* its place in the area, which it keeps; -1: not known yet */
+	Window window;
+	int guaranteed; /* so many of its room whatever other flow types have taken */
 	int64 feed_n;   /* transitions told, or skipped, on its channel */
 } EngineFlow;
 
@@ -56,14 +65,19 @@ typedef struct EngineType
 	int flow; /* index into Engine.flows */
 	int priority;
 	bool suspended;
+	bool to_broker;
+	bool covered;  /* the stream takes its subject */
+	char *example; /* a subject of its messages */
 	int max_in_flight;
-	int room;
-	int noted;
+	int max_dispatched;
+	Window window;
 	int64 counts[EDA_STATES];
 	int64 moved[EDA_RATE_BUCKETS][EDA_RATES];
 	int64 bucket;
 	Cursor due[EDA_LEAVES];
-	Cursor resume[EDA_LEAVES]; /* suspended by the type */
+	Cursor resume[EDA_LEAVES];          /* suspended by the type */
+	Cursor dead[EDA_LEAVES];            /* dead letters that the broker is to be told of, by transition.at */
+	TimestampTz dead_since[EDA_LEAVES]; /* to be saved: see deliver_note_dead_letters() */
 } EngineType;
 
 /* An event to look at. */
@@ -81,6 +95,46 @@ typedef struct Parked
 	TransactionId xid; /* until this ends; InvalidTransactionId: until the time */
 	TimestampTz until;
 } Parked;
+
+typedef enum DeliveryState
+{
+	DELIVERY_WAITING,      /* to be handed to the broker */
+	DELIVERY_SENT,         /* the broker has it */
+	DELIVERY_ACKNOWLEDGED, /* it is in the stream */
+	DELIVERY_REJECTED      /* it never will be */
+} DeliveryState;
+
+typedef enum DeliveryKind
+{
+	DELIVERY_EVENT,      /* a dispatched event, until the log shows what became of it */
+	DELIVERY_DEAD_LETTER /* until it is acknowledged */
+} DeliveryKind;
+
+typedef struct DeliveryKey
+{
+	pg_uuid_t event_id;
+	int32 kind;
+} DeliveryKey;
+
+/* What the broker is to bring out. */
+typedef struct Delivery
+{
+	DeliveryKey key; /* hash key */
+	int32 version;   /* of the dispatched transition; of a dead letter, when it was sent */
+	int32 type;
+	int32 attempt; /* of the dispatched transition */
+	int8 leaf;
+	int8 state;
+	bool check;             /* found after a restart: the event may have moved on */
+	bool watched;           /* in the heap of those that wait for "until" */
+	TimestampTz expires_at; /* of the dispatched transition */
+	TimestampTz wake_at;    /* of the dispatched transition; of a dead letter, when it died */
+	TimestampTz since;      /* acknowledged: when */
+	TimestampTz until;
+	char *error; /* rejected: why */
+	dlist_node waiting;
+	pairingheap_node node;
+} Delivery;
 
 typedef struct Engine
 {
@@ -114,7 +168,9 @@ typedef struct Engine
 	HTAB *parked_ids;
 	int batch; /* ENGINE_BATCH, halved by errors */
 
-	int queue_left; /* offers that any flow type may have */
+	int queue_left;       /* offers that any flow type may have */
+	Broker *broker;       /* NULL: none */
+	Window broker_window; /* what may be dispatched to it */
 	HTAB *offer_by_id;
 	int noffering;
 	int max_offering;
@@ -132,6 +188,7 @@ extern Engine engine;
 extern void engine_see(const Transition *t, int leaf);
 extern bool engine_todo(const pg_uuid_t *id, int leaf);
 extern void engine_park(const Todo *todo, TransactionId xid, TimestampTz until);
+extern bool engine_lock(void);
 extern void engine_begin(void);
 extern void engine_commit(void);
 extern void engine_recover_from_error(MemoryContext caller, const char *what);
@@ -159,6 +216,9 @@ extern TimestampTz timers_next(void);
 /* dispatch.c */
 extern void dispatch_init(void);
 extern void dispatch_size_windows(void);
+extern int dispatch_room(const EngineType *type);
+extern bool dispatch_has_room(const EngineType *type);
+extern void dispatch_note(EngineType *type, int n);
 extern bool dispatch_take_room(EngineType *type);
 extern FlowQueue *dispatch_queue_of(const EngineType *type);
 extern Offer *dispatch_offer_of(const pg_uuid_t *id);
@@ -168,6 +228,40 @@ extern void dispatch_requeue(Offer *offer);
 extern void dispatch_push(void);
 extern void dispatch_collect(void);
 extern TimestampTz dispatch_oldest(void);
+
+/* deliver.c */
+extern void deliver_init(void);
+extern void deliver_collect(void);
+extern void deliver_look_at_suspended(void);
+extern int deliver_room(void);
+extern void deliver_offer(const Transition *t, int leaf);
+extern bool deliver_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_at);
+extern Delivery *deliver_of(const pg_uuid_t *id);
+extern void deliver_forget(const pg_uuid_t *id, int32 version);
+extern void deliver_watch(Delivery *delivery, TimestampTz until);
+extern void deliver_send(void);
+extern TimestampTz deliver_next(void);
+extern void deliver_recover(const pg_uuid_t *id);
+extern bool deliver_recovered(const pg_uuid_t *id);
+extern int deliver_unacknowledged(Datum **ids);
+extern TimestampTz deliver_oldest_deadline(int leaf);
+extern void deliver_note_dead_letters(void);
+
+/* outlet.c */
+extern void outlet_init(void);
+extern void outlet_read_settings(void);
+extern int outlet_event_fd(void);
+extern void outlet_apply_settings(void);
+extern void outlet_read_status(int nwaiting);
+extern bool outlet_takes_dead_letters(void);
+extern size_t outlet_max_message(void);
+
+/* message.c: what an event looks like outside */
+extern const char *message_subject(const EventType *type, const char *flow_id);
+extern const char *message_dead_subject(const char *flow_type);
+extern void message_of_event(const Event *event, const Delivery *delivery, BrokerMessage *out);
+extern bool message_of_dead_letter(const Event *event, Delivery *delivery, size_t limit, BrokerMessage *out);
+extern size_t message_size(const BrokerMessage *message);
 
 /* feed.c */
 extern void feed_add(const Transition *t, int leaf, EngineType *type);
@@ -179,6 +273,7 @@ extern void metrics_publish(double tick_ms);
 extern void metrics_state(const char *state);
 extern void metrics_started(void);
 extern void metrics_error(const char *message);
+extern void metrics_broker(const BrokerStatus *status);
 
 /* state.c: what survives a restart */
 extern const char *state_load(void); /* NULL, or why the engine must stay idle */

@@ -9,6 +9,7 @@
 #include "engine.h"
 
 #define MAX_RETURN_DELAY_S 300
+#define MAX_BROKER_TIMEOUT USECS_PER_HOUR
 
 static void
 explain(JournalStep *step, const char *error, const char *reason)
@@ -36,6 +37,21 @@ suspend_by_type(JournalStep *step)
 	return move_to(step, EDA_SUSPENDED, EDA_NEVER);
 }
 
+/*
+ * Until when an acquire must be committed.  With a broker the time doubles each
+ * time, up to an hour, or what a slow consumer has not got round to would fill
+ * the stream.
+ */
+static TimestampTz
+dispatch_deadline(const EventType *config, TimestampTz from, int returns)
+{
+	int64 timeout = eda_add_interval(from, &config->dispatch_timeout) - from;
+
+	if (config->to_broker && timeout < MAX_BROKER_TIMEOUT)
+		timeout = Min(timeout << Min(returns, 20), MAX_BROKER_TIMEOUT);
+	return from + timeout;
+}
+
 /* Due: dispatch it if there is room, else leave it to the cursor. */
 static bool
 decide_awaiting(JournalStep *step, const EventType *config, EngineType *type)
@@ -51,7 +67,7 @@ decide_awaiting(JournalStep *step, const EventType *config, EngineType *type)
 		cursor_min(&type->due[step->leaf], t->wake_at, &t->event_id);
 		return false;
 	}
-	return move_to(step, EDA_DISPATCHED, eda_add_interval(step->now, &config->dispatch_timeout));
+	return move_to(step, EDA_DISPATCHED, dispatch_deadline(config, step->now, t->returns));
 }
 
 /* A worker had it and did not commit its acquire: again, later each time, and not for ever. */
@@ -70,10 +86,52 @@ take_back(JournalStep *step)
 	return move_to(step, EDA_AWAITING, step->now + delay * USECS_PER_SEC);
 }
 
+/*
+ * It went to the broker.  No worker within the timeout: it goes out again, as
+ * often as it takes.  Silence cannot be told from nobody being there, so it is
+ * no reason to fail.
+ */
+static bool
+decide_delivered(JournalStep *step, const EventType *config)
+{
+	const Transition *t = &step->current;
+	Delivery *d = deliver_of(&t->event_id);
+	TimestampTz due = t->wake_at;
+
+	if (d == NULL && deliver_recovered(&t->event_id))
+	{
+		deliver_offer(t, step->leaf);
+		return false;
+	}
+	if (config->suspended)
+		return suspend_by_type(step);
+	if (d && d->state == DELIVERY_REJECTED)
+	{
+		explain(step, "cannot be delivered", d->error);
+		return move_to(step, EDA_FAILED, EDA_NEVER);
+	}
+	if (d && d->state != DELIVERY_ACKNOWLEDGED)
+		return false;
+	if (d)
+		due = Max(due, dispatch_deadline(config, d->since, t->returns));
+	if (due > engine.now)
+	{
+		if (t->wake_at <= engine.now)
+			deliver_watch(d, due);
+		return false;
+	}
+	step->next.returns = Min(t->returns + 1, PG_INT16_MAX);
+	explain(step, NULL, "no worker acquired it within the dispatch timeout");
+	return move_to(step, EDA_AWAITING, step->now);
+}
+
 static bool
 decide_dispatched(JournalStep *step, const EventType *config)
 {
 	Offer *offer = dispatch_offer_of(&step->event_id);
+
+	if (offer == NULL && config->to_broker)
+		return decide_delivered(step, config);
 
 	if (config->suspended && (offer == NULL || offer->state != OFFER_POPPED))
 		return suspend_by_type(step);
@@ -154,6 +212,9 @@ engine_decide(JournalStep *step, void *arg)
 	if (type)
 		watch(step, type);
 	dispatch_forget(&t->event_id, t->version);
+	deliver_forget(&t->event_id, t->version);
+	if (t->state != EDA_DISPATCHED)
+		(void) deliver_recovered(&t->event_id);
 	if (lifecycle_is_final(t->state) || config == NULL || type == NULL)
 		return false;
 	step->next.worker = ENGINE_NAME;

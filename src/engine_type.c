@@ -50,6 +50,7 @@ add_type(int32 id)
 	{
 		cursor_reset(&type->due[leaf]);
 		cursor_reset(&type->resume[leaf]);
+		cursor_reset(&type->dead[leaf]);
 	}
 	engine.types = engine.types == NULL ? MemoryContextAlloc(engine.context, sizeof(EngineType *))
 	                                    : repalloc(engine.types, sizeof(EngineType *) * (engine.ntypes + 1));
@@ -85,6 +86,11 @@ engine_read_config(void)
 		type->priority = configs[i]->priority;
 		type->suspended = configs[i]->suspended;
 		type->max_in_flight = configs[i]->max_in_flight;
+		type->max_dispatched = configs[i]->max_dispatched;
+		type->to_broker = configs[i]->to_broker;
+		if (type->example)
+			pfree(type->example);
+		type->example = MemoryContextStrdup(engine.context, message_subject(configs[i], "x"));
 	}
 	if (engine.ntypes > 1)
 		qsort(engine.types, engine.ntypes, sizeof(EngineType *), compare_priorities);

@@ -100,8 +100,10 @@ enum
 	COL_SUSPEND_TIMEOUT,
 	COL_ON_SUSPEND_TIMEOUT,
 	COL_DELIVERY,
+	COL_SUBJECT,
 	COL_PRIORITY,
 	COL_MAX_IN_FLIGHT,
+	COL_MAX_DISPATCHED,
 	COL_COUNT
 };
 
@@ -137,8 +139,11 @@ read_event_type(TupleTableSlot *slot)
 	if (t->has_suspend_timeout)
 		t->suspend_timeout = *DatumGetIntervalP(v[COL_SUSPEND_TIMEOUT]);
 	t->resume_on_timeout = strcmp(TextDatumGetCString(v[COL_ON_SUSPEND_TIMEOUT]), "resume") == 0;
+	t->to_broker = strcmp(TextDatumGetCString(v[COL_DELIVERY]), "nats") == 0;
+	t->subject = null[COL_SUBJECT] ? NULL : TextDatumGetCString(v[COL_SUBJECT]);
 	t->priority = DatumGetInt32(v[COL_PRIORITY]);
 	t->max_in_flight = null[COL_MAX_IN_FLIGHT] ? 0 : DatumGetInt32(v[COL_MAX_IN_FLIGHT]);
+	t->max_dispatched = DatumGetInt32(v[COL_MAX_DISPATCHED]);
 	return t;
 }
 

@@ -19,6 +19,7 @@
 
 #include "access/skey.h"
 #include "access/subtrans.h"
+#include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -31,6 +32,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
 /* The tables one call has open. */
@@ -533,4 +535,32 @@ journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_la
 		journal_read_transition(jrel->found, out, true);
 	journal_rel_close(jrel);
 	return found == LOOK_FOUND;
+}
+
+/* The whole life of an event, as the active snapshot sees it, oldest first; how many. */
+int
+journal_history(int leaf, const pg_uuid_t *id, Transition **out)
+{
+	Relation rel = table_open(eda_catalog(false)->leaf[JOURNAL_TRANSITION][leaf], AccessShareLock);
+	Relation index = index_open(catalog_index(leaf, JOURNAL_TRANSITION, "pkey"), AccessShareLock);
+	IndexScanDesc scan = index_beginscan_compat(rel, index, GetActiveSnapshot(), 1);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ScanKeyData key;
+	int n = 0;
+	int max = 16;
+
+	*out = palloc(sizeof(Transition) * max);
+	uuid_key(&key, 1, id);
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		if (n == max)
+			*out = repalloc(*out, sizeof(Transition) * (max *= 2));
+		journal_read_transition(slot, &(*out)[n++], true);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	index_endscan(scan);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+	return n;
 }

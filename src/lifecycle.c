@@ -29,7 +29,7 @@ static const Move moves[] = {
 	{EDA_AWAITING, EDA_EXPIRED, "engine", "expires_at passed"},
 	{EDA_AWAITING, EDA_CANCELED, "cancel", "asked"},
 	{EDA_DISPATCHED, EDA_BEING_PROCESSED, "acquire, acquire_next", "a worker takes it: attempt + 1, a lease opens"},
-	{EDA_DISPATCHED, EDA_AWAITING, "engine", "handed to a worker that did not commit its acquire"},
+	{EDA_DISPATCHED, EDA_AWAITING, "engine", "no acquire was committed within the dispatch timeout"},
 	{EDA_DISPATCHED, EDA_SUSPENDED, "engine, suspend", "its type is suspended, or asked"},
 	{EDA_DISPATCHED, EDA_FAILED, "engine", "came back from workers too often, or cannot be delivered"},
 	{EDA_DISPATCHED, EDA_EXPIRED, "engine", "expires_at passed"},

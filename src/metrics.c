@@ -150,6 +150,15 @@ metrics_error(const char *message)
 	LWLockRelease(&engine.area->lock);
 }
 
+/* How the broker is. */
+void
+metrics_broker(const BrokerStatus *status)
+{
+	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
+	engine.area->info.broker = *status;
+	LWLockRelease(&engine.area->lock);
+}
+
 /* ------------------------------------------------------------------------
  * Anyone's side
  * ------------------------------------------------------------------------ */
@@ -209,6 +218,26 @@ put_time(Datum *values, bool *nulls, int i, TimestampTz time)
 	values[i] = TimestampTzGetDatum(time);
 }
 
+static void
+put_text(Datum *values, bool *nulls, int i, const char *text)
+{
+	nulls[i] = text[0] == '\0';
+	values[i] = CStringGetTextDatum(text);
+}
+
+static void
+put_broker(Datum *values, bool *nulls, int i, const BrokerStatus *b)
+{
+	put_text(values, nulls, i++, broker_state_name(b->state));
+	put_text(values, nulls, i++, b->version[0] ? psprintf("%s (nats-server %s)", b->server, b->version) : b->server);
+	put_text(values, nulls, i++, b->error);
+	put_text(values, nulls, i++, b->notice);
+	values[i++] = Int32GetDatum(b->unacknowledged);
+	values[i++] = Int64GetDatum(b->published);
+	values[i++] = Int64GetDatum(b->resent);
+	values[i++] = Int64GetDatum(b->reconnects);
+}
+
 /* The row behind eda.engine_status. */
 Datum
 eda_engine_info(PG_FUNCTION_ARGS)
@@ -216,8 +245,8 @@ eda_engine_info(PG_FUNCTION_ARGS)
 	EngineArea *area = shmem_my_area();
 	EngineInfo info = {0};
 	TupleDesc desc;
-	Datum values[16] = {0};
-	bool nulls[16] = {0};
+	Datum values[24] = {0};
+	bool nulls[24] = {0};
 	int queued = 0;
 	int popped = 0;
 	int waiting = 0;
@@ -255,8 +284,8 @@ eda_engine_info(PG_FUNCTION_ARGS)
 	values[11] = Int32GetDatum(waiting);
 	values[12] = Int32GetDatum(info.parked);
 	values[13] = Int32GetDatum(info.held_back);
-	nulls[14] = info.last_error[0] == '\0';
-	values[14] = CStringGetTextDatum(info.last_error);
+	put_text(values, nulls, 14, info.last_error);
 	put_time(values, nulls, 15, info.last_error_at);
+	put_broker(values, nulls, 16, &info.broker);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -5,6 +5,8 @@
 #ifndef EDA_SHMEM_H
 #define EDA_SHMEM_H
 
+#include "broker.h"
+
 /* ------------------------------------------------------------------------
  * shmem.c: what backends, launcher and engines share
  * ------------------------------------------------------------------------ */
@@ -82,6 +84,7 @@ typedef struct EngineInfo
 	double max_tick_ms;
 	int32 parked;
 	int32 held_back;
+	BrokerStatus broker;
 	char last_error[256];
 	TimestampTz last_error_at;
 } EngineInfo;

@@ -3,8 +3,9 @@
  *		What survives a restart of the engine: one row, saved in one commit.
  *
  * The tail's snapshot, the cursors and the counters belong together: they are
- * saved between two ticks, when nothing is noted and not done but what is parked
- * (saved too) or on offer (found again by its deadline, from the oldest one on).
+ * saved between two ticks, when nothing is noted and not done but what is parked or
+ * with the broker (saved too) or on offer (found again by its deadline, from the
+ * oldest one on).
  * An older row is only a longer way to catch up, so saving can be put off.
  */
 #include "engine.h"
@@ -30,7 +31,8 @@ typedef enum CursorKind
 	KIND_REDRIVEN,
 	KIND_DISPATCHED,
 	KIND_DUE,
-	KIND_RESUME
+	KIND_RESUME,
+	KIND_DEAD
 } CursorKind;
 
 /* A growing array of bigint. */
@@ -92,6 +94,8 @@ find_cursor(CursorKind kind, int32 type_id, int leaf)
 			return type ? &type->due[leaf] : NULL;
 		case KIND_RESUME:
 			return type ? &type->resume[leaf] : NULL;
+		case KIND_DEAD:
+			return type ? &type->dead[leaf] : NULL;
 	}
 	return NULL;
 }
@@ -142,17 +146,21 @@ read_counters(void)
 }
 
 static void
-read_parked(void)
+park_now(const pg_uuid_t *id)
+{
+	Todo todo = {*id, -1, 0};
+
+	engine_park(&todo, InvalidTransactionId, engine.now);
+}
+
+static void
+read_ids(int column, void (*take)(const pg_uuid_t *id))
 {
 	Datum *v;
-	int n = read_column(6, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &v);
+	int n = read_column(column, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &v);
 
 	for (int i = 0; i < n; i++)
-	{
-		Todo todo = {*DatumGetUUIDP(v[i]), -1, 0};
-
-		engine_park(&todo, InvalidTransactionId, engine.now);
-	}
+		take(DatumGetUUIDP(v[i]));
 }
 
 /*
@@ -165,8 +173,8 @@ state_load(void)
 	const char *why = NULL;
 
 	SPI_connect();
-	if (SPI_execute("SELECT system_identifier, database_oid, tail::pg_catalog.text, cursors, counters, parked "
-	                "FROM eda.engine_state",
+	if (SPI_execute("SELECT system_identifier, database_oid, tail::pg_catalog.text, cursors, counters, parked, "
+	                "unacknowledged FROM eda.engine_state",
 	                true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read eda.engine_state");
 	if (SPI_processed == 0)
@@ -186,7 +194,8 @@ state_load(void)
 			tail_snapshot_from_text(SPI_getvalue(row, desc, 3));
 			read_cursors();
 			read_counters();
-			read_parked();
+			read_ids(6, park_now);
+			read_ids(7, deliver_recover);
 		}
 	}
 	SPI_finish();
@@ -198,9 +207,10 @@ gather(Numbers *cursors, Numbers *counters)
 {
 	TimestampTz oldest = dispatch_oldest();
 
+	deliver_note_dead_letters();
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 	{
-		add_cursor(cursors, KIND_DEADLINE, 0, leaf, engine.deadline[leaf].key);
+		add_cursor(cursors, KIND_DEADLINE, 0, leaf, Min(engine.deadline[leaf].key, deliver_oldest_deadline(leaf)));
 		add_cursor(cursors, KIND_EXPIRY, 0, leaf, engine.expiry[leaf].key);
 		add_cursor(cursors, KIND_REDRIVEN, 0, leaf, engine.redriven[leaf].key);
 		add_cursor(cursors, KIND_DISPATCHED, 0, leaf, oldest);
@@ -213,6 +223,7 @@ gather(Numbers *cursors, Numbers *counters)
 		{
 			add_cursor(cursors, KIND_DUE, type->id, leaf, type->due[leaf].key);
 			add_cursor(cursors, KIND_RESUME, type->id, leaf, type->resume[leaf].key);
+			add_cursor(cursors, KIND_DEAD, type->id, leaf, type->dead_since[leaf]);
 		}
 		add_number(counters, type->id);
 		for (int s = 0; s < EDA_STATES; s++)
@@ -220,15 +231,22 @@ gather(Numbers *cursors, Numbers *counters)
 	}
 }
 
+static Datum
+ids_datum(Datum *ids, int n)
+{
+	return PointerGetDatum(construct_array(ids, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+}
+
 /* Save where the engine stands, now and then, between two ticks; outside any transaction. */
 void
 state_save(void)
 {
-	Oid types[] = {TEXTOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID};
+	Oid types[] = {TEXTOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID};
 	Numbers cursors = {0};
 	Numbers counters = {0};
-	Datum values[5];
-	Datum *parked;
+	Datum values[6];
+	Datum *ids;
+	int n;
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (!engine.changed || engine.ntodo > 0 || engine.nparked > MAX_PARKED_SAVED ||
@@ -240,18 +258,20 @@ state_save(void)
 	engine_begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	gather(&cursors, &counters);
-	parked = palloc(sizeof(Datum) * Max(engine.nparked, 1));
+	ids = palloc(sizeof(Datum) * Max(engine.nparked, 1));
 	for (int i = 0; i < engine.nparked; i++)
-		parked[i] = UUIDPGetDatum(&engine.parked[i].todo.event_id);
+		ids[i] = UUIDPGetDatum(&engine.parked[i].todo.event_id);
 	values[0] = CStringGetTextDatum(tail_snapshot_to_text());
 	values[1] = numbers_datum(&cursors);
 	values[2] = numbers_datum(&counters);
-	values[3] = PointerGetDatum(construct_array(parked, engine.nparked, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
-	values[4] = TimestampTzGetDatum(now);
+	values[3] = ids_datum(ids, engine.nparked);
+	n = deliver_unacknowledged(&ids);
+	values[4] = ids_datum(ids, n);
+	values[5] = TimestampTzGetDatum(now);
 	SPI_connect();
 	if (SPI_execute_with_args("UPDATE eda.engine_state SET tail = $1::pg_catalog.pg_snapshot, cursors = $2, "
-	                          "counters = $3, parked = $4, saved_at = $5",
-	                          5, types, values, NULL, false, 0) != SPI_OK_UPDATE)
+	                          "counters = $3, parked = $4, unacknowledged = $5, saved_at = $6",
+	                          6, types, values, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not save eda.engine_state");
 	SPI_finish();
 	PopActiveSnapshot();

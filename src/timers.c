@@ -35,15 +35,25 @@ typedef struct Walk
 	int id_column;
 	int state_column; /* -1: all states */
 	EdaState state;
+	bool (*note)(int32 type, const pg_uuid_t *id, int leaf, TimestampTz key); /* false: no room */
 } Walk;
 
-static const Walk walk_due = {JOURNAL_TRANSITION, "due", true, T_WAKE_AT, T_EVENT_ID, -1, EDA_NONE};
-static const Walk walk_resume = {JOURNAL_TRANSITION, "suspended", true, T_AT, T_EVENT_ID, -1, EDA_NONE};
-static const Walk walk_deadline = {JOURNAL_TRANSITION, "deadline", false, T_WAKE_AT, T_EVENT_ID, -1, EDA_NONE};
-static const Walk walk_dispatched = {JOURNAL_TRANSITION, "deadline", false,         T_WAKE_AT,
-                                     T_EVENT_ID,         T_STATE,    EDA_DISPATCHED};
-static const Walk walk_expiry = {JOURNAL_EVENT, "expiry", false, E_EXPIRES_AT, E_ID, -1, EDA_NONE};
-static const Walk walk_redriven = {JOURNAL_TRANSITION, "expiry", false, T_EXPIRES_AT, T_EVENT_ID, -1, EDA_NONE};
+static bool
+note_todo(int32 type, const pg_uuid_t *id, int leaf, TimestampTz key)
+{
+	return engine_todo(id, leaf);
+}
+
+static const Walk walk_due = {JOURNAL_TRANSITION, "due", true, T_WAKE_AT, T_EVENT_ID, -1, EDA_NONE, note_todo};
+static const Walk walk_resume = {JOURNAL_TRANSITION, "suspended", true, T_AT, T_EVENT_ID, -1, EDA_NONE, note_todo};
+static const Walk walk_deadline = {JOURNAL_TRANSITION, "deadline", false,    T_WAKE_AT,
+                                   T_EVENT_ID,         -1,         EDA_NONE, note_todo};
+static const Walk walk_dispatched = {JOURNAL_TRANSITION, "deadline", false,          T_WAKE_AT,
+                                     T_EVENT_ID,         T_STATE,    EDA_DISPATCHED, note_todo};
+static const Walk walk_expiry = {JOURNAL_EVENT, "expiry", false, E_EXPIRES_AT, E_ID, -1, EDA_NONE, note_todo};
+static const Walk walk_redriven = {JOURNAL_TRANSITION, "expiry", false,    T_EXPIRES_AT,
+                                   T_EVENT_ID,         -1,       EDA_NONE, note_todo};
+static const Walk walk_dead = {JOURNAL_TRANSITION, "dead", true, T_AT, T_EVENT_ID, -1, EDA_NONE, deliver_dead_letter};
 
 /* Pull a cursor back to an entry, if it is beyond it. */
 void
@@ -117,7 +127,7 @@ walk_from(const Walk *walk, int leaf_number, int32 type, Cursor *cursor, Timesta
 		if (walk->state_column >= 0 &&
 		    catalog_state(DatumGetObjectId(slot->tts_values[walk->state_column])) != walk->state)
 			continue;
-		if (key > upto || n >= limit || !engine_todo(id, leaf_number))
+		if (key > upto || n >= limit || !walk->note(type, id, leaf_number, key))
 		{
 			cursor->key = key;
 			cursor->id = *id;
@@ -148,15 +158,10 @@ read_deadlines(int leaf, Snapshot snapshot)
 static void
 read_due(EngineType *type, int leaf, Snapshot snapshot)
 {
-	EngineFlow *flow = &engine.flows[type->flow];
-	int room = Min(Min(type->room - type->noted, flow->room - flow->noted), ENGINE_BATCH);
-	int n;
+	int room = Min(dispatch_room(type), ENGINE_BATCH);
 
-	if (room <= 0 || type->due[leaf].key > engine.now)
-		return;
-	n = walk_from(&walk_due, leaf, type->id, &type->due[leaf], engine.now, room, snapshot);
-	type->noted += n;
-	flow->noted += n;
+	if (room > 0 && type->due[leaf].key <= engine.now)
+		dispatch_note(type, walk_from(&walk_due, leaf, type->id, &type->due[leaf], engine.now, room, snapshot));
 }
 
 /* Since when a type has had something due on disk. */
@@ -203,6 +208,11 @@ timers_read(Snapshot snapshot)
 				walk_from(&walk_resume, leaves[l], type->id, &type->resume[leaves[l]], EDA_NEVER - 1, ENGINE_BATCH,
 				          snapshot);
 	}
+	for (int i = 0; i < engine.ntypes; i++)
+		for (int l = 0; l < nleaves; l++)
+			if (engine.types[i]->dead[leaves[l]].key != EDA_NEVER && deliver_room() > 0)
+				walk_from(&walk_dead, leaves[l], engine.types[i]->id, &engine.types[i]->dead[leaves[l]], EDA_NEVER - 1,
+				          ENGINE_BATCH, snapshot);
 	if (ndue > 1)
 		qsort(due, ndue, sizeof(EngineType *), compare_due);
 	for (int i = 0; i < ndue; i++)
@@ -228,7 +238,7 @@ timers_recover_offers(Snapshot snapshot)
 TimestampTz
 timers_next(void)
 {
-	TimestampTz next = EDA_NEVER;
+	TimestampTz next = deliver_next();
 
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 	{
@@ -238,8 +248,7 @@ timers_next(void)
 		next = Min(next, engine.expiry[leaf].key);
 		next = Min(next, engine.redriven[leaf].key);
 		for (int i = 0; i < engine.ntypes; i++)
-			if (engine.types[i]->suspended ||
-			    (engine.types[i]->room > 0 && engine.flows[engine.types[i]->flow].room > 0))
+			if (engine.types[i]->suspended || dispatch_has_room(engine.types[i]))
 				next = Min(next, engine.types[i]->due[leaf].key);
 	}
 	for (int i = 0; i < engine.nparked; i++)

@@ -8,30 +8,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 folder=$PWD/build/newer
-mkdir -p "$folder"/{etc,state/lists/partial,cache/archives/partial,none}
-: >"$folder/state/status"
-
-# The mirror that this machine uses.
-mirror=$(apt-get indextargets --format '$(ORIGIN) $(COMPONENT) $(REPO_URI)' |
-	sed -n 's/^Debian main //p' | grep -v -- -security | head -n 1)
-for suite in trixie sid; do
-	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
-done >"$folder/etc/sources.list"
-cat >"$folder/apt.conf" <<CONF
-Dir::Etc "$folder/etc";
-Dir::Etc::sourceparts "$folder/none";
-Dir::Etc::preferencesparts "$folder/none";
-Dir::State "$folder/state";
-Dir::State::status "$folder/state/status";
-Dir::Cache "$folder/cache";
-Acquire::Languages "none";
-Acquire::Check-Valid-Until "false";
-Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
-Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
-APT::Sandbox::User "root";
-Dir::Etc::parts "$folder/none";
-CONF
-export APT_CONFIG=$folder/apt.conf
+# shellcheck source=test/newer-apt.sh
+. test/newer-apt.sh
+newer_apt "$folder" trixie sid
 
 # Their libc has these, and PostgreSQL's headers rely on it; this machine's may be older.
 cat >"$folder/libc.h" <<'C'
@@ -40,7 +19,6 @@ extern size_t strlcpy(char *, const char *, size_t);
 extern size_t strlcat(char *, const char *, size_t);
 C
 
-apt-get update -qq || echo "not all of these suites can be read now"
 passed=0 failed=0 skipped=0
 for major in 17 18; do
 	rm -rf "$folder/$major"

@@ -3,7 +3,7 @@
 # Arguments: further packages.  Prints nothing and asks no network when all is there.
 set -euo pipefail
 
-packages=(make gcc libc6-dev libpq-dev libipc-run-perl procps util-linux)
+packages=(make gcc libc6-dev libpq-dev libnats-dev libjansson-dev libipc-run-perl procps util-linux)
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]; }
 

@@ -113,13 +113,14 @@ foreach my $view (split /\n/, query("SELECT object FROM eda.access_objects() WHE
 	like($readme, qr/`\Q$view\E`/, $view);
 }
 
-my %settings = $readme =~ /^\| `(eda\.\w+)` \| `(\w+)` \|/mg;
+my %settings = $readme =~ /^\| `(eda\.\w+)` \| `(\w+|'')` \|/mg;
 foreach my $row (split /\n/, query(
 		"SELECT name, boot_val, coalesce(unit, '') FROM pg_settings WHERE name LIKE 'eda.%' ORDER BY name"))
 {
 	my ($name, $boot, $unit) = split /\|/, $row, -1;
-	my %in_unit = ('' => 1, kB => 1, MB => 1024, s => 1, ms => 1, d => 86400);
+	my %in_unit = ('' => 1, kB => 1, min => 60, MB => 1024, s => 1, ms => 1, d => 86400);
 	my $is = $settings{$name} // '(not there)';
+	$is = '' if $is eq "''";
 	# "5s" where the unit is ms: 5000
 	if ($is =~ /^(\d+)([a-zA-Z]*)$/)
 	{

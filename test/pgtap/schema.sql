@@ -34,8 +34,8 @@ SELECT set_eq($$SELECT * FROM pg_temp.columns('event_type')$$, ARRAY[
 	'id integer NOT NULL', 'event_type text NOT NULL', 'flow_type text NOT NULL', 'max_attempts integer NOT NULL', 'lifespan interval',
 	'attempt_delays interval[] NOT NULL', 'backoff double precision NOT NULL', 'jitter double precision NOT NULL',
 	'lease interval NOT NULL', 'dispatch_timeout interval NOT NULL', 'on_fail_event_type text', 'suspended boolean NOT NULL',
-	'suspend_timeout interval', 'on_suspend_timeout text NOT NULL', 'delivery text NOT NULL', 'priority integer NOT NULL',
-	'max_in_flight integer'], 'columns of event_type');
+	'suspend_timeout interval', 'on_suspend_timeout text NOT NULL', 'delivery text NOT NULL', 'subject text',
+	'priority integer NOT NULL', 'max_in_flight integer', 'max_dispatched integer NOT NULL'], 'columns of event_type');
 SELECT set_eq($$SELECT * FROM pg_temp.columns('event')$$, ARRAY[
 	'id uuid NOT NULL', 'created_at timestamp with time zone NOT NULL', 'segment smallint NOT NULL', 'event_type text NOT NULL',
 	'flow_type text NOT NULL', 'flow_id text NOT NULL', 'expires_at timestamp with time zone', 'parent_id uuid', 'correlation_id text',
@@ -75,7 +75,9 @@ SELECT results_eq($$SELECT * FROM pg_temp.columns('engine_status')$$, ARRAY[
 	'state text', 'pid integer', 'started_at timestamp with time zone', 'last_tick_at timestamp with time zone', 'ticks bigint',
 	'transitions_read bigint', 'transitions_made bigint', 'last_tick_ms double precision', 'max_tick_ms double precision',
 	'queued integer', 'handed_out integer', 'waiting_workers integer', 'parked integer', 'held_back integer', 'last_error text',
-	'last_error_at timestamp with time zone'], 'columns of engine_status');
+	'last_error_at timestamp with time zone', 'broker text', 'broker_server text', 'broker_error text', 'broker_notice text',
+	'broker_unacknowledged integer', 'broker_published bigint', 'broker_resent bigint', 'broker_reconnects bigint'],
+	'columns of engine_status');
 -- the C code addresses the columns of a leaf by number
 SELECT is_empty($$
 	SELECT c.relname FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid
@@ -203,8 +205,8 @@ SELECT set_eq($$SELECT * FROM pg_temp.signatures('{configure,suspend_event_type,
 	'lifespan interval DEFAULT NULL::interval, attempt_delays interval[] DEFAULT NULL::interval[], backoff float8 DEFAULT NULL::float8, '
 	'jitter float8 DEFAULT NULL::float8, lease interval DEFAULT NULL::interval, dispatch_timeout interval DEFAULT NULL::interval, '
 	'on_fail_event_type text DEFAULT NULL::text, suspend_timeout interval DEFAULT NULL::interval, '
-	'on_suspend_timeout text DEFAULT NULL::text, delivery text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, '
-	'max_in_flight integer DEFAULT NULL::integer, reset boolean DEFAULT false) eda.event_type',
+	'on_suspend_timeout text DEFAULT NULL::text, delivery text DEFAULT NULL::text, subject text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, '
+	'max_in_flight integer DEFAULT NULL::integer, max_dispatched integer DEFAULT NULL::integer, reset boolean DEFAULT false) eda.event_type',
 	'suspend_event_type(event_type text) boolean', 'unsuspend_event_type(event_type text) boolean'], 'config');
 SELECT set_eq($$SELECT * FROM pg_temp.signatures('{history,dashboard,clock,move_clock,grant_access,revoke_access,start_engine,library_version}')$$, ARRAY[
 	'history(event_id uuid, OUT version integer, OUT state text, OUT prev_state text, OUT at timestamptz, OUT took interval, '
@@ -228,7 +230,7 @@ SELECT set_eq($$
 	WHERE p.pronamespace = 'eda'::regnamespace AND p.proparallel <> 'u' AND p.proname !~ '^screen_'$$,
 	ARRAY['clock', 'library_version', 'lifecycle_moves', 'total_delay'], 'parallel safe is only what writes nothing and reads no table');
 SELECT set_eq($$SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'eda'::regnamespace AND p.prosecdef$$, ARRAY[
-	'eda.configure(text,text,integer,interval,interval[],double precision,double precision,interval,interval,text,interval,text,text,integer,integer,boolean)',
+	'eda.configure(text,text,integer,interval,interval[],double precision,double precision,interval,interval,text,interval,text,text,text,integer,integer,integer,boolean)',
 	'eda.suspend_event_type(text)', 'eda.unsuspend_event_type(text)', 'eda.set_event_type_suspended(text,boolean)',
 	'eda.redrive(text,timestamp with time zone,text)', 'eda.history(uuid)', 'eda.dashboard()'], 'the functions with the rights of their owner');
 SELECT is_empty($$SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'eda'::regnamespace AND p.proowner <> 10$$,

@@ -8,9 +8,9 @@ SELECT t.rules(eda.configure('CFG_A', 'cfg'));
 SELECT t.rules(eda.configure('CFG_ALL', 'cfg', max_attempts => 3, lifespan => '1 day',
 	attempt_delays => '{1 s, 10 s}', backoff => 2, jitter => 0.1, lease => '5 min', dispatch_timeout => '1 min',
 	on_fail_event_type => 'CFG_A', suspend_timeout => '1 hour', on_suspend_timeout => 'resume',
-	delivery => 'pull', priority => 9, max_in_flight => 10));
+	delivery => 'nats', subject => 'orders.{event_type}.{flow_id}', priority => 9, max_in_flight => 10, max_dispatched => 100));
 -- what is not given stays
-SELECT t.rules(eda.configure('CFG_ALL', max_attempts => 4, on_fail_event_type => ''));
+SELECT t.rules(eda.configure('CFG_ALL', max_attempts => 4, on_fail_event_type => '', subject => ''));
 SELECT t.rules(eda.configure('CFG_ALL'));
 -- unless it starts from the defaults again
 SELECT t.rules(eda.configure('CFG_ALL', reset => true, priority => 2));
@@ -71,7 +71,13 @@ SELECT t.try(format('SELECT eda.configure(''CFG_A'', %s)', bad.arguments)) FROM 
 	(25, 'on_fail_event_type => ''CFG_NOWHERE'''),
 	(26, 'lifespan => ''1 min'', attempt_delays => ''{30 s}'', max_attempts => 2'),
 	(27, 'lifespan => ''1 min'', attempt_delays => ''{1 s}'', max_attempts => 7, backoff => 2'),
-	(28, 'priority => 70000')) bad(n, arguments)
+	(28, 'priority => 70000'),
+	(29, 'max_dispatched => 0'),
+	(30, 'subject => ''orders.*'''),
+	(31, 'subject => ''orders..{flow_id}'''),
+	(32, 'subject => ''orders {flow_id}'''),
+	(33, 'subject => ''orders.{payload}'''),
+	(34, 'subject => ''event-engine._DLQ.{flow_type}''')) bad(n, arguments)
 ORDER BY n;
 -- none of it was kept
 SELECT t.rules(eda.configure('CFG_A'));

@@ -78,6 +78,7 @@ SELECT count(eda.cancel(id)) FROM eda.event WHERE event_type = 'VIEW_RATE';
 -- the engine
 SELECT state, pid IS NOT NULL AS pid, started_at IS NOT NULL AS started, last_tick_at IS NOT NULL AS last_tick, ticks > 0 AS ticks,
 	transitions_read > 0 AS read, transitions_made > 0 AS made, last_tick_ms >= 0 AS last_ms, max_tick_ms >= last_tick_ms AS max_ms,
-	queued >= 0 AS queued, handed_out, waiting_workers, parked, held_back, last_error, last_error_at
+	queued >= 0 AS queued, handed_out, waiting_workers, parked, held_back, last_error, last_error_at,
+	broker, broker_server, broker_error, broker_notice, broker_unacknowledged, broker_published, broker_resent, broker_reconnects
 FROM eda.engine_status;
 SELECT eda.library_version() = extversion AS same FROM pg_extension WHERE extname = 'eda';

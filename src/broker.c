@@ -1,0 +1,289 @@
+/*
+ * broker.c
+ *		The broker as its caller sees it: settings, messages in, receipts out.
+ *
+ * What can block is the courier's (broker_courier.c); here the lock is held for
+ * moments only, and nats.c is never called.
+ */
+#include "broker_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define DESTROY_WAIT 2 /* s */
+
+/* ------------------------------------------------------------------------
+ * Settings
+ * ------------------------------------------------------------------------ */
+
+/* Where a setting's strings are. */
+static const size_t strings[] = {
+	offsetof(BrokerConfig, servers),       offsetof(BrokerConfig, credentials),  offsetof(BrokerConfig, tls_ca_file),
+	offsetof(BrokerConfig, tls_cert_file), offsetof(BrokerConfig, tls_key_file), offsetof(BrokerConfig, name),
+	offsetof(BrokerConfig, stream),        offsetof(BrokerConfig, subjects),
+};
+#define NSTRINGS (sizeof(strings) / sizeof(strings[0]))
+
+static const char **
+string_of(const BrokerConfig *config, size_t i)
+{
+	return (const char **) ((char *) config + strings[i]);
+}
+
+/* Let go of settings; freed when nobody uses them any more. */
+void
+settings_release(Settings *settings)
+{
+	if (settings == NULL || --settings->users > 0)
+		return;
+	for (size_t i = 0; i < NSTRINGS; i++)
+		free((char *) *string_of(&settings->config, i));
+	texts_free(settings->servers);
+	texts_free(settings->subjects);
+	free(settings);
+}
+
+/* A copy of settings; NULL: no memory. */
+Settings *
+settings_create(const BrokerConfig *config)
+{
+	Settings *settings = calloc(1, sizeof(Settings));
+	int nsubjects;
+	bool complete = true;
+
+	if (settings == NULL)
+		return NULL;
+	settings->users = 1;
+	settings->config = *config;
+	for (size_t i = 0; i < NSTRINGS; i++)
+		complete &= (*string_of(&settings->config, i) = strdup(*string_of(config, i))) != NULL;
+	settings->servers = texts_split(config->servers, "nats://", &settings->nservers);
+	settings->subjects = texts_split(config->subjects, "", &nsubjects);
+	if (complete && settings->servers != NULL && settings->subjects != NULL)
+		return settings;
+	settings_release(settings);
+	return NULL;
+}
+
+bool
+settings_equal(const Settings *settings, const BrokerConfig *config)
+{
+	for (size_t i = 0; i < NSTRINGS; i++)
+		if (strcmp(*string_of(&settings->config, i), *string_of(config, i)) != 0)
+			return false;
+	return settings->config.max_age == config->max_age &&
+	       settings->config.duplicate_window == config->duplicate_window &&
+	       settings->config.replicas == config->replicas;
+}
+
+/* ------------------------------------------------------------------------
+ * Begin, change, end
+ * ------------------------------------------------------------------------ */
+
+static void
+broker_free(Broker *broker)
+{
+	ring_free(&broker->ring);
+	settings_release(broker->settings);
+	settings_release(broker->using);
+	texts_free(broker->subjects);
+	close(broker->event_fd);
+	pthread_cond_destroy(&broker->ended);
+	pthread_cond_destroy(&broker->wake);
+	pthread_mutex_destroy(&broker->lock);
+	free(broker);
+}
+
+Broker *
+broker_create(int *event_fd)
+{
+	Broker *broker = calloc(1, sizeof(Broker));
+	pthread_condattr_t monotonic;
+
+	if (broker == NULL)
+		return NULL;
+	broker->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (broker->event_fd < 0)
+	{
+		free(broker);
+		return NULL;
+	}
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_mutex_init(&broker->lock, NULL);
+	pthread_cond_init(&broker->wake, &monotonic);
+	pthread_cond_init(&broker->ended, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	broker->epoch = 1;
+	broker->probing = true;
+	broker->seed = (unsigned int) (broker_clock() ^ getpid());
+	*event_fd = broker->event_fd;
+	return broker;
+}
+
+bool
+broker_configure(Broker *broker, const BrokerConfig *config)
+{
+	Settings *before = broker->settings;
+	Settings *settings;
+	bool done = true;
+
+	/* Only this thread changes them. */
+	if (before != NULL && settings_equal(before, config) && (broker->started || before->nservers == 0))
+		return true;
+	settings = settings_create(config);
+	if (settings == NULL)
+		return false;
+	pthread_mutex_lock(&broker->lock);
+	broker->settings = settings;
+	broker->generation++;
+	if (settings->nservers > 0 && !broker->running)
+	{
+		/* A thread that has said that it is not running takes the lock no more. */
+		done = courier_start(broker);
+		if (!done)
+		{
+			broker->settings = before;
+			broker->generation--;
+		}
+	}
+	settings_release(done ? before : settings);
+	pthread_cond_signal(&broker->wake);
+	pthread_mutex_unlock(&broker->lock);
+	return done;
+}
+
+bool
+broker_destroy(Broker *broker)
+{
+	struct timespec until;
+	bool ended;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += DESTROY_WAIT;
+	pthread_mutex_lock(&broker->lock);
+	broker->stop = true;
+	pthread_cond_signal(&broker->wake);
+	while (broker->running && pthread_cond_timedwait(&broker->ended, &broker->lock, &until) == 0)
+		;
+	ended = !broker->running;
+	pthread_mutex_unlock(&broker->lock);
+	if (!ended)
+		return false;
+	if (broker->started)
+		pthread_join(broker->courier, NULL);
+	/* Callbacks may still use it. */
+	if (broker->unclosed)
+		return false;
+	broker_free(broker);
+	return true;
+}
+
+/* ------------------------------------------------------------------------
+ * Messages and receipts
+ * ------------------------------------------------------------------------ */
+
+/* Make the descriptor readable, once until somebody has read; with the lock held. */
+void
+broker_tell(Broker *broker)
+{
+	uint64_t one = 1;
+
+	if (broker->told)
+		return;
+	broker->told = write(broker->event_fd, &one, sizeof(one)) == (ssize_t) sizeof(one);
+}
+
+int
+broker_room(Broker *broker)
+{
+	const Ring *ring = &broker->ring;
+	int room = 0;
+
+	pthread_mutex_lock(&broker->lock);
+	if (broker->status.state == BROKER_READY && ring->bytes < BROKER_WINDOW_BYTES)
+		room = BROKER_WINDOW - (int) (ring->last - ring->first);
+	pthread_mutex_unlock(&broker->lock);
+	return room;
+}
+
+bool
+broker_publish(Broker *broker, const BrokerMessage *message)
+{
+	Parcel *parcel = parcel_create(message);
+	bool taken;
+
+	if (parcel == NULL)
+		return false;
+	pthread_mutex_lock(&broker->lock);
+	taken = ring_add(&broker->ring, &message->tag, parcel);
+	pthread_mutex_unlock(&broker->lock);
+	if (!taken)
+		free(parcel);
+	return taken;
+}
+
+void
+broker_flush(Broker *broker)
+{
+	pthread_mutex_lock(&broker->lock);
+	if (broker->sleeping && broker->ring.next < broker->ring.last)
+		pthread_cond_signal(&broker->wake);
+	pthread_mutex_unlock(&broker->lock);
+}
+
+void
+broker_withdraw(Broker *broker, const BrokerTag *tag)
+{
+	pthread_mutex_lock(&broker->lock);
+	ring_withdraw(&broker->ring, tag);
+	/* It may have been the only thing to wait for. */
+	if (broker->sleeping && broker->ring.waiting == 0)
+		pthread_cond_signal(&broker->wake);
+	pthread_mutex_unlock(&broker->lock);
+}
+
+int
+broker_receipts(Broker *broker, BrokerReceipt *out, int max)
+{
+	uint64_t count;
+	int n;
+
+	pthread_mutex_lock(&broker->lock);
+	n = ring_read(&broker->ring, out, max);
+	if (n < max && broker->told)
+		broker->told = read(broker->event_fd, &count, sizeof(count)) < 0;
+	pthread_mutex_unlock(&broker->lock);
+	return n;
+}
+
+void
+broker_status(Broker *broker, BrokerStatus *out)
+{
+	pthread_mutex_lock(&broker->lock);
+	*out = broker->status;
+	out->unacknowledged = broker->ring.waiting;
+	pthread_mutex_unlock(&broker->lock);
+}
+
+bool
+broker_covers(Broker *broker, const char *subject)
+{
+	bool covers;
+
+	pthread_mutex_lock(&broker->lock);
+	covers = broker->subjects == NULL || subjects_cover(broker->subjects, subject);
+	pthread_mutex_unlock(&broker->lock);
+	return covers;
+}
+
+const char *
+broker_state_name(BrokerState state)
+{
+	static const char *const names[] = {"off", "connecting", "ready", "unreachable", "refused", "blocked"};
+
+	return names[state];
+}

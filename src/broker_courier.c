@@ -1,0 +1,594 @@
+/*
+ * broker_courier.c
+ *		The thread that brings messages to the broker.
+ *
+ * A loop that does one thing at a time: connect, look at the stream, send, or
+ * sleep until there is something to do.
+ *
+ *   no settings -> connect -> look at the stream -> send <-> sleep
+ *                     ^  failed: wait     ^            |
+ *                     |  and try again    +- setback --+
+ *                     +------------- connection lost --+
+ *
+ * Sending is go-back-N.  Messages go out as fast as the socket takes them, and
+ * acknowledgements come back in any order.  After a setback (one is refused, or
+ * none comes for a while, or the connection is lost) all that has no receipt is
+ * sent again from the oldest on, with the same ids: first a single message, after
+ * a pause, and the rest when that one is acknowledged.  The stream sees the ids
+ * and drops what it has.  So messages are in the stream in their order, unless it
+ * refuses one and takes the next.
+ *
+ * All functions here are called with the lock held, and let go of it around what
+ * can block.  The loop reads everything again after that.
+ */
+#include "broker_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define MS INT64_C(1000)
+#define SECOND INT64_C(1000000)
+
+#define BACKOFF_MIN (100 * MS)
+#define BACKOFF_MAX (10 * SECOND)
+#define HEALTHY (10 * SECOND) /* a connection that lived so long was none that fails at once */
+#define ACK_WAIT (5 * SECOND) /* without any acknowledgement; doubles with each setback */
+#define ACK_WAIT_MAX (40 * SECOND)
+#define STRAGGLER (30 * SECOND) /* one message without, while others have theirs */
+#define REQUEST_WAIT (4 * SECOND)
+#define CHECK_INTERVAL (15 * SECOND)
+#define BATCH 128          /* messages */
+#define BATCH_BYTES 262144 /* and bytes that are sent before the courier looks up */
+#define MAX_SUBJECT 2048   /* servers end connections that send lines of more than 4 kB */
+
+/* Microseconds since some time, which no clock change moves. */
+int64_t
+broker_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t) now.tv_sec * SECOND + now.tv_nsec / 1000;
+}
+
+/* ------------------------------------------------------------------------
+ * State
+ * ------------------------------------------------------------------------ */
+
+/* Set the state, and the error unless that is NULL; tell the caller if that is news. */
+static void
+set_state(Broker *b, BrokerState state, const char *error)
+{
+	char *last = b->status.error;
+
+	if (state == b->status.state && (error == NULL || strcmp(error, last) == 0))
+		return;
+	b->status.state = state;
+	if (error != NULL)
+		snprintf(last, sizeof(b->status.error), "%s", error);
+	broker_tell(b);
+}
+
+/* The pause after so many failures in a row: doubling, and not the same for all. */
+static int64_t
+backoff(Broker *b, int failures)
+{
+	int64_t pause = failures < 8 ? BACKOFF_MIN << failures : BACKOFF_MAX;
+
+	if (pause > BACKOFF_MAX)
+		pause = BACKOFF_MAX;
+	return pause / 2 + pause / 2 * (rand_r(&b->seed) % 1024) / 1024;
+}
+
+/* Whether there is work for a courier at all. */
+static bool
+wanted(const Broker *b)
+{
+	return !b->stop && b->settings != NULL && b->settings->nservers > 0;
+}
+
+/* Whether what the courier is doing has become pointless. */
+static bool
+disturbed(const Broker *b)
+{
+	return b->stop || b->generation != b->seen_generation || b->trouble == TROUBLE_LOST || b->trouble == TROUBLE_DENIED;
+}
+
+/* Sleep until something happens.  False: the time has come, or there is something else to do. */
+bool
+courier_sleep(Broker *b, int64_t until)
+{
+	struct timespec t = {.tv_sec = (time_t) (until / SECOND), .tv_nsec = (long) (until % SECOND * 1000)};
+	bool woken;
+
+	if (disturbed(b))
+		return false;
+	b->sleeping = true;
+	if (until == NEVER)
+		woken = pthread_cond_wait(&b->wake, &b->lock) == 0;
+	else
+		woken = pthread_cond_timedwait(&b->wake, &b->lock, &t) == 0;
+	b->sleeping = false;
+	return woken && !disturbed(b);
+}
+
+/* ------------------------------------------------------------------------
+ * Connection
+ * ------------------------------------------------------------------------ */
+
+/* Let go of the connection; what was under way will be sent again. */
+static void
+disconnect(Broker *b)
+{
+	pthread_mutex_unlock(&b->lock);
+	link_close(b);
+	pthread_mutex_lock(&b->lock);
+	b->stream_known = false;
+	b->status.server[0] = '\0';
+	b->status.version[0] = '\0';
+	b->status.max_message = 0;
+	b->status.ttl = false;
+	b->epoch++;
+	ring_go_back(&b->ring);
+	b->probing = true;
+}
+
+/* Work with the newest settings. */
+static void
+take_settings(Broker *b)
+{
+	if (b->connection != NULL)
+		disconnect(b);
+	settings_release(b->using);
+	b->using = b->settings;
+	b->using->users++;
+	b->seen_generation = b->generation;
+	texts_free(b->subjects);
+	b->subjects = NULL;
+	b->status.streams++;
+	b->status.notice[0] = '\0';
+	b->server = 0;
+	b->failures = b->setbacks = 0;
+	b->not_before = 0;
+	set_state(b, BROKER_CONNECTING, NULL);
+}
+
+/* Try each server once, beginning with the one whose turn it is. */
+static void
+connect_to_one(Broker *b)
+{
+	char error[sizeof(b->status.error)];
+	char worst[sizeof(b->status.error)] = "";
+	BrokerState state = BROKER_UNREACHABLE;
+
+	for (int i = 0; i < b->using->nservers && !disturbed(b); i++)
+	{
+		int server = (b->server + i) % b->using->nservers;
+		const char *url = b->using->servers[server];
+		BrokerState result;
+
+		pthread_mutex_unlock(&b->lock);
+		result = link_open(b, url, error, sizeof(error));
+		pthread_mutex_lock(&b->lock);
+		if (result == BROKER_CONNECTING)
+		{
+			b->server = server;
+			b->connected_at = broker_clock();
+			b->status.reconnects += b->was_connected;
+			b->was_connected = true;
+			url_host(url, b->status.server, sizeof(b->status.server));
+			return;
+		}
+		/* A server that refuses us says more than one that is not there. */
+		if (worst[0] == '\0' || (result == BROKER_REFUSED && state != BROKER_REFUSED))
+		{
+			memcpy(worst, error, sizeof(worst));
+			state = result;
+		}
+	}
+	if (b->stop || b->generation != b->seen_generation)
+		return;
+	set_state(b, state, worst);
+	b->not_before = broker_clock() + backoff(b, b->failures++);
+}
+
+/* The connection is gone: say so, and go on with the next server. */
+static void
+lose_connection(Broker *b)
+{
+	bool refused = strstr(b->trouble_text, "uthorization") != NULL || strstr(b->trouble_text, "uthentication") != NULL;
+	int64_t now = broker_clock();
+	char error[sizeof(b->status.error)];
+
+	snprintf(error, sizeof(error), "connection to %.100s lost: %.120s", b->status.server, b->trouble_text);
+	disconnect(b);
+	set_state(b, refused ? BROKER_REFUSED : BROKER_UNREACHABLE, error);
+	if (now - b->connected_at >= HEALTHY)
+		b->failures = 0;
+	b->not_before = b->failures == 0 ? 0 : now + backoff(b, b->failures);
+	b->failures++;
+	b->server = (b->server + 1) % b->using->nservers;
+}
+
+/* ------------------------------------------------------------------------
+ * Stream
+ * ------------------------------------------------------------------------ */
+
+/* Remember what the stream is like. */
+static void
+note_stream(Broker *b, StreamInfo *info, int64_t max_payload)
+{
+	char notice[sizeof(b->status.notice)];
+
+	if (!texts_equal(b->subjects, info->subjects))
+	{
+		texts_free(b->subjects);
+		b->subjects = info->subjects;
+		b->status.streams++;
+		broker_tell(b);
+	}
+	else
+		texts_free(info->subjects);
+	stream_differs(info, b->using, notice, sizeof(notice));
+	if (strcmp(notice, b->status.notice) != 0)
+	{
+		memcpy(b->status.notice, notice, sizeof(notice));
+		broker_tell(b);
+	}
+	b->status.max_message = (size_t) max_payload;
+	if (info->max_message >= 0 && info->max_message < max_payload)
+		b->status.max_message = (size_t) info->max_message;
+	b->status.ttl = info->ttl && !b->no_ttl;
+	memcpy(b->status.version, info->version, sizeof(info->version));
+}
+
+/* Ask for the stream, and make it if there is none.  Without the lock. */
+static Answer
+ask_for_stream(Broker *b, StreamInfo *info, ApiError *error)
+{
+	const char *name = b->using->config.stream;
+	char subject[320];
+	Answer answer = ANSWER_NONE;
+	bool made = false;
+
+	*error = (ApiError){0};
+	for (int i = 0; i < 3; i++)
+	{
+		char *text = NULL;
+		char *body = made ? stream_create_request(b->using) : NULL;
+		bool found;
+
+		snprintf(subject, sizeof(subject), "$JS.API.STREAM.%s.%s", made ? "CREATE" : "INFO", name);
+		answer = link_request(b, subject, body != NULL ? body : "", broker_clock() + REQUEST_WAIT, &text);
+		free(body);
+		if (answer != ANSWER_GIVEN)
+			return answer;
+		found = stream_read(text, info, error);
+		free(text);
+		/* Not there: make it.  There after all: somebody else has made it just now. */
+		if (found || error->err_code != (made ? 10058 : 10059))
+			return answer;
+		made = !made;
+	}
+	return answer;
+}
+
+/* Put in words why the stream cannot be used, and tell a stream that cannot be had from one that is not there just now. */
+static BrokerState
+say_why(Broker *b, Answer answer, const ApiError *error, char *text, size_t size)
+{
+	const char *name = b->using->config.stream;
+
+	if (answer == ANSWER_NONE)
+	{
+		snprintf(text, size, "no answer from JetStream about stream \"%.100s\"", name);
+		return BROKER_BLOCKED;
+	}
+	if (answer == ANSWER_NOBODY)
+	{
+		snprintf(text, size, "JetStream is not enabled at %.100s", b->status.server);
+		return BROKER_REFUSED;
+	}
+	if (error->code == 0)
+	{
+		snprintf(text, size, "stream \"%.100s\" acknowledges nothing (no_ack)", name);
+		return BROKER_REFUSED;
+	}
+	snprintf(text, size, "stream \"%.80s\": %.150s", name, error->text);
+	switch (error->err_code)
+	{
+		case 10039: /* JetStream is not enabled for the account */
+		case 10074: /* replicas, and no cluster */
+		case 10076: /* JetStream is not enabled */
+			return BROKER_REFUSED;
+		default:
+			return error->code < 500 ? BROKER_REFUSED : BROKER_BLOCKED;
+	}
+}
+
+/* Look at the stream; if that fails, say why and try again later. */
+static void
+look_at_stream(Broker *b)
+{
+	StreamInfo info = {0};
+	ApiError error;
+	Answer answer;
+	BrokerState state;
+	int64_t max_payload;
+	char text[sizeof(b->status.error)];
+
+	b->check_at = broker_clock() + CHECK_INTERVAL;
+	if (strpbrk(b->using->config.stream, " \t\r\n.*>/\\") != NULL || b->using->config.stream[0] == '\0')
+	{
+		snprintf(text, sizeof(text), "\"%.100s\" is no name of a stream", b->using->config.stream);
+		set_state(b, BROKER_REFUSED, text);
+		b->not_before = b->check_at;
+		return;
+	}
+	pthread_mutex_unlock(&b->lock);
+	max_payload = link_max_payload(b);
+	answer = ask_for_stream(b, &info, &error);
+	pthread_mutex_lock(&b->lock);
+	if (answer == ANSWER_GIVEN && error.code == 0 && !info.no_ack && !disturbed(b))
+	{
+		note_stream(b, &info, max_payload);
+		b->stream_known = true;
+		return;
+	}
+	texts_free(info.subjects);
+	/* While messages are acknowledged, a question without an answer means little. */
+	if (disturbed(b) || (answer == ANSWER_NONE && b->status.state == BROKER_READY))
+		return;
+	state = say_why(b, answer, &error, text, sizeof(text));
+	set_state(b, state, text);
+	b->stream_known = false;
+	b->not_before = broker_clock() + backoff(b, b->failures++);
+}
+
+/* ------------------------------------------------------------------------
+ * Sending
+ * ------------------------------------------------------------------------ */
+
+/* What a message gets instead of being sent, if it gets that. */
+static bool
+cannot_be_sent(Broker *b, const Parcel *parcel, BrokerVerdict *verdict, char *error, size_t size)
+{
+	struct timespec now;
+
+	error[0] = '\0';
+	*verdict = BROKER_REJECTED;
+	if (parcel->wire > b->status.max_message)
+		snprintf(error, size, "message of %zu bytes exceeds the %zu that the broker takes", parcel->wire,
+		         b->status.max_message);
+	else if (strlen(parcel->subject) > MAX_SUBJECT)
+		snprintf(error, size, "subject of %zu bytes is too long", strlen(parcel->subject));
+	else if (strpbrk(parcel->subject, " \t\r\n") != NULL)
+		snprintf(error, size, "subject with white space");
+	else if (b->subjects != NULL && !subjects_cover(b->subjects, parcel->subject))
+	{
+		*verdict = BROKER_UNCOVERED;
+		snprintf(error, size, "stream \"%s\" has no subject for \"%.80s\"", b->using->config.stream, parcel->subject);
+	}
+	if (error[0] != '\0' || parcel->expires_at == 0)
+		return error[0] != '\0';
+	*verdict = BROKER_EXPIRED;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return parcel->expires_at <= (int64_t) now.tv_sec * SECOND + now.tv_nsec / 1000;
+}
+
+/* Choose what to send next, at most max messages, and pin it; how many. */
+static int
+choose(Broker *b, const Parcel **parcels, uint64_t *numbers, int max)
+{
+	Ring *ring = &b->ring;
+	int64_t now = broker_clock();
+	uint64_t number = ring->next;
+	size_t bytes = 0;
+	int n = 0;
+
+	if (ring->in_flight == 0)
+		b->last_ack = now;
+	for (; number < ring->last && n < max && bytes < BATCH_BYTES; number++)
+	{
+		Slot *slot = ring_waiting(ring, number);
+		BrokerVerdict verdict;
+		char error[sizeof(((BrokerReceipt *) NULL)->error)];
+
+		if (slot == NULL)
+			continue;
+		if (cannot_be_sent(b, slot->parcel, &verdict, error, sizeof(error)))
+		{
+			ring_settle(ring, number, verdict, error);
+			broker_tell(b);
+			continue;
+		}
+		b->status.resent += slot->sent;
+		slot->sent = true;
+		slot->sent_at = now;
+		bytes += slot->parcel->wire;
+		parcels[n] = slot->parcel;
+		numbers[n++] = number;
+	}
+	ring_pin(ring, number);
+	return n;
+}
+
+/* Send some messages. */
+static void
+send_some(Broker *b)
+{
+	const Parcel *parcels[BATCH];
+	uint64_t numbers[BATCH];
+	int n = choose(b, parcels, numbers, b->probing ? 1 : BATCH);
+	uint64_t epoch = b->epoch;
+	bool ttl = b->status.ttl;
+	bool sent = true;
+
+	pthread_mutex_unlock(&b->lock);
+	for (int i = 0; i < n && sent; i++)
+		sent = link_send(b, parcels[i], epoch, numbers[i], ttl);
+	pthread_mutex_lock(&b->lock);
+	ring_unpin(&b->ring);
+	if (!sent && b->trouble != TROUBLE_LOST)
+	{
+		b->trouble = TROUBLE_LOST;
+		snprintf(b->trouble_text, sizeof(b->trouble_text), "the server takes nothing any more");
+	}
+}
+
+/* Go back to the oldest message without a receipt, and try again with that one after a pause. */
+static void
+set_back(Broker *b)
+{
+	if (!b->probing)
+		b->setbacks = 0;
+	b->epoch++;
+	ring_go_back(&b->ring);
+	b->probing = true;
+	b->not_before = broker_clock() + backoff(b, b->setbacks++);
+}
+
+/* Deal with what the callbacks found. */
+static void
+face_trouble(Broker *b)
+{
+	Trouble trouble = b->trouble;
+	char text[sizeof(b->status.error)];
+
+	b->trouble = TROUBLE_NONE;
+	if (trouble == TROUBLE_TTL)
+	{
+		b->no_ttl = true;
+		b->status.ttl = false;
+		b->epoch++;
+		ring_go_back(&b->ring);
+		return;
+	}
+	if (trouble == TROUBLE_REFUSED)
+		snprintf(text, sizeof(text), "stream \"%.80s\": %.150s", b->using->config.stream, b->trouble_text);
+	else
+		snprintf(text, sizeof(text), "%s", b->trouble_text);
+	set_state(b, trouble == TROUBLE_DENIED ? BROKER_REFUSED : BROKER_BLOCKED, text);
+	/* Deleted, or its subjects have changed; or it has no leader just now. */
+	if (trouble == TROUBLE_NO_STREAM)
+		b->stream_known = false;
+	set_back(b);
+}
+
+/* When the silence has lasted too long; NEVER: nothing is in flight. */
+static int64_t
+silence_ends(Broker *b)
+{
+	int64_t wait = ACK_WAIT << (b->setbacks < 3 ? b->setbacks : 3);
+	const Slot *oldest = ring_oldest(&b->ring);
+	int64_t until;
+
+	if (oldest == NULL)
+		return NEVER;
+	if (wait > ACK_WAIT_MAX)
+		wait = ACK_WAIT_MAX;
+	until = b->last_ack + (b->probing ? wait : ACK_WAIT);
+	return until < oldest->sent_at + STRAGGLER ? until : oldest->sent_at + STRAGGLER;
+}
+
+/* Send what there is to send, or sleep. */
+static void
+deliver(Broker *b)
+{
+	Ring *ring = &b->ring;
+	int64_t now = broker_clock();
+	int64_t silence;
+	char text[sizeof(b->status.error)];
+
+	/* With nothing to try it on, it is ready as far as anybody knows. */
+	if (!b->probing || ring->waiting == 0)
+		set_state(b, BROKER_READY, NULL);
+	if (!b->probing)
+		b->failures = 0;
+	if (ring->next < ring->last && (!b->probing || ring->in_flight == 0))
+	{
+		send_some(b);
+		return;
+	}
+	silence = silence_ends(b);
+	if (silence > now)
+	{
+		(void) courier_sleep(b, silence < b->check_at ? silence : b->check_at);
+		return;
+	}
+	if (now - b->last_ack >= ACK_WAIT)
+	{
+		snprintf(text, sizeof(text), "no acknowledgement from stream \"%.100s\" for %d s", b->using->config.stream,
+		         (int) ((now - b->last_ack) / SECOND));
+		set_state(b, BROKER_BLOCKED, text);
+	}
+	set_back(b);
+}
+
+/* ------------------------------------------------------------------------
+ * The thread
+ * ------------------------------------------------------------------------ */
+
+/* Do what is next; with settings that name a server. */
+static void
+step(Broker *b)
+{
+	if (b->generation != b->seen_generation)
+		take_settings(b);
+	else if (b->trouble == TROUBLE_LOST)
+		lose_connection(b);
+	else if (b->trouble != TROUBLE_NONE)
+		face_trouble(b);
+	else if (broker_clock() < b->not_before)
+		(void) courier_sleep(b, b->not_before);
+	else if (b->connection == NULL)
+		connect_to_one(b);
+	else if (!b->stream_known || broker_clock() >= b->check_at)
+		look_at_stream(b);
+	else
+		deliver(b);
+}
+
+static void *
+courier_main(void *arg)
+{
+	Broker *b = arg;
+	bool closed;
+
+	pthread_mutex_lock(&b->lock);
+	do
+	{
+		while (wanted(b))
+			step(b);
+		disconnect(b);
+		pthread_mutex_unlock(&b->lock);
+		closed = link_library_close();
+		pthread_mutex_lock(&b->lock);
+	} while (wanted(b));
+	b->unclosed |= !closed;
+	b->status.notice[0] = '\0';
+	set_state(b, BROKER_OFF, NULL);
+	b->running = false;
+	pthread_cond_signal(&b->ended);
+	pthread_mutex_unlock(&b->lock);
+	return NULL;
+}
+
+/* Start the thread, with all signals blocked in it and so in those that nats.c starts from there. */
+bool
+courier_start(Broker *b)
+{
+	sigset_t all;
+	sigset_t before;
+
+	/* The one before has ended, or is about to return. */
+	if (b->started)
+		pthread_join(b->courier, NULL);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	b->started = b->running = pthread_create(&b->courier, NULL, courier_main, b) == 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return b->running;
+}

@@ -1,0 +1,258 @@
+/*
+ * broker_ring.c
+ *		Messages that have no receipt yet, in the order in which they came.
+ *
+ * A ring of numbered slots.  A slot is in use until its receipt has been read,
+ * so a caller that does not read receipts runs out of room, and nothing here can
+ * overflow.  All functions are called with the broker's lock held, but
+ * parcel_create().
+ *
+ * What a reader would get wrong: the courier reads parcels while it sends them,
+ * without the lock.  Whoever settles such a message meanwhile must leave the
+ * parcel to ring_unpin(); that is what free_parcel() looks after.
+ */
+#include "broker_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static Slot *
+slot_of(Ring *ring, uint64_t number)
+{
+	return &ring->slots[number % BROKER_WINDOW];
+}
+
+/* ------------------------------------------------------------------------
+ * Parcels
+ * ------------------------------------------------------------------------ */
+
+/* Copy bytes to where *to points, with a zero behind them, and move that on. */
+static const char *
+put(char **to, const char *from, size_t length)
+{
+	char *start = *to;
+
+	memcpy(start, from, length);
+	start[length] = '\0';
+	*to = start + length + 1;
+	return start;
+}
+
+/* A message in one block; NULL: no memory. */
+Parcel *
+parcel_create(const BrokerMessage *message)
+{
+	int nheaders = 2;
+	size_t text = strlen(message->subject) + 1 + strlen(message->id) + 1 + message->body_length + 1;
+	size_t lines = strlen("NATS/1.0\r\n\r\n") + strlen("Nats-Msg-Id: \r\n") + strlen(message->id);
+	size_t size;
+	Parcel *parcel;
+	char *to;
+
+	for (const char *const *h = message->headers; h != NULL && h[0] != NULL; h += 2)
+	{
+		size_t length = strlen(h[0]) + strlen(h[1]);
+
+		nheaders += 2;
+		text += length + 2;
+		lines += length + strlen(": \r\n");
+	}
+	if (message->expires_at != 0)
+		lines += strlen("Nats-TTL: 9999999999s\r\n");
+	size = sizeof(Parcel) + (nheaders + 1) * sizeof(char *) + text;
+	parcel = malloc(size);
+	if (parcel == NULL)
+		return NULL;
+	parcel->expires_at = message->expires_at;
+	parcel->size = size;
+	parcel->wire = lines + message->body_length;
+	to = (char *) &parcel->headers[nheaders + 1];
+	parcel->subject = put(&to, message->subject, strlen(message->subject));
+	parcel->headers[0] = "Nats-Msg-Id";
+	parcel->headers[1] = put(&to, message->id, strlen(message->id));
+	for (int i = 2; i < nheaders; i++)
+		parcel->headers[i] = put(&to, message->headers[i - 2], strlen(message->headers[i - 2]));
+	parcel->headers[nheaders] = NULL;
+	parcel->body = put(&to, message->body, message->body_length);
+	parcel->body_length = message->body_length;
+	return parcel;
+}
+
+/* Let go of a parcel, unless the courier is reading it just now. */
+static void
+free_parcel(Ring *ring, uint64_t number)
+{
+	Slot *slot = slot_of(ring, number);
+
+	if (number >= ring->pin_from && number < ring->pin_to)
+		return;
+	free(slot->parcel);
+	slot->parcel = NULL;
+}
+
+/* Give back the slots at the beginning that nobody needs any more. */
+static void
+retire(Ring *ring)
+{
+	while (ring->first < ring->last)
+	{
+		Slot *slot = slot_of(ring, ring->first);
+
+		if (slot->state != SLOT_FREE || slot->parcel != NULL)
+			break;
+		ring->first++;
+	}
+	if (ring->next < ring->first)
+		ring->next = ring->first;
+}
+
+/* ------------------------------------------------------------------------
+ * In and out
+ * ------------------------------------------------------------------------ */
+
+/* Take a parcel over.  False: no room; the parcel is still the caller's. */
+bool
+ring_add(Ring *ring, const BrokerTag *tag, Parcel *parcel)
+{
+	Slot *slot;
+
+	if (ring->last - ring->first >= BROKER_WINDOW)
+		return false;
+	/* One that is larger than all that may wait goes alone. */
+	if (ring->bytes > 0 && ring->bytes + parcel->size > BROKER_WINDOW_BYTES)
+		return false;
+	slot = slot_of(ring, ring->last++);
+	*slot = (Slot){.tag = *tag, .state = SLOT_WAITING, .parcel = parcel};
+	ring->waiting++;
+	ring->bytes += parcel->size;
+	return true;
+}
+
+/* The slot of a message that waits for its receipt; NULL: it has one, or was withdrawn. */
+Slot *
+ring_waiting(Ring *ring, uint64_t number)
+{
+	if (number < ring->first || number >= ring->last || slot_of(ring, number)->state != SLOT_WAITING)
+		return NULL;
+	return slot_of(ring, number);
+}
+
+static void
+stop_waiting(Ring *ring, uint64_t number, SlotState state)
+{
+	Slot *slot = slot_of(ring, number);
+
+	slot->state = state;
+	ring->waiting--;
+	ring->bytes -= slot->parcel->size;
+	if (number < ring->next)
+		ring->in_flight--;
+	free_parcel(ring, number);
+}
+
+/* Write the receipt of a message that waits for it. */
+void
+ring_settle(Ring *ring, uint64_t number, BrokerVerdict verdict, const char *error)
+{
+	Slot *slot = slot_of(ring, number);
+
+	slot->verdict = verdict;
+	slot->error = error != NULL ? strdup(error) : NULL;
+	stop_waiting(ring, number, SLOT_SETTLED);
+	ring->receipts[ring->receipt_last++ % BROKER_WINDOW] = number;
+}
+
+/* Forget a message that has no receipt yet. */
+void
+ring_withdraw(Ring *ring, const BrokerTag *tag)
+{
+	for (uint64_t number = ring->first; number < ring->last; number++)
+	{
+		Slot *slot = slot_of(ring, number);
+
+		if (slot->state == SLOT_WAITING && memcmp(&slot->tag, tag, sizeof(*tag)) == 0)
+			stop_waiting(ring, number, SLOT_FREE);
+	}
+	retire(ring);
+}
+
+/* Hand out receipts, at most max of them; how many. */
+int
+ring_read(Ring *ring, BrokerReceipt *out, int max)
+{
+	int n;
+
+	for (n = 0; n < max && ring->receipt_first < ring->receipt_last; n++)
+	{
+		Slot *slot = slot_of(ring, ring->receipts[ring->receipt_first++ % BROKER_WINDOW]);
+
+		out[n].tag = slot->tag;
+		out[n].verdict = slot->verdict;
+		out[n].error[0] = '\0';
+		if (slot->error != NULL)
+			strncat(out[n].error, slot->error, sizeof(out[n].error) - 1);
+		free(slot->error);
+		slot->error = NULL;
+		slot->state = SLOT_FREE;
+	}
+	retire(ring);
+	return n;
+}
+
+/* ------------------------------------------------------------------------
+ * The courier's side
+ * ------------------------------------------------------------------------ */
+
+/* Keep the parcels from next on, before "to", as they are until ring_unpin(); they count as sent. */
+void
+ring_pin(Ring *ring, uint64_t to)
+{
+	ring->pin_from = ring->next;
+	ring->pin_to = to;
+	for (; ring->next < to; ring->next++)
+		if (slot_of(ring, ring->next)->state == SLOT_WAITING)
+			ring->in_flight++;
+}
+
+/* Let go of what was pinned, and of the parcels that were settled meanwhile. */
+void
+ring_unpin(Ring *ring)
+{
+	uint64_t from = ring->pin_from;
+	uint64_t to = ring->pin_to;
+
+	ring->pin_from = ring->pin_to = 0;
+	for (uint64_t number = from; number < to; number++)
+		if (slot_of(ring, number)->state != SLOT_WAITING)
+			free_parcel(ring, number);
+	retire(ring);
+}
+
+/* Send from the oldest message on again. */
+void
+ring_go_back(Ring *ring)
+{
+	ring->next = ring->first;
+	ring->in_flight = 0;
+}
+
+/* The oldest message in flight; NULL: there is none. */
+Slot *
+ring_oldest(Ring *ring)
+{
+	for (uint64_t number = ring->first; number < ring->next; number++)
+		if (slot_of(ring, number)->state == SLOT_WAITING)
+			return slot_of(ring, number);
+	return NULL;
+}
+
+/* Let go of everything. */
+void
+ring_free(Ring *ring)
+{
+	for (uint64_t number = ring->first; number < ring->last; number++)
+	{
+		free(slot_of(ring, number)->parcel);
+		free(slot_of(ring, number)->error);
+	}
+}

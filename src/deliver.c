@@ -1,0 +1,562 @@
+/*
+ * deliver.c
+ *		The engine's side of the broker: what is handed to it, what comes back.
+ *
+ * A delivery lives from the moment a dispatched transition has committed until
+ * the log shows what became of the event.  It waits, is handed over (with no
+ * transaction open, and only after everything it says has reached the disk), and
+ * is acknowledged; from then on the dispatch timeout counts.  The broker sends
+ * again by itself what gets lost on its way, so what is handed over is done with
+ * here.
+ *
+ * After a restart the deliveries without an acknowledgement are found again: by
+ * the saved list, and, for those dispatched since it was saved, by the tail.  They
+ * go out with the same message id.  Dead letters need no list: a cursor over
+ * their index is saved, not beyond the oldest one that is not acknowledged.
+ *
+ * What is dispatched and acknowledged, and not here, was acknowledged before a
+ * restart: its deadline is that of the dispatched transition.
+ */
+#include "engine.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/uuid.h"
+
+#define BATCH 1000                    /* messages made in a tick */
+#define BATCH_BYTES (8 * 1024 * 1024) /* of them */
+#define READ_AT_ONCE 32               /* events, each up to eda.max_payload_size */
+#define RECEIPTS 256
+
+static bool full = false; /* the broker took no more, by bytes; until there is a receipt */
+static HTAB *deliveries;
+static dlist_head waiting = DLIST_STATIC_INIT(waiting);
+static int nwaiting = 0;
+static pairingheap *watched; /* acknowledged later than their deadline was set for */
+static HTAB *recovered;      /* event ids, unacknowledged before a restart, to be looked at */
+
+static struct
+{
+	Delivery *delivery;
+	BrokerMessage message;
+} prepared[BATCH];
+static int nprepared = 0;
+
+/* ------------------------------------------------------------------------
+ * Deliveries
+ * ------------------------------------------------------------------------ */
+
+static int
+compare_until(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	const Delivery *x = pairingheap_const_container(Delivery, node, a);
+	const Delivery *y = pairingheap_const_container(Delivery, node, b);
+
+	return (x->until < y->until) - (x->until > y->until); /* the first one on top */
+}
+
+/* Start with nothing to deliver. */
+void
+deliver_init(void)
+{
+	HASHCTL ctl = {.keysize = sizeof(DeliveryKey), .entrysize = sizeof(Delivery), .hcxt = engine.context};
+	HASHCTL ids = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(pg_uuid_t), .hcxt = engine.context};
+	MemoryContext caller = MemoryContextSwitchTo(engine.context);
+
+	deliveries = hash_create("eda deliveries", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	recovered = hash_create("eda recovered", 64, &ids, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	watched = pairingheap_allocate(compare_until, NULL);
+	MemoryContextSwitchTo(caller);
+}
+
+static Delivery *
+find(const pg_uuid_t *id, DeliveryKind kind)
+{
+	DeliveryKey key = {*id, kind};
+
+	return hash_search(deliveries, &key, HASH_FIND, NULL);
+}
+
+/* The delivery of a dispatched event, or NULL. */
+Delivery *
+deliver_of(const pg_uuid_t *id)
+{
+	return find(id, DELIVERY_EVENT);
+}
+
+static void
+stop_waiting(Delivery *d)
+{
+	if (d->state == DELIVERY_WAITING)
+	{
+		dlist_delete(&d->waiting);
+		nwaiting--;
+	}
+}
+
+static void
+forget(Delivery *d)
+{
+	stop_waiting(d);
+	if (d->watched)
+		pairingheap_remove(watched, &d->node);
+	if (d->error)
+		pfree(d->error);
+	hash_search(deliveries, &d->key, HASH_REMOVE, NULL);
+}
+
+static BrokerTag
+tag_of(const Delivery *d)
+{
+	BrokerTag tag;
+
+	memcpy(tag.id, &d->key.event_id, UUID_LEN);
+	tag.version = d->version;
+	tag.kind = d->key.kind;
+	return tag;
+}
+
+static Delivery *
+add(const pg_uuid_t *id, DeliveryKind kind, int32 type, int leaf, TimestampTz wake_at)
+{
+	DeliveryKey key = {*id, kind};
+	Delivery *d = hash_search(deliveries, &key, HASH_ENTER, NULL);
+
+	memset((char *) d + sizeof(key), 0, sizeof(*d) - sizeof(key));
+	d->type = type;
+	d->leaf = leaf;
+	d->wake_at = wake_at;
+	d->state = DELIVERY_WAITING;
+	dlist_push_tail(&waiting, &d->waiting);
+	nwaiting++;
+	return d;
+}
+
+/* How many messages more the broker takes: what is dispatched and not seen yet comes on top. */
+int
+deliver_room(void)
+{
+	return engine.broker == NULL || !engine.moves ? 0 : Max(broker_room(engine.broker) - nwaiting, 0);
+}
+
+/* Have a dispatched event handed to the broker. */
+void
+deliver_offer(const Transition *t, int leaf)
+{
+	Delivery *d;
+
+	if (find(&t->event_id, DELIVERY_EVENT) != NULL)
+		return;
+	d = add(&t->event_id, DELIVERY_EVENT, t->type, leaf, t->wake_at);
+	d->version = t->version;
+	d->attempt = t->attempt;
+	d->expires_at = t->expires_at;
+	d->check = engine.recovering;
+}
+
+/* Have a dead letter told; false if the broker takes none now, or an earlier death is on its way still. */
+bool
+deliver_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_at)
+{
+	Delivery *d = find(id, DELIVERY_DEAD_LETTER);
+
+	if (d)
+		return d->state == DELIVERY_WAITING;
+	if (deliver_room() <= 0 || !outlet_takes_dead_letters())
+		return false;
+	add(id, DELIVERY_DEAD_LETTER, type, leaf, died_at);
+	return true;
+}
+
+/* The log has this version of an event: a delivery of an earlier one is settled. */
+void
+deliver_forget(const pg_uuid_t *id, int32 version)
+{
+	Delivery *d = find(id, DELIVERY_EVENT);
+	BrokerTag tag;
+
+	if (d == NULL || d->version >= version)
+		return;
+	tag = tag_of(d);
+	if (d->state == DELIVERY_SENT)
+		broker_withdraw(engine.broker, &tag);
+	forget(d);
+}
+
+/* Have an event looked at when a time has come that no index knows. */
+void
+deliver_watch(Delivery *d, TimestampTz until)
+{
+	if (d->watched)
+		return;
+	d->until = until;
+	d->watched = true;
+	pairingheap_add(watched, &d->node);
+}
+
+/* When the next of those is to be looked at. */
+TimestampTz
+deliver_next(void)
+{
+	return pairingheap_is_empty(watched) ? EDA_NEVER
+	                                     : pairingheap_container(Delivery, node, pairingheap_first(watched))->until;
+}
+
+static void
+note(const Delivery *d)
+{
+	Todo todo = {d->key.event_id, d->leaf, 0};
+
+	if (!engine_todo(&todo.event_id, todo.leaf))
+		engine_park(&todo, InvalidTransactionId, engine.now);
+}
+
+static void
+note_watched(void)
+{
+	while (deliver_next() <= engine.now)
+	{
+		Delivery *d = pairingheap_container(Delivery, node, pairingheap_remove_first(watched));
+
+		d->watched = false;
+		note(d);
+	}
+}
+
+/* Note the events that the broker has or had and whose types were suspended; as many as fit, the rest by their timeout. */
+void
+deliver_look_at_suspended(void)
+{
+	HASH_SEQ_STATUS seq;
+	Delivery *d;
+
+	hash_seq_init(&seq, deliveries);
+	while ((d = hash_seq_search(&seq)) != NULL)
+	{
+		EngineType *type = engine_type(d->type);
+
+		if (d->key.kind == DELIVERY_EVENT && type && type->suspended && !engine_todo(&d->key.event_id, d->leaf))
+		{
+			engine.area->returned = true; /* no room now: look again */
+			hash_seq_term(&seq);
+			break;
+		}
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * What comes back
+ * ------------------------------------------------------------------------ */
+
+static void
+reject(Delivery *d, const char *error)
+{
+	stop_waiting(d);
+	if (d->key.kind == DELIVERY_DEAD_LETTER)
+	{
+		ereport(LOG, errmsg("eda engine: the dead letter of event %s cannot be sent: %s",
+		                    eda_uuid_text(&d->key.event_id), error));
+		forget(d);
+		return;
+	}
+	d->state = DELIVERY_REJECTED;
+	d->error = MemoryContextStrdup(engine.context, error);
+	note(d);
+}
+
+static void
+take_receipt(const BrokerReceipt *r)
+{
+	Delivery *d = find((const pg_uuid_t *) r->tag.id, r->tag.kind);
+
+	engine.changed = true;
+	if (d == NULL || d->state != DELIVERY_SENT || d->version != r->tag.version)
+		return;
+	if (r->verdict == BROKER_REJECTED)
+	{
+		reject(d, r->error);
+		return;
+	}
+	if (d->key.kind == DELIVERY_DEAD_LETTER)
+	{
+		forget(d);
+		return;
+	}
+	d->state = DELIVERY_ACKNOWLEDGED;
+	d->since = engine.now;
+	/* Its deadline has come and gone while the broker had it. */
+	if (d->wake_at <= engine.now)
+		deliver_watch(d, engine.now);
+}
+
+/* Take the broker's receipts and its state; inside a transaction. */
+void
+deliver_collect(void)
+{
+	BrokerReceipt receipts[RECEIPTS];
+	int n;
+
+	outlet_apply_settings();
+	if (engine.broker == NULL)
+		return;
+	do
+	{
+		n = broker_receipts(engine.broker, receipts, RECEIPTS);
+		full &= n == 0;
+		for (int i = 0; i < n; i++)
+			take_receipt(&receipts[i]);
+	} while (n == RECEIPTS);
+	note_watched();
+	outlet_read_status(nwaiting);
+}
+
+/* ------------------------------------------------------------------------
+ * What goes out
+ * ------------------------------------------------------------------------ */
+
+/* Whether a message found after a restart is still to be sent. */
+static bool
+is_current(const Delivery *d)
+{
+	Transition later;
+
+	return !d->check || !journal_find_transition(d->leaf, &d->key.event_id, d->version + 1, true, &later);
+}
+
+/* The messages' time is that of the system's clock, whatever tests have done to eda's. */
+static int64
+unix_time(TimestampTz t)
+{
+	if (t == EDA_NEVER)
+		return 0;
+	return GetCurrentTimestamp() + (t - engine.now) + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+}
+
+/* Make the message of a delivery; false if there is nothing to send any more. */
+static bool
+prepare(Delivery *d, const Event *event, BrokerMessage *message)
+{
+	size_t limit = outlet_max_message();
+	size_t size;
+
+	memset(message, 0, sizeof(*message));
+	if (d->key.kind == DELIVERY_EVENT)
+		message_of_event(event, d, message);
+	else if (!message_of_dead_letter(event, d, limit, message))
+	{
+		forget(d); /* redriven meanwhile */
+		return false;
+	}
+	message->tag = tag_of(d);
+	message->expires_at = d->key.kind == DELIVERY_EVENT ? unix_time(d->expires_at) : 0;
+	size = message_size(message);
+	if (size <= limit)
+		return true;
+	reject(d, psprintf("message of %zu bytes: the broker takes %zu", size, limit));
+	return false;
+}
+
+/* The first deliveries that wait, at most limit of them; how many. */
+static int
+choose(Delivery **chosen, int limit)
+{
+	dlist_mutable_iter it;
+	int n = 0;
+
+	dlist_foreach_modify (it, &waiting)
+	{
+		Delivery *d = dlist_container(Delivery, waiting, it.cur);
+
+		if (n == limit)
+			break;
+		if (is_current(d))
+			chosen[n++] = d;
+		else
+			forget(d);
+	}
+	return n;
+}
+
+/* Make the messages of the first that wait, at most limit of them, fewer if they are large; in the tick's memory. */
+static void
+prepare_batch(int limit)
+{
+	Delivery **chosen = palloc(sizeof(Delivery *) * limit);
+	int n = choose(chosen, limit);
+	size_t bytes = 0;
+
+	for (int first = 0; first < n && bytes < BATCH_BYTES; first += READ_AT_ONCE)
+	{
+		JournalStep steps[READ_AT_ONCE] = {0};
+		Event events[READ_AT_ONCE];
+		int count = Min(n - first, READ_AT_ONCE);
+
+		for (int i = 0; i < count; i++)
+		{
+			steps[i].event_id = chosen[first + i]->key.event_id;
+			steps[i].leaf = chosen[first + i]->leaf;
+			steps[i].status = JOURNAL_APPENDED;
+		}
+		journal_step_events(steps, count, true, events);
+		for (int i = 0; i < count; i++)
+		{
+			prepared[nprepared].delivery = chosen[first + i];
+			if (!prepare(chosen[first + i], &events[i], &prepared[nprepared].message))
+				continue;
+			bytes += prepared[nprepared].message.body_length;
+			nprepared++;
+		}
+	}
+}
+
+/*
+ * Make the next messages, in a transaction that flushes all that was committed
+ * up to now, on replicas too: what leaves the building must survive a crash.
+ * An error halves the batch down to the event that causes it, which is rejected.
+ */
+static void
+prepare_durably(int limit)
+{
+	static int batch = BATCH;
+	int n = Min(limit, batch);
+
+	nprepared = 0;
+	PG_TRY();
+	{
+		engine_begin();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (engine_lock())
+			prepare_batch(n);
+		PopActiveSnapshot();
+		if (nprepared > 0)
+		{
+			(void) GetCurrentTransactionId(); /* without one, a commit flushes nothing */
+			synchronous_commit = SYNCHRONOUS_COMMIT_ON;
+		}
+		engine_commit();
+		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+		batch = Min(2 * batch, BATCH);
+	}
+	PG_CATCH();
+	{
+		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+		nprepared = 0;
+		engine_recover_from_error(engine.tick, "could not make messages");
+		if (n == 1 && nwaiting > 0)
+			reject(dlist_container(Delivery, waiting, dlist_head_node(&waiting)),
+			       "no message could be made of it; the engine's log says why");
+		batch = Max(n / 2, 1);
+	}
+	PG_END_TRY();
+}
+
+/* Hand the broker what waits, as much as it takes; outside of any transaction. */
+void
+deliver_send(void)
+{
+	int room = engine.broker == NULL || full || nwaiting == 0 || !engine.moves ? 0 : broker_room(engine.broker);
+
+	if (room <= 0)
+		return;
+	prepare_durably(room);
+	/* Ended while it waited for a replica: then it has not waited to the end. */
+	CHECK_FOR_INTERRUPTS();
+	for (int i = 0; i < nprepared; i++)
+	{
+		Delivery *d = prepared[i].delivery;
+
+		if (!broker_publish(engine.broker, &prepared[i].message))
+		{
+			full = true;
+			break;
+		}
+		stop_waiting(d);
+		d->state = DELIVERY_SENT;
+	}
+	broker_flush(engine.broker);
+	nprepared = 0;
+}
+
+/* ------------------------------------------------------------------------
+ * What survives a restart
+ * ------------------------------------------------------------------------ */
+
+/* An event that was not acknowledged when the state was saved: look at it. */
+void
+deliver_recover(const pg_uuid_t *id)
+{
+	Todo todo = {*id, -1, 0};
+
+	hash_search(recovered, id, HASH_ENTER, NULL);
+	engine_park(&todo, InvalidTransactionId, engine.now);
+}
+
+/* Whether this is one of those; asked once, when it is looked at. */
+bool
+deliver_recovered(const pg_uuid_t *id)
+{
+	bool found = false;
+
+	if (hash_get_num_entries(recovered) > 0)
+		hash_search(recovered, id, HASH_REMOVE, &found);
+	return found;
+}
+
+/* The events that were dispatched and not acknowledged; how many. */
+int
+deliver_unacknowledged(Datum **ids)
+{
+	HASH_SEQ_STATUS seq;
+	Delivery *d;
+	pg_uuid_t *id;
+	int n = 0;
+
+	*ids = palloc(sizeof(Datum) * (hash_get_num_entries(deliveries) + hash_get_num_entries(recovered) + 1));
+	hash_seq_init(&seq, deliveries);
+	while ((d = hash_seq_search(&seq)) != NULL)
+		if (d->key.kind == DELIVERY_EVENT && (d->state == DELIVERY_WAITING || d->state == DELIVERY_SENT))
+			(*ids)[n++] = UUIDPGetDatum(&d->key.event_id);
+	hash_seq_init(&seq, recovered);
+	while ((id = hash_seq_search(&seq)) != NULL)
+		(*ids)[n++] = UUIDPGetDatum(id);
+	return n;
+}
+
+/* From where on the deadline index has entries of events that are watched here instead. */
+TimestampTz
+deliver_oldest_deadline(int leaf)
+{
+	HASH_SEQ_STATUS seq;
+	Delivery *d;
+	TimestampTz oldest = EDA_NEVER;
+
+	if (pairingheap_is_empty(watched))
+		return EDA_NEVER;
+	hash_seq_init(&seq, deliveries);
+	while ((d = hash_seq_search(&seq)) != NULL)
+		if (d->watched && d->leaf == leaf)
+			oldest = Min(oldest, d->wake_at);
+	return oldest;
+}
+
+/* Note at each event type when the oldest dead letter died that the broker has not acknowledged. */
+void
+deliver_note_dead_letters(void)
+{
+	HASH_SEQ_STATUS seq;
+	Delivery *d;
+
+	for (int i = 0; i < engine.ntypes; i++)
+		for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+			engine.types[i]->dead_since[leaf] = engine.types[i]->dead[leaf].key;
+	hash_seq_init(&seq, deliveries);
+	while ((d = hash_seq_search(&seq)) != NULL)
+	{
+		EngineType *type = engine_type(d->type);
+
+		if (d->key.kind == DELIVERY_DEAD_LETTER && type)
+			type->dead_since[d->leaf] = Min(type->dead_since[d->leaf], d->wake_at);
+	}
+}

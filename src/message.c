@@ -1,0 +1,353 @@
+/*
+ * message.c
+ *		What an event looks like outside: subject, headers, and a CloudEvents 1.0
+ *		body in JSON (structured mode).
+ *
+ * Whatever a publisher chose, a message is legal: a value in a subject is
+ * percent-encoded but for letters, digits and "_-~", so that a flow id can
+ * neither split a token nor be a wildcard; headers were checked by publish; the
+ * body is UTF-8.
+ */
+#include "engine.h"
+
+#include "access/transam.h"
+#include "commands/dbcommands.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+
+#define DEFAULT_SUBJECT "event-engine.{flow_type}"
+#define DEAD_SUBJECT "event-engine._DLQ."
+#define MAX_HISTORY 100 /* steps told of a dead letter, the last ones */
+#define MAX_TEXT 4000   /* bytes of an error in its history */
+#define OWN_HEADERS 3   /* Content-Type, Eda-Expires-At, the end */
+
+/* Read once, inside a transaction: a rename of the database ends the engine. */
+static const char *
+database_name(void)
+{
+	static const char *name = NULL;
+
+	if (name == NULL)
+		name = MemoryContextStrdup(engine.context, get_database_name(MyDatabaseId));
+	return name;
+}
+
+/* Text as the world reads it. */
+static char *
+to_utf8(char *text, int length)
+{
+	/* Of SQL_ASCII nobody knows what it is. */
+	return GetDatabaseEncoding() == PG_SQL_ASCII ? text : pg_server_to_any(text, length, PG_UTF8);
+}
+
+/* ------------------------------------------------------------------------
+ * Subjects
+ * ------------------------------------------------------------------------ */
+
+static void
+append_encoded(StringInfo s, const char *value, bool lower)
+{
+	char *text = pstrdup(value);
+
+	for (const char *c = to_utf8(text, strlen(text)); *c; c++)
+	{
+		bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '_' ||
+		             *c == '-' || *c == '~';
+
+		if (plain)
+			appendStringInfoChar(s, lower ? pg_ascii_tolower(*c) : *c);
+		else
+			appendStringInfo(s, "%%%02X", (unsigned char) *c);
+	}
+}
+
+/* The subject of a type's messages, for an event of this flow. */
+const char *
+message_subject(const EventType *type, const char *flow_id)
+{
+	const struct
+	{
+		const char *name;
+		const char *value;
+		bool lower;
+	} places[] = {
+		{"{flow_type}", type->flow_type, true},
+		{"{event_type}", type->name, true},
+		{"{flow_id}", flow_id, false},
+		{"{database}", database_name(), false},
+	};
+	const char *c = type->subject ? type->subject : DEFAULT_SUBJECT;
+	StringInfoData s;
+
+	initStringInfo(&s);
+	while (*c)
+	{
+		int i = 0;
+
+		while (i < (int) lengthof(places) && strncmp(c, places[i].name, strlen(places[i].name)) != 0)
+			i++;
+		if (i < (int) lengthof(places))
+		{
+			append_encoded(&s, places[i].value, places[i].lower);
+			c += strlen(places[i].name);
+		}
+		else
+			appendStringInfoChar(&s, *c++);
+	}
+	return s.data;
+}
+
+/* The subject of a flow type's dead letters. */
+const char *
+message_dead_subject(const char *flow_type)
+{
+	StringInfoData s;
+
+	initStringInfo(&s);
+	appendStringInfoString(&s, DEAD_SUBJECT);
+	append_encoded(&s, flow_type, true);
+	return s.data;
+}
+
+/* ------------------------------------------------------------------------
+ * JSON as text: bodies are made once and parsed by others
+ * ------------------------------------------------------------------------ */
+
+static void
+put_name(StringInfo s, const char *name)
+{
+	if (s->data[s->len - 1] != '{')
+		appendStringInfoChar(s, ',');
+	appendStringInfo(s, "\"%s\":", name);
+}
+
+static void
+put_text(StringInfo s, const char *name, const char *value)
+{
+	if (value == NULL)
+		return;
+	put_name(s, name);
+	escape_json(s, value);
+}
+
+static void
+put_int(StringInfo s, const char *name, int value)
+{
+	put_name(s, name);
+	appendStringInfo(s, "%d", value);
+}
+
+static void
+put_json(StringInfo s, const char *name, Jsonb *value)
+{
+	if (value == NULL)
+		return;
+	put_name(s, name);
+	(void) JsonbToCString(s, &value->root, VARSIZE(value));
+}
+
+/* RFC 3339, in UTC. */
+static const char *
+time_text(TimestampTz time)
+{
+	struct pg_tm tm;
+	fsec_t fsec;
+
+	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
+		elog(ERROR, "timestamp out of range");
+	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min,
+	                tm.tm_sec, fsec);
+}
+
+static void
+put_time(StringInfo s, const char *name, TimestampTz time)
+{
+	if (time != EDA_NEVER)
+		put_text(s, name, time_text(time));
+}
+
+/* ------------------------------------------------------------------------
+ * Messages
+ * ------------------------------------------------------------------------ */
+
+/* Begin a CloudEvent: the attributes that all of ours have. */
+static void
+begin_body(StringInfo s, const Event *event, const char *id, const char *type, TimestampTz time)
+{
+	initStringInfo(s);
+	appendStringInfoString(s, "{\"specversion\":\"1.0\"");
+	put_text(s, "id", id);
+	put_text(s, "type", type);
+	put_name(s, "source");
+	appendStringInfoString(s, "\"/eda/");
+	append_encoded(s, database_name(), false);
+	appendStringInfoChar(s, '"');
+	put_text(s, "subject", event->flow_id);
+	put_time(s, "time", time);
+	put_text(s, "datacontenttype", "application/json");
+	put_text(s, "flowtype", event->flow_type);
+	put_text(s, "correlationid", event->correlation_id);
+	if (event->has_parent)
+		put_text(s, "parentid", eda_uuid_text(&event->parent_id));
+	put_text(s, "traceparent", json_get_text(event->headers, "traceparent"));
+	put_text(s, "tracestate", json_get_text(event->headers, "tracestate"));
+}
+
+static void
+end_body(StringInfo s, BrokerMessage *out)
+{
+	appendStringInfoChar(s, '}');
+	out->body = to_utf8(s->data, s->len);
+	out->body_length = out->body == s->data ? (size_t) s->len : strlen(out->body);
+}
+
+/* Our headers and the publisher's. */
+static const char *const *
+make_headers(const Event *event, TimestampTz expires_at)
+{
+	int max = event->headers ? JB_ROOT_COUNT(event->headers) : 0;
+	const char **headers = palloc(sizeof(char *) * 2 * (max + OWN_HEADERS));
+	int n = 0;
+
+	headers[n++] = "Content-Type";
+	headers[n++] = "application/cloudevents+json";
+	if (expires_at != EDA_NEVER)
+	{
+		headers[n++] = "Eda-Expires-At";
+		headers[n++] = time_text(expires_at);
+	}
+	if (event->headers)
+	{
+		JsonbIterator *it = JsonbIteratorInit(&event->headers->root);
+		JsonbIteratorToken token;
+		JsonbValue v;
+
+		while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+			if (token == WJB_KEY || token == WJB_VALUE)
+			{
+				headers[n++] = to_utf8(pnstrdup(v.val.string.val, v.val.string.len), v.val.string.len);
+				if (token == WJB_VALUE && pg_strcasecmp(headers[n - 2], headers[0]) == 0)
+					n -= 2; /* the body is ours, and so is what it is */
+			}
+	}
+	headers[n] = NULL;
+	return headers;
+}
+
+/* The message of a dispatched event. */
+void
+message_of_event(const Event *event, const Delivery *d, BrokerMessage *out)
+{
+	const EventType *type = event_type_by_id(d->type);
+	char *id = eda_uuid_text(&event->id);
+	StringInfoData s;
+
+	if (type == NULL)
+		elog(ERROR, "event %s is of no event type", id);
+	out->id = psprintf("%s-%d", id, d->version);
+	out->subject = message_subject(type, event->flow_id);
+	out->headers = make_headers(event, d->expires_at);
+	begin_body(&s, event, id, event->event_type, event->created_at);
+	put_int(&s, "attempt", d->attempt + 1);
+	put_int(&s, "edaversion", d->version);
+	put_time(&s, "expirytime", d->expires_at);
+	put_json(&s, "data", event->payload);
+	end_body(&s, out);
+}
+
+static char *
+clip(char *text)
+{
+	int length = text ? strlen(text) : 0;
+
+	if (length > MAX_TEXT)
+		text[pg_mbcliplen(text, length, MAX_TEXT)] = '\0';
+	return text;
+}
+
+static void
+put_history(StringInfo s, const Transition *steps, int n)
+{
+	put_name(s, "history");
+	appendStringInfoChar(s, '[');
+	for (int i = Max(0, n - MAX_HISTORY); i < n; i++)
+	{
+		const Transition *t = &steps[i];
+
+		appendStringInfoString(s, i > Max(0, n - MAX_HISTORY) ? ",{" : "{");
+		put_int(s, "version", t->version);
+		put_text(s, "state", lifecycle_state_name(t->state));
+		put_time(s, "at", t->at);
+		put_int(s, "attempt", t->attempt);
+		put_text(s, "worker", t->worker);
+		put_text(s, "error", clip(json_get_text(t->detail, "error")));
+		put_text(s, "reason", clip(json_get_text(t->detail, "reason")));
+		appendStringInfoChar(s, '}');
+	}
+	appendStringInfoChar(s, ']');
+}
+
+static void
+make_dead_body(const Event *event, const Transition *steps, int n, bool with_payload, BrokerMessage *out)
+{
+	const Transition *last = &steps[n - 1];
+	StringInfoData s;
+
+	begin_body(&s, event, out->id, "eda.dead_letter", last->at);
+	put_name(&s, "data");
+	appendStringInfoChar(&s, '{');
+	put_text(&s, "event_id", eda_uuid_text(&event->id));
+	put_text(&s, "event_type", event->event_type);
+	put_text(&s, "flow_type", event->flow_type);
+	put_text(&s, "flow_id", event->flow_id);
+	put_text(&s, "state", lifecycle_state_name(last->state));
+	put_text(&s, "error", clip(json_get_text(last->detail, "error")));
+	put_text(&s, "reason", clip(json_get_text(last->detail, "reason")));
+	put_int(&s, "attempts", last->attempt);
+	put_time(&s, "died_at", last->at);
+	put_history(&s, steps, n);
+	put_json(&s, "headers", event->headers);
+	if (with_payload)
+		put_json(&s, "payload", event->payload);
+	appendStringInfoChar(&s, '}');
+	end_body(&s, out);
+}
+
+/*
+ * The message of a dead letter, without the payload if it would be larger than
+ * limit bytes.  False if the event is alive again.
+ */
+bool
+message_of_dead_letter(const Event *event, Delivery *d, size_t limit, BrokerMessage *out)
+{
+	Transition *steps;
+	int n = journal_history(d->leaf, &event->id, &steps);
+	EdaState state = n > 0 ? steps[n - 1].state : EDA_NONE;
+
+	if (state != EDA_FAILED && state != EDA_EXPIRED)
+		return false;
+	d->version = steps[n - 1].version;
+	out->id = psprintf("%s-%d", eda_uuid_text(&event->id), d->version);
+	out->subject = message_dead_subject(event->flow_type);
+	out->headers = make_headers(event, EDA_NEVER);
+	make_dead_body(event, steps, n, true, out);
+	if (message_size(out) > limit)
+		make_dead_body(event, steps, n, false, out);
+	return true;
+}
+
+/* Bytes of headers and body, with those headers that the broker adds. */
+size_t
+message_size(const BrokerMessage *message)
+{
+	size_t size = strlen("NATS/1.0\r\n\r\n") + strlen("Nats-Msg-Id: \r\n") + strlen(message->id) +
+	              strlen("Nats-TTL: \r\n") + 20 + message->body_length;
+
+	for (const char *const *h = message->headers; *h; h += 2)
+		size += strlen(h[0]) + strlen(h[1]) + strlen(": \r\n");
+	return size;
+}

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Put what test/consumer needs into build/consumer/node_modules, with npm.
+# Prints nothing and asks no network when all is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+folder=build/consumer
+
+if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+	test/install-deps.sh nodejs npm
+fi
+# The list of what is wanted is copied last: it says that all of it is there.
+if cmp -s test/consumer/package-lock.json "$folder/done"; then exit 0; fi
+
+mkdir -p "$folder"
+rm -f "$folder/done"
+cp test/consumer/package.json test/consumer/package-lock.json "$folder"
+if ! npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error \
+	>"$folder/log" 2>&1; then
+	cat "$folder/log" >&2
+	exit 1
+fi
+chmod -R a+rX "$folder"
+cp "$folder/package-lock.json" "$folder/done"
