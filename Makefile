@@ -61,6 +61,14 @@ lint:
 	clang-format --dry-run -Werror $(OBJS:.o=.c) $(SRC_H) $(CLIENTS)
 	clang -fsyntax-only -Werror $(WARNINGS) -DEDA_VERSION='""' -isystem $(shell $(PG_CONFIG) --includedir-server) $(OBJS:.o=.c)
 	clang-tidy --quiet $(OBJS:.o=.c) -- $(CPPFLAGS) 2>/dev/null
+	$(MAKE) -s shadows
+
+# A function of ours with the name of one of PostgreSQL's would be called in its place.
+shadows: $(OBJS)
+	@nm -D --defined-only $(bindir)/postgres | sed 's/.* //' | sort >build.exports
+	@nm -g --defined-only $(OBJS) | sed -n 's/.* [TDBR] //p' | sort | comm -12 - build.exports >build.shadows
+	@sed 's/$$/: PostgreSQL has a symbol of this name/' build.shadows; test ! -s build.shadows; s=$$?; \
+		rm -f build.exports build.shadows; exit $$s
 
 # For scripts: make -s print-OBJS
 print-%:
@@ -68,4 +76,4 @@ print-%:
 
 endif
 
-.PHONY: check demo format lint
+.PHONY: check demo format lint shadows

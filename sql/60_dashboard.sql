@@ -182,6 +182,14 @@ BEGIN
 		|| CASE WHEN engine.held_back > 0
 			THEN format(' %s %s held back', sep, eda.screen_count(engine.held_back)) ELSE '' END;
 	RETURN NEXT;
+	IF engine.broker <> 'off' THEN
+		line := ' ' || rpad('', 34) || eda.screen_text(
+			CASE WHEN engine.broker = 'ready' THEN lamp ELSE '!' END || ' broker ' || engine.broker
+			|| CASE WHEN engine.broker = 'ready' THEN format(' %s %s unacknowledged %s %s published', sep,
+					eda.screen_count(engine.broker_unacknowledged), sep, eda.screen_count(engine.broker_published))
+				ELSE coalesce(': ' || engine.broker_error, '') END, 64, plain);
+		RETURN NEXT;
+	END IF;
 	IF engine.last_error IS NOT NULL AND engine.last_error_at > clock - interval '10 min' THEN
 		line := ' ! ' || eda.screen_text(format('%s ago: %s', eda.screen_age(clock - engine.last_error_at),
 			engine.last_error), 97, plain);

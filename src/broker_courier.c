@@ -222,6 +222,7 @@ note_stream(Broker *b, StreamInfo *info, int64_t max_payload)
 {
 	char notice[sizeof(b->status.notice)];
 
+	stream_differs(info, b->using, notice, sizeof(notice));
 	if (!texts_equal(b->subjects, info->subjects))
 	{
 		texts_free(b->subjects);
@@ -231,7 +232,6 @@ note_stream(Broker *b, StreamInfo *info, int64_t max_payload)
 	}
 	else
 		texts_free(info->subjects);
-	stream_differs(info, b->using, notice, sizeof(notice));
 	if (strcmp(notice, b->status.notice) != 0)
 	{
 		memcpy(b->status.notice, notice, sizeof(notice));

@@ -152,6 +152,7 @@ deliver_offer(const Transition *t, int leaf)
 	d = add(&t->event_id, DELIVERY_EVENT, t->type, leaf, t->wake_at);
 	d->version = t->version;
 	d->attempt = t->attempt;
+	d->dispatched_at = t->at;
 	d->expires_at = t->expires_at;
 	d->check = engine.recovering;
 }
@@ -170,19 +171,41 @@ deliver_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_
 	return true;
 }
 
-/* The log has this version of an event: a delivery of an earlier one is settled. */
+static void
+withdraw(Delivery *d)
+{
+	if (d->state == DELIVERY_SENT)
+	{
+		BrokerTag tag = tag_of(d);
+
+		broker_withdraw(engine.broker, &tag);
+	}
+	forget(d);
+}
+
+/* Workers take this event from the database now: leave it to them. */
 void
-deliver_forget(const pg_uuid_t *id, int32 version)
+deliver_withdraw(const pg_uuid_t *id)
 {
 	Delivery *d = find(id, DELIVERY_EVENT);
-	BrokerTag tag;
 
-	if (d == NULL || d->version >= version)
+	if (d)
+		withdraw(d);
+}
+
+/* The log has this transition of an event: a delivery of an earlier version is settled. */
+void
+deliver_forget(const Transition *t)
+{
+	Delivery *d = find(&t->event_id, DELIVERY_EVENT);
+
+	if (d == NULL || d->version >= t->version)
 		return;
-	tag = tag_of(d);
-	if (d->state == DELIVERY_SENT)
-		broker_withdraw(engine.broker, &tag);
-	forget(d);
+	/* Who has acquired it has had the message. */
+	if (t->state == EDA_BEING_PROCESSED)
+		forget(d);
+	else
+		withdraw(d);
 }
 
 /* Have an event looked at when a time has come that no index knows. */
@@ -225,30 +248,43 @@ note_watched(void)
 	}
 }
 
-/* Note the events that the broker has or had and whose types were suspended; as many as fit, the rest by their timeout. */
+/*
+ * Look through all of them, each second: since when the oldest of a type waits
+ * for a worker, and which events are to be looked at because their type was
+ * suspended, or left to workers in the database.
+ */
 void
-deliver_look_at_suspended(void)
+deliver_look_through(void)
 {
 	HASH_SEQ_STATUS seq;
 	Delivery *d;
 
+	for (int i = 0; i < engine.ntypes; i++)
+		engine.types[i]->oldest_delivery = EDA_NEVER;
 	hash_seq_init(&seq, deliveries);
 	while ((d = hash_seq_search(&seq)) != NULL)
 	{
 		EngineType *type = engine_type(d->type);
 
-		if (d->key.kind == DELIVERY_EVENT && type && type->suspended && !engine_todo(&d->key.event_id, d->leaf))
-		{
+		if (d->key.kind != DELIVERY_EVENT || type == NULL)
+			continue;
+		type->oldest_delivery = Min(type->oldest_delivery, d->dispatched_at);
+		if ((type->suspended || !type->to_broker) && !engine_todo(&d->key.event_id, d->leaf))
 			engine.area->returned = true; /* no room now: look again */
-			hash_seq_term(&seq);
-			break;
-		}
 	}
 }
 
 /* ------------------------------------------------------------------------
  * What comes back
  * ------------------------------------------------------------------------ */
+
+static void
+come_back(Delivery *d, DeliveryState state, const char *error)
+{
+	d->state = state;
+	d->error = MemoryContextStrdup(engine.context, error);
+	note(d);
+}
 
 static void
 reject(Delivery *d, const char *error)
@@ -261,9 +297,7 @@ reject(Delivery *d, const char *error)
 		forget(d);
 		return;
 	}
-	d->state = DELIVERY_REJECTED;
-	d->error = MemoryContextStrdup(engine.context, error);
-	note(d);
+	come_back(d, DELIVERY_REJECTED, error);
 }
 
 static void
@@ -275,20 +309,25 @@ take_receipt(const BrokerReceipt *r)
 	if (d == NULL || d->state != DELIVERY_SENT || d->version != r->tag.version)
 		return;
 	if (r->verdict == BROKER_REJECTED)
-	{
 		reject(d, r->error);
-		return;
-	}
-	if (d->key.kind == DELIVERY_DEAD_LETTER)
+	else if (d->key.kind == DELIVERY_DEAD_LETTER)
 	{
+		EngineType *type = engine_type(d->type);
+
+		if (r->verdict == BROKER_UNCOVERED && type)
+			cursor_min(&type->dead[d->leaf], d->wake_at, &d->key.event_id);
 		forget(d);
-		return;
 	}
-	d->state = DELIVERY_ACKNOWLEDGED;
-	d->since = engine.now;
-	/* Its deadline has come and gone while the broker had it. */
-	if (d->wake_at <= engine.now)
-		deliver_watch(d, engine.now);
+	else if (r->verdict == BROKER_UNCOVERED)
+		come_back(d, DELIVERY_RETURNED, r->error);
+	else
+	{
+		d->state = DELIVERY_ACKNOWLEDGED;
+		d->since = engine.now;
+		/* Its deadline has come and gone while the broker had it. */
+		if (d->wake_at <= engine.now)
+			deliver_watch(d, engine.now);
+	}
 }
 
 /* Take the broker's receipts and its state; inside a transaction. */

@@ -347,7 +347,7 @@ needs_look(const Offer *o)
 			return true;
 		case OFFER_QUEUED:
 			type = event_type_by_id(o->type);
-			return type && type->suspended;
+			return type && (type->suspended || type->to_broker);
 		case OFFER_POPPED:
 			type = event_type_by_id(o->type);
 			return type && eda_add_interval(o->since, &type->dispatch_timeout) <= engine.now;
@@ -359,7 +359,7 @@ needs_look(const Offer *o)
 /*
  * Note the events whose offers need a look: those that came back, those that a
  * worker has had for longer than the dispatch timeout, and those whose type was
- * suspended.  Called each second, and when something has come back.
+ * suspended or goes to the broker now.  Called each second, and when something has come back.
  */
 void
 dispatch_collect(void)

@@ -181,7 +181,7 @@ engine_see(const Transition *t, int leaf)
 	metrics_count(type, t);
 	feed_add(t, leaf, type);
 	dispatch_forget(&t->event_id, t->version);
-	deliver_forget(&t->event_id, t->version);
+	deliver_forget(t);
 
 	if (t->state == EDA_AWAITING)
 		see_awaiting(t, leaf, type);
@@ -308,7 +308,7 @@ read_log(bool collect)
 		if (collect || engine.area->returned)
 		{
 			dispatch_collect();
-			deliver_look_at_suspended();
+			deliver_look_through();
 		}
 		if (engine.moves)
 		{

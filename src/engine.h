@@ -66,8 +66,9 @@ typedef struct EngineType
 	int priority;
 	bool suspended;
 	bool to_broker;
-	bool covered;  /* the stream takes its subject */
-	char *example; /* a subject of its messages */
+	TimestampTz oldest_delivery; /* when the oldest that waits for a worker was dispatched */
+	bool covered;                /* the stream takes its subject */
+	char *example;               /* a subject of its messages */
 	int max_in_flight;
 	int max_dispatched;
 	Window window;
@@ -101,6 +102,7 @@ typedef enum DeliveryState
 	DELIVERY_WAITING,      /* to be handed to the broker */
 	DELIVERY_SENT,         /* the broker has it */
 	DELIVERY_ACKNOWLEDGED, /* it is in the stream */
+	DELIVERY_RETURNED,     /* the stream has no subject for it: not now */
 	DELIVERY_REJECTED      /* it never will be */
 } DeliveryState;
 
@@ -125,13 +127,14 @@ typedef struct Delivery
 	int32 attempt; /* of the dispatched transition */
 	int8 leaf;
 	int8 state;
-	bool check;             /* found after a restart: the event may have moved on */
-	bool watched;           /* in the heap of those that wait for "until" */
+	bool check;   /* found after a restart: the event may have moved on */
+	bool watched; /* in the heap of those that wait for "until" */
+	TimestampTz dispatched_at;
 	TimestampTz expires_at; /* of the dispatched transition */
 	TimestampTz wake_at;    /* of the dispatched transition; of a dead letter, when it died */
 	TimestampTz since;      /* acknowledged: when */
 	TimestampTz until;
-	char *error; /* rejected: why */
+	char *error; /* returned or rejected: why */
 	dlist_node waiting;
 	pairingheap_node node;
 } Delivery;
@@ -232,12 +235,13 @@ extern TimestampTz dispatch_oldest(void);
 /* deliver.c */
 extern void deliver_init(void);
 extern void deliver_collect(void);
-extern void deliver_look_at_suspended(void);
+extern void deliver_look_through(void);
 extern int deliver_room(void);
 extern void deliver_offer(const Transition *t, int leaf);
 extern bool deliver_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_at);
 extern Delivery *deliver_of(const pg_uuid_t *id);
-extern void deliver_forget(const pg_uuid_t *id, int32 version);
+extern void deliver_forget(const Transition *t);
+extern void deliver_withdraw(const pg_uuid_t *id);
 extern void deliver_watch(Delivery *delivery, TimestampTz until);
 extern void deliver_send(void);
 extern TimestampTz deliver_next(void);

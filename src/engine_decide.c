@@ -70,20 +70,28 @@ decide_awaiting(JournalStep *step, const EventType *config, EngineType *type)
 	return move_to(step, EDA_DISPATCHED, dispatch_deadline(config, step->now, t->returns));
 }
 
-/* A worker had it and did not commit its acquire: again, later each time, and not for ever. */
+/* Dispatched in vain: again, later each time. */
 static bool
-take_back(JournalStep *step)
+take_back(JournalStep *step, const char *reason)
 {
-	int returns = ++step->next.returns;
+	int returns = step->next.returns = Min(step->current.returns + 1, PG_INT16_MAX);
 	int64 delay = returns == 1 ? 0 : Min((int64) 1 << Min(returns - 2, 20), MAX_RETURN_DELAY_S);
 
-	if (returns >= eda_max_returns)
-	{
-		explain(step, "no acquire was committed", psprintf("handed to a worker %d times in a row", returns));
-		return move_to(step, EDA_FAILED, EDA_NEVER);
-	}
-	explain(step, NULL, "the worker's acquire was not committed");
+	explain(step, NULL, reason);
 	return move_to(step, EDA_AWAITING, step->now + delay * USECS_PER_SEC);
+}
+
+/* A worker had it and did not commit its acquire: again, but not for ever. */
+static bool
+take_back_from_worker(JournalStep *step)
+{
+	int returns = step->current.returns + 1;
+
+	if (returns < eda_max_returns)
+		return take_back(step, "the worker's acquire was not committed");
+	step->next.returns = Min(returns, PG_INT16_MAX);
+	explain(step, "no acquire was committed", psprintf("handed to a worker %d times in a row", returns));
+	return move_to(step, EDA_FAILED, EDA_NEVER);
 }
 
 /*
@@ -110,6 +118,8 @@ decide_delivered(JournalStep *step, const EventType *config)
 		explain(step, "cannot be delivered", d->error);
 		return move_to(step, EDA_FAILED, EDA_NEVER);
 	}
+	if (d && d->state == DELIVERY_RETURNED)
+		return take_back(step, d->error);
 	if (d && d->state != DELIVERY_ACKNOWLEDGED)
 		return false;
 	if (d)
@@ -137,15 +147,21 @@ decide_dispatched(JournalStep *step, const EventType *config)
 		return suspend_by_type(step);
 	if (offer == NULL)
 	{
+		deliver_withdraw(&step->event_id);
 		dispatch_offer(&step->current, step->leaf);
 		return false;
 	}
+	if (config->to_broker && offer->state == OFFER_QUEUED)
+	{
+		explain(step, NULL, "its event type is delivered through the broker now");
+		return move_to(step, EDA_AWAITING, step->now);
+	}
 	if (offer->state == OFFER_RETURNED)
-		return take_back(step);
+		return take_back_from_worker(step);
 	if (offer->state == OFFER_REFUSED)
 		dispatch_requeue(offer);
 	if (offer->state == OFFER_POPPED && eda_add_interval(offer->since, &config->dispatch_timeout) <= engine.now)
-		return take_back(step);
+		return take_back_from_worker(step);
 	return false;
 }
 
@@ -212,7 +228,7 @@ engine_decide(JournalStep *step, void *arg)
 	if (type)
 		watch(step, type);
 	dispatch_forget(&t->event_id, t->version);
-	deliver_forget(&t->event_id, t->version);
+	deliver_forget(t);
 	if (t->state != EDA_DISPATCHED)
 		(void) deliver_recovered(&t->event_id);
 	if (lifecycle_is_final(t->state) || config == NULL || type == NULL)

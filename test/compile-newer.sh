@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Compile the sources, warnings as errors, against newer versions of PostgreSQL.
+# Compile the sources, warnings as errors, against newer versions of PostgreSQL and nats.c.
 #
 # Only the headers are needed: they are taken from Debian's newer suites into
 # build/newer, with an apt state of their own, and nothing is installed.  Debian
-# has 17 in trixie and 18 in sid; no suite has 16.
+# has PostgreSQL 17 and nats.c 3.10 in trixie, 18 and the newest nats.c in sid; no
+# suite has PostgreSQL 16.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,22 +21,43 @@ extern size_t strlcat(char *, const char *, size_t);
 C
 
 passed=0 failed=0 skipped=0
-for major in 17 18; do
-	rm -rf "$folder/$major"
-	if ! (cd "$folder/cache" && rm -f -- *.deb && apt-get download -qq "postgresql-server-dev-$major"); then
-		echo "PostgreSQL $major: no longer in these suites"
+
+# Unpack a package's headers.
+fetch() {
+	local package=$1 name=$2
+	rm -rf "${folder:?}/$name"
+	if ! (cd "$folder/cache" && rm -f -- *.deb && apt-get download -qq "$package"); then
+		echo "$name: no longer in these suites"
 		skipped=$((skipped + 1))
-		continue
+		return 1
 	fi
-	dpkg-deb -x "$folder"/cache/postgresql-server-dev-"$major"_*.deb "$folder/$major"
-	include=$folder/$major/usr/include/postgresql/$major/server
-	status=ok
-	for object in $(make -s print-OBJS); do
+	dpkg-deb -x "$folder"/cache/*.deb "$folder/$name"
+}
+
+# Compile objects with some flags in front, and say how that went.
+compile() {
+	local what=$1 objects=$2 status=ok object
+	shift 2
+	for object in $objects; do
 		# shellcheck disable=SC2046 # flags are words
-		gcc -c -O2 -fPIC $(make -s print-WARNINGS) -Werror -include "$folder/libc.h" -I"$include" -o /dev/null "${object%.o}.c" || status=FAILED
+		gcc -c -O2 -fPIC $(make -s print-WARNINGS) -Werror -D_GNU_SOURCE "$@" -o /dev/null "${object%.o}.c" || status=FAILED
 	done
-	echo "PostgreSQL $(sed -n 's/^#define PG_VERSION "\(.*\)"/\1/p' "$include/pg_config.h"): $status"
+	echo "$what: $status"
 	if [ $status = ok ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+
+objects=$(make -s print-OBJS)
+for major in 17 18; do
+	fetch "postgresql-server-dev-$major" "postgresql-$major" || continue
+	include=$folder/postgresql-$major/usr/include/postgresql/$major/server
+	compile "PostgreSQL $(sed -n 's/^#define PG_VERSION "\(.*\)"/\1/p' "$include/pg_config.h")" "$objects" \
+		-include "$folder/libc.h" -I"$include"
+done
+for suite in trixie sid; do
+	fetch "libnats-dev/$suite" "nats-$suite" || continue
+	include=$folder/nats-$suite/usr/include
+	compile "nats.c $(sed -n 's/^#define NATS_VERSION_STRING *"\(.*\)"/\1/p' "$include/nats/version.h")" \
+		"$(tr ' ' '\n' <<<"$objects" | grep /broker)" -I"$include" -I"$include/nats"
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]
