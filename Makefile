@@ -1,7 +1,8 @@
 # eda: an event engine inside PostgreSQL
 #
 #   make check              install what is missing (Debian), build, install, run every test
-#   make demo [RIDES=20]    the ride-hailing example, until Ctrl-C or for so many rides
+#   make demo [RIDES=20] [BROKER=nats]
+#                           the ride-hailing example, until Ctrl-C or for so many rides
 #   make && make install    for the PostgreSQL that PG_CONFIG belongs to
 #   make format, make lint  clang-format, clang-tidy
 
@@ -40,7 +41,7 @@ check:
 	test/run
 
 demo:
-	RIDES=$(RIDES) examples/ride-hailing/demo.sh
+	RIDES=$(RIDES) BROKER=$(BROKER) examples/ride-hailing/demo.sh
 
 else
 
@@ -52,14 +53,15 @@ $(OBJS): $(SRC_H) eda.control
 eda--$(EDA_VERSION).sql: $(SQL) eda.control
 	cat $(SQL) > $@
 
-CLIENTS = examples/ride-hailing/worker.c bench/held-open.c bench/latency.c
+CLIENTS = $(addprefix examples/ride-hailing/, worker.c worker.h source_pull.c source_nats.c) \
+	$(addprefix bench/, held-open.c latency.c nats-backlog.c nats-latency.c) test/broker/driver.c
 
 format:
 	clang-format -i $(OBJS:.o=.c) $(SRC_H) $(CLIENTS)
 
 lint:
 	clang-format --dry-run -Werror $(OBJS:.o=.c) $(SRC_H) $(CLIENTS)
-	clang -fsyntax-only -Werror $(WARNINGS) -DEDA_VERSION='""' -isystem $(shell $(PG_CONFIG) --includedir-server) $(OBJS:.o=.c)
+	clang -fsyntax-only -Werror $(WARNINGS) -D_GNU_SOURCE -DEDA_VERSION='""' -isystem $(shell $(PG_CONFIG) --includedir-server) $(OBJS:.o=.c)
 	clang-tidy --quiet $(OBJS:.o=.c) -- $(CPPFLAGS) 2>/dev/null
 	$(MAKE) -s shadows
 

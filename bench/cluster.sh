@@ -4,7 +4,7 @@
 #
 #	cluster_start [SETTING=VALUE ...]	start it, with a database "bench" that has eda
 #	as_server PROGRAM ...				run as the user that the server runs as
-#	cluster_build FILE.c				compile a client; prints the path of the program
+#	cluster_build FILE.c [-lLIB ...]	compile a client; prints the path of the program
 #
 # Settings are PostgreSQL's defaults (so commits are flushed to disk), but for those
 # given.  The folder is in $BENCH_DIR, or /tmp.  Server and folder are gone when the
@@ -64,6 +64,6 @@ cluster_build() {
 	local program
 	program=$dir/$(basename "$1" .c)
 	${CC:-cc} -O2 -Wall -Wextra -o "$program" "$bench_source/$1" -I"$("$pg_config" --includedir)" \
-		-L"$("$pg_config" --libdir)" -lpq -lpthread
+		-L"$("$pg_config" --libdir)" -lpq -lpthread "${@:2}"
 	echo "$program"
 }

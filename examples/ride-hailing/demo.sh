@@ -6,10 +6,12 @@
 #	make demo			rides without end and the dashboard, until Ctrl-C
 #	make demo RIDES=20	twenty rides to their end, and what became of each; exit
 #						status 0 only if every one ended, and by the rules
+#	make demo BROKER=nats ...	the workers get messages from a NATS server, also of its own
 #
 # Installs what is missing (Debian, as root or with sudo), builds and installs the
 # extension, and starts a server in a folder of its own, reachable only through a
-# socket in that folder.  Other servers on the machine are left alone.
+# socket in that folder (nats-server: on a free port of 127.0.0.1).  Other servers on
+# the machine are left alone.
 #
 set -euo pipefail
 unset MAKEFLAGS MAKELEVEL MFLAGS
@@ -20,6 +22,7 @@ done
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
 rides=${RIDES:-}
+broker=${BROKER:-}
 workers=${WORKERS:-4}
 work_ms=${WORK_MS:-150}
 fail=${FAIL:-0.12}
@@ -34,8 +37,13 @@ esac
 
 bin=
 dir=
+as=()	# what makes a command run as the server's user, who cannot be root
+worker=worker
 worker_pids=()
 publisher_pid=
+nats_server=${NATS_SERVER:-}
+nats_pid=
+nats_url=
 screen=
 interrupted=
 
@@ -43,19 +51,20 @@ say() { printf '%s\n' "$*" >&2; }
 die() { say "demo: $*"; exit 1; }
 
 [[ $rides =~ ^([1-9][0-9]{0,4})?$ ]] || die "RIDES must be a number from 1 to 99999, not \"$rides\""
+[[ $broker =~ ^(nats)?$ ]] || die "BROKER must be \"nats\", or left out, not \"$broker\""
 [[ $workers =~ ^[1-9][0-9]?$ ]] || die "WORKERS must be a number from 1 to 99, not \"$workers\""
 
 # ------------------------------------------------------------------------
 # The end: stop what was started, by pid, and remove the folder
 # ------------------------------------------------------------------------
 
-# Publisher and workers have five seconds to go by themselves.
+# They have five seconds to go by themselves.
 stop_processes() {
 	local pid i
-	for pid in $publisher_pid "${worker_pids[@]}"; do
+	for pid in "$@"; do
 		kill "$pid" 2>/dev/null || true
 	done
-	for pid in $publisher_pid "${worker_pids[@]}"; do
+	for pid in "$@"; do
 		for ((i = 0; i < 50; i++)); do
 			kill -0 "$pid" 2>/dev/null || break
 			sleep 0.1
@@ -70,12 +79,13 @@ cleanup() {
 	[ -z "$screen" ] || printf '\033[?25h\033[?7h'
 	if [ -n "$dir" ]; then
 		[ -z "$interrupted" ] || say "" "Stopping ..."
-		stop_processes
+		stop_processes $publisher_pid "${worker_pids[@]}"
 		if [ -s "$dir/data/postmaster.pid" ]; then
 			as_server "$bin/pg_ctl" -D "$dir/data" -m fast -w -t 20 stop >/dev/null 2>&1 ||
 				as_server "$bin/pg_ctl" -D "$dir/data" -m immediate -w -t 20 stop >/dev/null 2>&1 ||
 				say "demo: the server in $dir does not stop; please look at it"
 		fi
+		stop_processes $nats_pid
 		if [ $status -ne 0 ] && [ -z "$interrupted" ] && [ -f "$dir/log" ]; then
 			say "The last lines of the server's log:"
 			tail -n 20 "$dir/log" >&2
@@ -118,16 +128,12 @@ as_owner() {
 	fi
 }
 
-# Run as the user of the server, who cannot be root.
+# Run as the user of the server, who may not be allowed where we are.
 as_server() {
-	if [ "$(id -u)" = 0 ]; then
-		(cd / && exec setpriv --reuid postgres --regid postgres --init-groups "$@")
-	else
-		"$@"
-	fi
+	(cd / && exec "${as[@]}" "$@")
 }
 
-packages=("postgresql-$pg_version" "postgresql-server-dev-$pg_version" libpq-dev gcc libc6-dev make)
+packages=("postgresql-$pg_version" "postgresql-server-dev-$pg_version" libpq-dev libnats-dev libjansson-dev gcc libc6-dev make)
 
 install_packages() {
 	local missing=() p
@@ -146,6 +152,23 @@ install_packages() {
 	die "apt-get could not install ${missing[*]}"
 }
 
+# The nats-server of the tests; it is unpacked there, not installed.
+find_nats_server() {
+	local candidate
+	if [ -n "$nats_server" ]; then
+		[ -x "$nats_server" ] || die "NATS_SERVER is \"$nats_server\", which is not a program"
+		return
+	fi
+	if ! ls "$top"/build/nats/*/nats-server >/dev/null 2>&1; then
+		say "Fetching a nats-server ..."
+		as_owner "$top/test/install-nats.sh" >"$dir/nats-server.log" 2>&1 || tail -n 20 "$dir/nats-server.log" >&2
+	fi
+	for candidate in "$top"/build/nats/{new,old}/nats-server; do
+		[ ! -x "$candidate" ] || { nats_server=$candidate; return; }
+	done
+	die "no nats-server can be had with apt; give the path of one: NATS_SERVER=/path/to/nats-server"
+}
+
 build() {
 	local lib share
 	say "Building the extension ..."
@@ -160,7 +183,7 @@ build() {
 		as_root make -s -C "$top" PG_CONFIG="$pg_config" install >"$dir/build.log" 2>&1 ||
 			{ tail -n 30 "$dir/build.log" >&2; die "the installation failed"; }
 	fi
-	make -s -C "$here" WORKER="$dir/worker" PG_CONFIG="$pg_config" >"$dir/build.log" 2>&1 ||
+	make -s -C "$here" BIN="$dir" PG_CONFIG="$pg_config" "$dir/$worker" >"$dir/build.log" 2>&1 ||
 		{ cat "$dir/build.log" >&2; die "the worker does not compile"; }
 }
 
@@ -168,10 +191,24 @@ build() {
 # The server and the workers
 # ------------------------------------------------------------------------
 
+start_nats() {
+	local i
+	say "Starting nats-server in $dir ..."
+	cp "$nats_server" "$dir/nats-server"
+	"${as[@]}" "$dir/nats-server" -a 127.0.0.1 -p -1 -js -sd "$dir/nats" --ports_file_dir "$dir" -l "$dir/nats.log" &
+	nats_pid=$!
+	for ((i = 0; i < 100; i++)); do
+		nats_url=$(sed -n 's|.*"\(nats://[^"]*\)".*|\1|p' "$dir"/nats-server_*.ports 2>/dev/null | head -n 1) || true
+		[ -z "$nats_url" ] || return 0
+		kill -0 "$nats_pid" 2>/dev/null || break
+		sleep 0.1
+	done
+	tail -n 20 "$dir/nats.log" >&2
+	die "nats-server does not start"
+}
+
 start_server() {
 	say "Starting a server in $dir ..."
-	bin=$("$pg_config" --bindir)
-	[ "$(id -u)" != 0 ] || chown postgres: "$dir"
 	as_server "$bin/initdb" -D "$dir/data" -U postgres -A trust --locale=C --encoding=UTF8 --no-sync \
 		>"$dir/initdb.log" 2>&1 || { cat "$dir/initdb.log" >&2; die "initdb failed"; }
 	cat >>"$dir/data/postgresql.conf" <<-CONF
@@ -180,19 +217,18 @@ start_server() {
 		unix_socket_directories = '$dir'
 		fsync = off
 		log_min_messages = warning
+		eda.nats_url = '$nats_url'
 	CONF
 	as_server "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 60 start >/dev/null || die "the server does not start"
 	export PGHOST=$dir PGUSER=postgres PGDATABASE=ride PGOPTIONS='-c client_min_messages=warning'
 	"$bin/createdb" ride
-	"$bin/psql" -Xq -o /dev/null -f "$here/setup.sql"
+	"$bin/psql" -Xq -o /dev/null -v delivery="${broker:-pull}" -f "$here/setup.sql"
 }
 
 # Start worker number $1, or start it again.
 start_worker() {
-	local as=()
-	[ "$(id -u)" != 0 ] || as=(setpriv --reuid postgres --regid postgres --init-groups)
-	"${as[@]}" "$dir/worker" --name "worker-$1" --work-ms "$work_ms" --fail "$fail" --crash "${CRASH:-0.002}" \
-		"user=ride_worker" 2>>"$dir/workers.log" &
+	NATS_URL=$nats_url "${as[@]}" "$dir/$worker" --name "worker-$1" --work-ms "$work_ms" --fail "$fail" \
+		--crash "${CRASH:-0.002}" "user=ride_worker" 2>>"$dir/workers.log" &
 	worker_pids[$1]=$!
 }
 
@@ -283,6 +319,8 @@ run_to_the_end() {
 		|| count(*) FILTER (WHERE outcome NOT IN ('paid', 'under way')) || ' ended early by the rules, '
 		|| count(*) FILTER (WHERE outcome = 'under way') || ' still under way after ' || $((SECONDS - start)) || ' s'
 		FROM ride.outcome"
+	[ -z "$broker" ] || query -c "SELECT format('%s messages went through NATS, %s were sent again',
+		broker_published, broker_resent) FROM eda.engine_status"
 	bad=$(query -f "$here/verify.sql")
 	if [ -n "$bad" ]; then
 		printf '%s\n' "The histories say that not all went by the rules:" "$bad"
@@ -297,7 +335,17 @@ dir=$(mktemp -d /tmp/eda-demo.XXXXXX)
 install_packages
 [ -x "$pg_config" ] || die "no PostgreSQL $pg_version with its development files: $pg_config is missing
   On Debian 12: apt-get install ${packages[*]}"
+bin=$("$pg_config" --bindir)
+if [ -n "$broker" ]; then
+	worker="worker-nats"
+	find_nats_server
+fi
 build
+if [ "$(id -u)" = 0 ]; then
+	as=(setpriv --reuid postgres --regid postgres --init-groups)
+	chown postgres: "$dir"
+fi
+[ -z "$broker" ] || start_nats
 start_server
 keep_workers
 if [ -n "$rides" ]; then run_to_the_end; else run_without_end; fi

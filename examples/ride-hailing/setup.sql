@@ -4,8 +4,15 @@
  *
  * May be run again at any time; it then only puts back the rules below.  The
  * roles have no password and no LOGIN rights beyond what pg_hba.conf gives them.
+ *
+ *	psql -f setup.sql						workers ask Postgres for the next event
+ *	psql -v delivery=nats -f setup.sql		they get messages from NATS
  */
 \set ON_ERROR_STOP on
+\if :{?delivery}
+\else
+	\set delivery pull
+\endif
 SET client_min_messages = warning;
 
 BEGIN;
@@ -36,6 +43,7 @@ SELECT count(*) AS event_types FROM (VALUES
 	-- money: many attempts, ever further apart, not all at the same moment, and before other work
 	(eda.configure('PAYMENT_PROCESSED', flow_type => 'FLOW_B', max_attempts => 12, lifespan => '1 hour',
 		attempt_delays => '{0 s, 250 ms}', backoff => 1.5, jitter => 0.2, lease => '3 s', priority => 7))) t;
+SELECT count(eda.configure(event_type, delivery => :'delivery')) AS delivered FROM eda.event_type WHERE flow_type = 'FLOW_B';
 
 CREATE SCHEMA IF NOT EXISTS ride;
 

@@ -5,7 +5,8 @@
  *
  * No transaction is open while the work is done:
  *
- *	1. acquire_next() takes events and commits.  Each is ours from here on, under a
+ *	1. acquire_next() takes events, or acquire() one that a message told of, and
+ *	   commits (source_pull.c, source_nats.c).  Each is ours from here on, under a
  *	   token, until its lease runs out.
  *	2. heartbeat() extends the lease when the work takes long.
  *	3. succeed() ends the attempt and publishes the next step, in one transaction
@@ -18,29 +19,14 @@
  * so and undoes the second row.
  */
 #include <getopt.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <libpq-fe.h>
-
-#define MAX_BATCH 100
-
-/* What became of a statement. */
-typedef enum Outcome
-{
-	DONE,
-	FINISHED,   /* ED003: this very attempt is finished already, which is as good as done */
-	LEASE_LOST, /* ED002: the event is no longer ours */
-	UNKNOWN,    /* the connection broke, or another transaction was in the way: ask again */
-	REFUSED     /* an error that we know no remedy for */
-} Outcome;
+#include "worker.h"
 
 typedef struct Step
 {
@@ -73,17 +59,18 @@ typedef struct Held
 	bool over;        /* finished, failed, or lost */
 } Held;
 
+char name[64];
+int batch = 1;
+PGconn *conn;
+volatile sig_atomic_t stopping = 0;
+
 static const char *conninfo = "";
-static char name[64];
-static int batch = 1;
 static int work_ms = 100;
 static int heartbeat_ms = 1000;
 static double fail_probability = 0.1;
 static double permanent_probability = 0.005;
 static double crash_probability = 0;
 
-static volatile sig_atomic_t stopping = 0;
-static PGconn *conn;
 static Held held[MAX_BATCH];
 static int nheld;
 static long heartbeat_at; /* when the leases are to be extended */
@@ -94,7 +81,7 @@ stop(int signo)
 	stopping = signo;
 }
 
-__attribute__((format(printf, 1, 2))) static void
+void
 say(const char *format, ...)
 {
 	char line[1024];
@@ -117,7 +104,7 @@ now_ms(void)
 }
 
 /* Sleep; a signal to stop ends it. */
-static void
+void
 pause_ms(long ms)
 {
 	struct timespec t = {ms / 1000, ms % 1000 * 1000000};
@@ -126,8 +113,16 @@ pause_ms(long ms)
 		nanosleep(&t, NULL);
 }
 
+/* Pause before the next try, some of it random; how long before the one after that. */
+long
+more_patience(long ms)
+{
+	pause_ms((long) ((double) ms * (0.5 + drand48())));
+	return ms < 5000 ? ms * 2 : 10000;
+}
+
 /* For tests: vanish now and then, like a process under kill -9. */
-static void
+void
 maybe_crash(void)
 {
 	if (drand48() < crash_probability)
@@ -135,7 +130,7 @@ maybe_crash(void)
 }
 
 /* Have a connection, and try for one with more and more patience.  False: we are to stop. */
-static bool
+bool
 connected(void)
 {
 	const char *const keywords[] = {"dbname", "fallback_application_name", NULL};
@@ -151,13 +146,12 @@ connected(void)
 		if (PQstatus(conn) == CONNECTION_OK)
 			break;
 		say("%s", PQerrorMessage(conn));
-		pause_ms((long) ((double) patience * (0.5 + drand48())));
-		patience = patience < 5000 ? patience * 2 : 10000;
+		patience = more_patience(patience);
 	}
 	return true;
 }
 
-static Outcome
+Outcome
 outcome(const PGresult *res)
 {
 	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
@@ -187,60 +181,23 @@ run(const char *sql, int nparams, const char *const *params)
 	return result;
 }
 
-/*
- * Take the next events.  The server waits for them, so there is no need to ask
- * often.  A signal to stop cancels the wait; should events come all the same, they
- * are ours, and released later.
- */
-static void
-acquire(void)
+/* Hold the events that a statement has acquired. */
+void
+hold(const PGresult *res)
 {
-	char max_events[16];
-	const char *params[] = {"FLOW_B", max_events, name};
-	bool canceled = false;
-	PGresult *res;
-
-	snprintf(max_events, sizeof(max_events), "%d", batch);
-	if (PQsendQueryParams(conn,
-	                      "SELECT event_id, token, attempt, event_type, flow_id, payload FROM eda.acquire_next("
-	                      "$1::text, max_events => $2::integer, wait => '10 s', worker => $3::text)",
-	                      3, NULL, params, NULL, NULL, 0))
-		while (PQisBusy(conn))
-		{
-			struct pollfd fd = {.fd = PQsocket(conn), .events = POLLIN};
-			PGcancel *cancel;
-			char error[256];
-
-			if (stopping && !canceled && (cancel = PQgetCancel(conn)) != NULL)
-			{
-				PQcancel(cancel, error, sizeof(error));
-				PQfreeCancel(cancel);
-				canceled = true;
-			}
-			poll(&fd, 1, 500); /* ends by itself, for a signal that came just before it */
-			if (!PQconsumeInput(conn))
-				break;
-		}
-
-	while ((res = PQgetResult(conn)) != NULL)
+	for (int row = 0; row < PQntuples(res); row++)
 	{
-		if (!canceled && outcome(res) != DONE)
-			pause_ms(500);
-		for (int row = 0; row < PQntuples(res); row++)
-		{
-			Held *h = &held[nheld++];
+		Held *h = &held[nheld++];
 
-			memset(h, 0, sizeof(*h));
-			snprintf(h->event_id, sizeof(h->event_id), "%s", PQgetvalue(res, row, 0));
-			snprintf(h->token, sizeof(h->token), "%s", PQgetvalue(res, row, 1));
-			snprintf(h->attempt, sizeof(h->attempt), "%s", PQgetvalue(res, row, 2));
-			for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
-				if (strcmp(steps[i].event_type, PQgetvalue(res, row, 3)) == 0)
-					h->step = &steps[i];
-			h->ride = strdup(PQgetvalue(res, row, 4));
-			h->payload = strdup(PQgetvalue(res, row, 5));
-		}
-		PQclear(res);
+		memset(h, 0, sizeof(*h));
+		snprintf(h->event_id, sizeof(h->event_id), "%s", PQgetvalue(res, row, 0));
+		snprintf(h->token, sizeof(h->token), "%s", PQgetvalue(res, row, 1));
+		snprintf(h->attempt, sizeof(h->attempt), "%s", PQgetvalue(res, row, 2));
+		for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+			if (strcmp(steps[i].event_type, PQgetvalue(res, row, 3)) == 0)
+				h->step = &steps[i];
+		h->ride = strdup(PQgetvalue(res, row, 4));
+		h->payload = strdup(PQgetvalue(res, row, 5));
 	}
 	heartbeat_at = now_ms() + heartbeat_ms;
 }
@@ -314,7 +271,7 @@ try_fail(const Held *h, const char *error, bool retry)
 	           5, params);
 }
 
-/* Do one attempt: all that lies between acquire_next() and succeed() or fail(). */
+/* Do one attempt: all that lies between the acquiring and succeed() or fail(). */
 static void
 process(Held *h)
 {
@@ -371,12 +328,14 @@ usage(int status)
 	fprintf(status ? stderr : stdout,
 	        "usage: worker [option ...] [conninfo]\n"
 	        "  --name TEXT         how transitions name this worker (worker-PID)\n"
-	        "  --batch N           take up to N events at once (1)\n"
+	        "  --batch N           take up to N events at once, where the source can (1)\n"
 	        "  --work-ms N         an attempt takes about N ms (100)\n"
 	        "  --heartbeat-ms N    extend the leases every N ms, well within the shortest (1000)\n"
 	        "  --fail P            part of the attempts that fail and may be tried again (0.1)\n"
 	        "  --permanent P       part that fail for good (0.005)\n"
-	        "  --crash P           die without a word, with this probability at each of four places (0)\n");
+	        "  --crash P           die without a word, with this probability in each of several places (0)\n"
+	        "%s",
+	        source_help);
 	exit(status);
 }
 
@@ -434,11 +393,12 @@ main(int argc, char **argv)
 
 	while (!stopping && connected())
 	{
-		acquire();
+		source_take();
 		for (int i = 0; i < nheld; i++)
 			process(&held[i]);
 		release();
 	}
+	source_close();
 	PQfinish(conn);
 	return 0;
 }

@@ -1,0 +1,339 @@
+/*
+ * nats-backlog.c
+ *		How fast a backlog of events gets into a JetStream stream, and how fast a plain
+ *		program gets the same messages into the same stream.
+ *
+ *	nats-backlog URL EVENTS ROUNDS
+ *
+ * eda: EVENTS are published while the engine is paused; the clock runs from its
+ * release to the acknowledgement of the last message.  Plain: what lies in the stream
+ * is read back, and when the stream is empty again published asynchronously from this
+ * process, with no database and nothing to write down; the clock runs from the first
+ * js_PublishMsgAsync() to the last acknowledgement.  The messages are made before.
+ *
+ * Their ids must be new, or the stream would drop them as duplicates; everything else
+ * is the same to the byte.
+ */
+#include <libpq-fe.h>
+#include <nats/nats.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define STREAM "EDA"
+#define SUBJECT "event-engine.bench"
+#define WARM_UP 2000
+#define MAX_PENDING 16384 /* plain: enough that more makes no difference */
+
+static PGconn *conn;
+static natsConnection *nats;
+static jsCtx *js;
+
+static double
+now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static void
+pause_ms(long ms)
+{
+	struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+
+	nanosleep(&t, NULL);
+}
+
+static void
+check(natsStatus s, const char *what)
+{
+	if (s == NATS_OK)
+		return;
+	fprintf(stderr, "%s: %s %s\n", what, natsStatus_GetText(s), nats_GetLastError(NULL));
+	exit(1);
+}
+
+static PGresult *
+run(const char *sql, int n, const char *const *values)
+{
+	PGresult *result = PQexecParams(conn, sql, n, NULL, values, NULL, NULL, 0);
+
+	if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
+	{
+		fprintf(stderr, "%s\n%s", sql, PQerrorMessage(conn));
+		exit(1);
+	}
+	return result;
+}
+
+static double
+number(const char *sql)
+{
+	PGresult *result = run(sql, 0, NULL);
+	double value = PQntuples(result) > 0 ? atof(PQgetvalue(result, 0, 0)) : 0;
+
+	PQclear(result);
+	return value;
+}
+
+/* Wait for a query to give a number or more. */
+static void
+wait_for(const char *sql, double wanted, double seconds)
+{
+	double give_up = now_s() + seconds;
+
+	while (number(sql) < wanted)
+	{
+		if (now_s() > give_up)
+		{
+			PGresult *result = run("SELECT s::text FROM eda.engine_status s", 0, NULL);
+
+			fprintf(stderr, "%.0f s, and no: %s >= %.0f\n%s\n", seconds, sql, wanted, PQgetvalue(result, 0, 0));
+			exit(1);
+		}
+		pause_ms(5);
+	}
+}
+
+static void
+set_engine(const char *mode)
+{
+	char sql[128];
+
+	snprintf(sql, sizeof(sql), "ALTER SYSTEM SET eda.engine = '%s'", mode);
+	PQclear(run(sql, 0, NULL));
+	PQclear(run("SELECT pg_reload_conf()", 0, NULL));
+}
+
+static void
+publish(int n)
+{
+	for (int done = 0; done < n; done += 1000)
+	{
+		char count[16];
+		const char *values[1] = {count};
+
+		snprintf(count, sizeof(count), "%d", n - done < 1000 ? n - done : 1000);
+		PQclear(run("SELECT eda.publish_many('BENCH', (SELECT array_agg('flow ' || i) FROM generate_series(1, "
+		            "$1::integer) i), (SELECT array_agg(jsonb_build_object('order', i, 'text', repeat('x', 100))) FROM "
+		            "generate_series(1, $1::integer) i))",
+		            1, values));
+	}
+}
+
+static int64_t
+in_stream(void)
+{
+	jsStreamInfo *info;
+	int64_t n;
+
+	check(js_GetStreamInfo(&info, js, STREAM, NULL, NULL), "stream");
+	n = (int64_t) info->State.Msgs;
+	jsStreamInfo_Destroy(info);
+	return n;
+}
+
+static void
+expect_in_stream(int n)
+{
+	if (in_stream() == n)
+		return;
+	fprintf(stderr, "%lld messages are in the stream, not %d\n", (long long) in_stream(), n);
+	exit(1);
+}
+
+static void
+empty_stream(void)
+{
+	check(js_PurgeStream(js, STREAM, NULL, NULL), "purge");
+}
+
+/* A backlog through eda; messages a second. */
+static double
+measure_eda(int n)
+{
+	double published = number("SELECT broker_published FROM eda.engine_status");
+	double start;
+	double rate;
+
+	set_engine("paused");
+	wait_for("SELECT (state = 'paused')::integer FROM eda.engine_status", 1, 30);
+	publish(n);
+	PQclear(run("CHECKPOINT", 0, NULL));
+	/* the engine reads while it is paused: let it come to the end */
+	wait_for("SELECT sum(events) FROM eda.queue_metrics WHERE state = 'awaiting_processing'", n, 60);
+	start = now_s();
+	set_engine("on");
+	wait_for("SELECT broker_published FROM eda.engine_status", published + n, 600);
+	rate = n / (now_s() - start);
+	expect_in_stream(n);
+	return rate;
+}
+
+/* End what is dispatched, so that each round begins with an engine that has nothing in hand. */
+static void
+cancel_all(void)
+{
+	PQclear(run("SELECT count(eda.cancel(id)) FROM eda.event_state WHERE state = 'dispatched'", 0, NULL));
+	wait_for("SELECT -sum(events) FROM eda.queue_metrics WHERE state = 'dispatched'", 0, 60);
+}
+
+/* Read back what is in the stream, under new ids; how many bytes it is. */
+static int64_t
+read_back(natsMsg **messages, int n, int round)
+{
+	natsSubscription *sub;
+	jsSubOptions options;
+	int64_t bytes = 0;
+
+	check(jsSubOptions_Init(&options), "options");
+	options.Ordered = true;
+	check(js_SubscribeSync(&sub, js, SUBJECT, NULL, &options, NULL), "subscribe");
+	for (int i = 0; i < n; i++)
+	{
+		natsMsg *m;
+		const char **names;
+		const char *value;
+		int nnames;
+
+		check(natsSubscription_NextMsg(&m, sub, 10000), "read back");
+		check(natsMsg_Create(&messages[i], natsMsg_GetSubject(m), NULL, natsMsg_GetData(m), natsMsg_GetDataLength(m)),
+		      "message");
+		bytes += natsMsg_GetDataLength(m) + (int64_t) strlen("NATS/1.0\r\n\r\n");
+		check(natsMsgHeader_Keys(m, &names, &nnames), "headers");
+		for (int h = 0; h < nnames; h++)
+		{
+			check(natsMsgHeader_Get(m, names[h], &value), names[h]);
+			if (strcmp(names[h], "Nats-Msg-Id") == 0)
+			{
+				char *id = strdup(value);
+
+				id[0] = (char) ('p' + round);
+				check(natsMsgHeader_Set(messages[i], names[h], id), names[h]);
+				free(id);
+			}
+			else
+				check(natsMsgHeader_Set(messages[i], names[h], value), names[h]);
+			bytes += (int64_t) (strlen(names[h]) + strlen(value) + strlen(": \r\n"));
+		}
+		free(names);
+		natsMsg_Destroy(m);
+	}
+	natsSubscription_Destroy(sub);
+	return bytes;
+}
+
+static void
+count_error(jsCtx *context, jsPubAckErr *error, void *closure)
+{
+	(void) context;
+	(*(int *) closure)++;
+	fprintf(stderr, "plain: %s\n", error->ErrText);
+}
+
+/* The same messages, plainly; messages a second. */
+static double
+measure_plain(natsMsg **messages, int n)
+{
+	jsCtx *publisher;
+	jsOptions options;
+	int errors = 0;
+	double start;
+	double rate;
+
+	check(jsOptions_Init(&options), "options");
+	options.PublishAsync.MaxPending = MAX_PENDING;
+	options.PublishAsync.StallWait = 60000;
+	options.PublishAsync.ErrHandler = count_error;
+	options.PublishAsync.ErrHandlerClosure = &errors;
+	check(natsConnection_JetStream(&publisher, nats, &options), "JetStream");
+	start = now_s();
+	for (int i = 0; i < n; i++)
+		check(js_PublishMsgAsync(publisher, &messages[i], NULL), "publish");
+	check(js_PublishAsyncComplete(publisher, NULL), "acknowledgements");
+	rate = n / (now_s() - start);
+	jsCtx_Destroy(publisher);
+	if (errors > 0)
+		exit(1);
+	expect_in_stream(n);
+	return rate;
+}
+
+static int
+compare(const void *a, const void *b)
+{
+	double x = *(const double *) a;
+	double y = *(const double *) b;
+
+	return (x > y) - (x < y);
+}
+
+static double
+median(double *values, int n)
+{
+	qsort(values, n, sizeof(double), compare);
+	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+int
+main(int argc, char **argv)
+{
+	int n = argc > 2 ? atoi(argv[2]) : 0;
+	int rounds = argc > 3 ? atoi(argv[3]) : 0;
+	double *eda;
+	double *plain;
+	natsMsg **messages;
+
+	if (n < 1 || rounds < 1 || rounds > 9)
+	{
+		fprintf(stderr, "usage: %s URL EVENTS ROUNDS\n", argv[0]);
+		return 2;
+	}
+	eda = calloc(rounds, sizeof(double));
+	plain = calloc(rounds, sizeof(double));
+	messages = calloc(n, sizeof(natsMsg *));
+	conn = PQconnectdb("");
+	if (PQstatus(conn) != CONNECTION_OK)
+	{
+		fprintf(stderr, "%s", PQerrorMessage(conn));
+		return 1;
+	}
+	check(natsConnection_ConnectTo(&nats, argv[1]), argv[1]);
+	check(natsConnection_JetStream(&js, nats, NULL), "JetStream");
+
+	empty_stream();
+	/* everybody has been through the code once */
+	(void) measure_eda(WARM_UP);
+	(void) read_back(messages, n < WARM_UP ? n : WARM_UP, 0);
+	empty_stream();
+	(void) measure_plain(messages, n < WARM_UP ? n : WARM_UP);
+	empty_stream();
+	cancel_all();
+
+	for (int round = 1; round <= rounds; round++)
+	{
+		int64_t bytes;
+
+		eda[round - 1] = measure_eda(n);
+		bytes = read_back(messages, n, round);
+		empty_stream();
+		plain[round - 1] = measure_plain(messages, n);
+		empty_stream();
+		cancel_all();
+		if (round == 1)
+			printf("backlog of %d events, messages of %.0f bytes with headers\n", n, (double) bytes / n);
+		printf("%-6d   eda %7.0f /s   plain C %7.0f /s   eda / plain %.2f\n", round, eda[round - 1], plain[round - 1],
+		       eda[round - 1] / plain[round - 1]);
+		fflush(stdout);
+	}
+	printf("median   eda %7.0f /s   plain C %7.0f /s   eda / plain %.2f\n", median(eda, rounds), median(plain, rounds),
+	       median(eda, rounds) / median(plain, rounds));
+	natsConnection_Destroy(nats);
+	nats_Close();
+	PQfinish(conn);
+	return 0;
+}
