@@ -27,6 +27,7 @@ static const size_t strings[] = {
 };
 #define NSTRINGS (sizeof(strings) / sizeof(strings[0]))
 
+/* One of them. */
 static const char **
 string_of(const BrokerConfig *config, size_t i)
 {
@@ -68,6 +69,7 @@ settings_create(const BrokerConfig *config)
 	return NULL;
 }
 
+/* Whether settings are those that are in use. */
 bool
 settings_equal(const Settings *settings, const BrokerConfig *config)
 {
@@ -83,6 +85,7 @@ settings_equal(const Settings *settings, const BrokerConfig *config)
  * Begin, change, end
  * ------------------------------------------------------------------------ */
 
+/* Let go of everything; no thread is left. */
 static void
 broker_free(Broker *broker)
 {

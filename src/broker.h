@@ -3,7 +3,7 @@
  *		The broker: messages to a NATS JetStream stream, without ever making the
  *		caller wait.
  *
- * Plain C, no PostgreSQL: broker.c runs threads, and nothing of PostgreSQL may be
+ * Plain C, no PostgreSQL: the broker runs threads, and nothing of PostgreSQL may be
  * touched outside the main thread.  The caller hands messages over and gets a
  * receipt for each; whatever happens in between (servers that go away, a stream
  * that is full or gone, acknowledgements that get lost) is the broker's to bear:
@@ -33,10 +33,10 @@ typedef struct BrokerConfig
 	const char *tls_ca_file; /* PEM files; one of them, or a tls:// URL, asks for TLS */
 	const char *tls_cert_file;
 	const char *tls_key_file;
-	const char *name;     /* of the connection, for the server's monitoring */
-	const char *stream;   /* made when missing, never altered */
-	const char *subjects; /* of a stream that is made */
-	int64_t max_age;      /* s, of a stream that is made; 0: for ever */
+	const char *name;         /* of the connection, for the server's monitoring */
+	const char *stream;       /* made when missing, never altered */
+	const char *subjects;     /* of a stream that is made */
+	int64_t max_age;          /* s, of a stream that is made; 0: for ever */
 	int64_t duplicate_window; /* s, likewise */
 	int replicas;             /* likewise */
 } BrokerConfig;
@@ -54,10 +54,10 @@ typedef enum BrokerState
 typedef struct BrokerStatus
 {
 	BrokerState state;
-	char server[256];  /* host:port, no user, no password; empty: not connected */
-	char version[32];  /* of the server; empty: not connected, or older than 2.11, which do not say */
-	char error[256];   /* the last one: why it is not ready, or why it was not; empty: none yet */
-	char notice[512];  /* how an existing stream differs from the settings; empty: it does not */
+	char server[256];   /* host:port, no user, no password; empty: not connected */
+	char version[32];   /* of the server; empty: not connected, or older than 2.11, which do not say */
+	char error[256];    /* the last one: why it is not ready, or why it was not; empty: none yet */
+	char notice[512];   /* how an existing stream differs from the settings; empty: it does not */
 	size_t max_message; /* headers and body, bytes: what server and stream take; 0: not known yet */
 	bool ttl;           /* the stream deletes messages whose own time is over */
 	int unacknowledged;
@@ -78,10 +78,10 @@ typedef struct BrokerTag
 typedef struct BrokerMessage
 {
 	BrokerTag tag;
-	int64_t expires_at; /* us since 1970 by the system's clock; 0: never.  Not sent after that; Nats-TTL where the stream can */
+	int64_t expires_at; /* us since 1970, by the system's clock; not sent after that.  0: never */
 	const char *subject;
 	const char *id;             /* Nats-Msg-Id */
-	const char *const *headers; /* name, value, name, value, ..., NULL */
+	const char *const *headers; /* name, value, name, value, ..., NULL; no name is empty, and none has a line break */
 	const char *body;
 	size_t body_length;
 } BrokerMessage;

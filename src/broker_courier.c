@@ -240,6 +240,7 @@ note_stream(Broker *b, StreamInfo *info, int64_t max_payload)
 	b->status.max_message = (size_t) max_payload;
 	if (info->max_message >= 0 && info->max_message < max_payload)
 		b->status.max_message = (size_t) info->max_message;
+	b->no_ttl &= info->ttl;
 	b->status.ttl = info->ttl && !b->no_ttl;
 	memcpy(b->status.version, info->version, sizeof(info->version));
 }
@@ -551,6 +552,7 @@ step(Broker *b)
 		deliver(b);
 }
 
+/* The thread: work while there are settings that name a server, then clear up. */
 static void *
 courier_main(void *arg)
 {

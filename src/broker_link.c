@@ -15,6 +15,7 @@
  */
 #include "broker_int.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <nats/nats.h>
 #include <stdio.h>
@@ -59,6 +60,30 @@ url_mask(char *text)
 		if (at != NULL)
 			memmove(text, at + 1, strlen(at + 1) + 1);
 	}
+}
+
+/* Copy what is between two places, with %XX decoded, as far as it fits. */
+static void
+decode(const char *from, const char *end, char *out, size_t size)
+{
+	size_t n = 0;
+
+	while (from < end && n + 1 < size)
+	{
+		unsigned int byte;
+		char hex[3] = {0};
+
+		if (*from == '%' && end - from >= 3)
+			memcpy(hex, from + 1, 2);
+		if (isxdigit((unsigned char) hex[0]) && isxdigit((unsigned char) hex[1]) && sscanf(hex, "%x", &byte) == 1)
+		{
+			out[n++] = (char) byte;
+			from += 3;
+		}
+		else
+			out[n++] = *from++;
+	}
+	out[n] = '\0';
 }
 
 /* ------------------------------------------------------------------------
@@ -229,6 +254,13 @@ readable(const char *path, const char *what, char *error, size_t size)
 	return false;
 }
 
+/*
+ * Ask for TLS if a setting or the URL does.
+ *
+ * Before 3.11 nats.c uses a TLS connection in two threads at once, and waits for ever
+ * for a handshake that the other side does not finish (its commits fa0f4c1b and
+ * 9ec900ba).  Neither can be helped from here.
+ */
 static natsStatus
 set_tls(natsOptions *options, const BrokerConfig *config, const char *url)
 {
@@ -251,11 +283,37 @@ set_tls(natsOptions *options, const BrokerConfig *config, const char *url)
 	return s;
 }
 
+/* Take the URL, and user and password, or a token, out of it: nats.c 3.4 does not decode them. */
+static natsStatus
+set_url(natsOptions *options, const char *url)
+{
+	const char *start = strstr(url, "://") + 3;
+	const char *at = strrchr(start, '@');
+	const char *colon = at != NULL ? memchr(start, ':', (size_t) (at - start)) : NULL;
+	char bare[512];
+	char user[512];
+	char password[512];
+	natsStatus s;
+
+	if (at == NULL)
+		return natsOptions_SetURL(options, url);
+	snprintf(bare, sizeof(bare), "%.*s%s", (int) (start - url), url, at + 1);
+	decode(start, colon != NULL ? colon : at, user, sizeof(user));
+	s = natsOptions_SetURL(options, bare);
+	if (s != NATS_OK)
+		return s;
+	if (colon == NULL)
+		return natsOptions_SetToken(options, user);
+	decode(colon + 1, at, password, sizeof(password));
+	return natsOptions_SetUserInfo(options, user, password);
+}
+
+/* All that a connection should be like. */
 static natsStatus
 set_options(natsOptions *options, Broker *broker, const char *url)
 {
 	const BrokerConfig *config = &broker->using->config;
-	natsStatus s = natsOptions_SetURL(options, url);
+	natsStatus s = set_url(options, url);
 
 	if (s == NATS_OK && config->name[0] != '\0')
 		s = natsOptions_SetName(options, config->name);
@@ -284,6 +342,7 @@ set_options(natsOptions *options, Broker *broker, const char *url)
 	return s;
 }
 
+/* Listen to a new inbox. */
 static natsStatus
 subscribe(natsSubscription **subscription, natsConnection *connection, Broker *broker, char *inbox, size_t size)
 {
@@ -315,21 +374,28 @@ say_why(natsStatus status, const char *url, char *error, size_t size)
 	url_host(url, host, sizeof(host));
 	if (text == NULL || text[0] == '\0' || last != status)
 		text = natsStatus_GetText(status);
+	/* It begins with a place in the source of nats.c. */
+	if (text[0] == '(' && strstr(text, "): ") != NULL)
+		text = strstr(text, "): ") + 3;
+	/* With TLS 1.3 a server that misses our certificate says so by hanging up. */
+	if (status == NATS_PROTOCOL_ERROR && strstr(text, "got ''") != NULL)
+		text = "hung up during the login (does it want a certificate?)";
 	snprintf(error, size, "%s: %s", host, text);
 	url_mask(error);
 	switch (status)
 	{
-		case NATS_CONNECTION_AUTH_FAILED:
-		case NATS_NOT_PERMITTED:
-		case NATS_SSL_ERROR:
-		case NATS_SECURE_CONNECTION_WANTED:
-		case NATS_SECURE_CONNECTION_REQUIRED:
-		case NATS_INVALID_ARG:
-		case NATS_ADDRESS_MISSING:
-		case NATS_ILLEGAL_STATE:
-			return BROKER_REFUSED;
-		default:
+		case NATS_PROTOCOL_ERROR:
+		case NATS_NO_SERVER:
+		case NATS_TIMEOUT:
+		case NATS_IO_ERROR:
+		case NATS_SYS_ERROR:
+		case NATS_NO_MEMORY:
+		case NATS_CONNECTION_CLOSED:
+		case NATS_CONNECTION_DISCONNECTED:
+		case NATS_STALE_CONNECTION:
 			return BROKER_UNREACHABLE;
+		default:
+			return BROKER_REFUSED;
 	}
 }
 

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The slot of a message, whatever is in it. */
 static Slot *
 slot_of(Ring *ring, uint64_t number)
 {
@@ -137,6 +138,7 @@ ring_waiting(Ring *ring, uint64_t number)
 	return slot_of(ring, number);
 }
 
+/* A message needs no acknowledgement any more. */
 static void
 stop_waiting(Ring *ring, uint64_t number, SlotState state)
 {

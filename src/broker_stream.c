@@ -21,6 +21,7 @@
  * Lists of strings
  * ------------------------------------------------------------------------ */
 
+/* Let go of a list; NULL is none. */
 void
 texts_free(char **list)
 {
@@ -29,6 +30,7 @@ texts_free(char **list)
 	free(list);
 }
 
+/* Whether two lists are the same; NULL is like NULL only. */
 bool
 texts_equal(char *const *a, char *const *b)
 {
@@ -153,12 +155,14 @@ stream_create_request(const Settings *settings)
 	return text;
 }
 
+/* A number of an object; 0: it is not there. */
 static int64_t
 get_integer(const json_t *object, const char *name)
 {
 	return json_integer_value(json_object_get(object, name));
 }
 
+/* A text of an object; empty: it is not there. */
 static const char *
 get_text(const json_t *object, const char *name)
 {
@@ -167,6 +171,7 @@ get_text(const json_t *object, const char *name)
 	return text != NULL ? text : "";
 }
 
+/* The error of an answer; code 0: it has none. */
 static void
 read_error(const json_t *answer, ApiError *error)
 {
@@ -182,6 +187,7 @@ read_error(const json_t *answer, ApiError *error)
 	snprintf(error->text, sizeof(error->text), "%s", get_text(e, "description"));
 }
 
+/* A list of what is in an array; NULL: no memory. */
 static char **
 read_subjects(const json_t *array)
 {

@@ -29,6 +29,15 @@
 #define ConditionalXactLockTableWait_compat(xid) ConditionalXactLockTableWait(xid)
 #endif
 
+/* 17 (commit 173b56f1ef) can flush a logical message at once */
+#if PG_VERSION_NUM >= 170000
+#define LogLogicalMessage_compat(prefix, message, size, transactional) \
+	LogLogicalMessage(prefix, message, size, transactional, false)
+#else
+#define LogLogicalMessage_compat(prefix, message, size, transactional) \
+	LogLogicalMessage(prefix, message, size, transactional)
+#endif
+
 /* 17 (commit 024c521117) replaced pgprocno and backend ids by one number */
 #if PG_VERSION_NUM >= 170000
 #define MY_PROC_NUMBER MyProcNumber

@@ -21,6 +21,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "replication/message.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
@@ -32,7 +33,8 @@
 
 static bool full = false; /* the broker took no more, by bytes; until there is a receipt */
 static HTAB *deliveries;
-static dlist_head waiting = DLIST_STATIC_INIT(waiting);
+static dlist_head waiting = DLIST_STATIC_INIT(waiting); /* to be handed over */
+static dlist_head sent = DLIST_STATIC_INIT(sent);       /* handed over, without a receipt */
 static int nwaiting = 0;
 static pairingheap *watched; /* acknowledged later than their deadline was set for */
 static HTAB *recovered;      /* event ids, unacknowledged before a restart, to be looked at */
@@ -86,20 +88,26 @@ deliver_of(const pg_uuid_t *id)
 	return find(id, DELIVERY_EVENT);
 }
 
+/* Whoever waits or is sent is in the queue of that name. */
 static void
-stop_waiting(Delivery *d)
+set_state(Delivery *d, DeliveryState state)
 {
-	if (d->state == DELIVERY_WAITING)
-	{
-		dlist_delete(&d->waiting);
-		nwaiting--;
-	}
+	if (d->state == DELIVERY_WAITING || d->state == DELIVERY_SENT)
+		dlist_delete(&d->queue);
+	nwaiting += (state == DELIVERY_WAITING) - (d->state == DELIVERY_WAITING);
+	d->state = state;
+	if (state == DELIVERY_WAITING)
+		dlist_push_tail(&waiting, &d->queue);
+	else if (state == DELIVERY_SENT)
+		dlist_push_tail(&sent, &d->queue);
 }
 
 static void
 forget(Delivery *d)
 {
-	stop_waiting(d);
+	set_state(d, DELIVERY_NONE);
+	if (d->key.kind == DELIVERY_EVENT)
+		dlist_delete(&d->of_type);
 	if (d->watched)
 		pairingheap_remove(watched, &d->node);
 	if (d->error)
@@ -118,19 +126,21 @@ tag_of(const Delivery *d)
 	return tag;
 }
 
+/* A new delivery, that waits; NULL if there is one already. */
 static Delivery *
 add(const pg_uuid_t *id, DeliveryKind kind, int32 type, int leaf, TimestampTz wake_at)
 {
 	DeliveryKey key = {*id, kind};
-	Delivery *d = hash_search(deliveries, &key, HASH_ENTER, NULL);
+	bool found;
+	Delivery *d = hash_search(deliveries, &key, HASH_ENTER, &found);
 
+	if (found)
+		return NULL;
 	memset((char *) d + sizeof(key), 0, sizeof(*d) - sizeof(key));
 	d->type = type;
 	d->leaf = leaf;
 	d->wake_at = wake_at;
-	d->state = DELIVERY_WAITING;
-	dlist_push_tail(&waiting, &d->waiting);
-	nwaiting++;
+	set_state(d, DELIVERY_WAITING);
 	return d;
 }
 
@@ -139,22 +149,6 @@ int
 deliver_room(void)
 {
 	return engine.broker == NULL || !engine.moves ? 0 : Max(broker_room(engine.broker) - nwaiting, 0);
-}
-
-/* Have a dispatched event handed to the broker. */
-void
-deliver_offer(const Transition *t, int leaf)
-{
-	Delivery *d;
-
-	if (find(&t->event_id, DELIVERY_EVENT) != NULL)
-		return;
-	d = add(&t->event_id, DELIVERY_EVENT, t->type, leaf, t->wake_at);
-	d->version = t->version;
-	d->attempt = t->attempt;
-	d->dispatched_at = t->at;
-	d->expires_at = t->expires_at;
-	d->check = engine.recovering;
 }
 
 /* Have a dead letter told; false if the broker takes none now, or an earlier death is on its way still. */
@@ -197,7 +191,7 @@ deliver_withdraw(const pg_uuid_t *id)
 void
 deliver_forget(const Transition *t)
 {
-	Delivery *d = find(&t->event_id, DELIVERY_EVENT);
+	Delivery *d = t->version > 1 ? find(&t->event_id, DELIVERY_EVENT) : NULL;
 
 	if (d == NULL || d->version >= t->version)
 		return;
@@ -206,6 +200,28 @@ deliver_forget(const Transition *t)
 		forget(d);
 	else
 		withdraw(d);
+}
+
+/* Have a dispatched event handed to the broker. */
+void
+deliver_offer(const Transition *t, int leaf)
+{
+	Delivery *d = add(&t->event_id, DELIVERY_EVENT, t->type, leaf, t->wake_at);
+
+	/* There is one: the same, or of an earlier version. */
+	if (d == NULL)
+	{
+		deliver_forget(t);
+		d = add(&t->event_id, DELIVERY_EVENT, t->type, leaf, t->wake_at);
+	}
+	if (d == NULL)
+		return;
+	d->version = t->version;
+	d->attempt = t->attempt;
+	d->dispatched_at = t->at;
+	d->expires_at = t->expires_at;
+	d->check = engine.recovering;
+	dlist_push_tail(&engine_type(t->type)->deliveries, &d->of_type);
 }
 
 /* Have an event looked at when a time has come that no index knows. */
@@ -248,29 +264,35 @@ note_watched(void)
 	}
 }
 
-/*
- * Look through all of them, each second: since when the oldest of a type waits
- * for a worker, and which events are to be looked at because their type was
- * suspended, or left to workers in the database.
- */
-void
-deliver_look_through(void)
+/* When the oldest of a type that waits for a worker was dispatched; EDA_NEVER: none is known. */
+TimestampTz
+deliver_oldest(EngineType *type)
 {
-	HASH_SEQ_STATUS seq;
-	Delivery *d;
+	return dlist_is_empty(&type->deliveries)
+	           ? EDA_NEVER
+	           : dlist_container(Delivery, of_type, dlist_head_node(&type->deliveries))->dispatched_at;
+}
 
+/* Note the events that the broker was to bring and whose types were suspended, or left to pull workers. */
+void
+deliver_look_again(void)
+{
 	for (int i = 0; i < engine.ntypes; i++)
-		engine.types[i]->oldest_delivery = EDA_NEVER;
-	hash_seq_init(&seq, deliveries);
-	while ((d = hash_seq_search(&seq)) != NULL)
 	{
-		EngineType *type = engine_type(d->type);
+		EngineType *type = engine.types[i];
+		dlist_iter it;
 
-		if (d->key.kind != DELIVERY_EVENT || type == NULL)
+		if (type->to_broker && !type->suspended)
 			continue;
-		type->oldest_delivery = Min(type->oldest_delivery, d->dispatched_at);
-		if ((type->suspended || !type->to_broker) && !engine_todo(&d->key.event_id, d->leaf))
+		dlist_foreach (it, &type->deliveries)
+		{
+			const Delivery *d = dlist_container(Delivery, of_type, it.cur);
+
+			if (engine_todo(&d->key.event_id, d->leaf))
+				continue;
 			engine.area->returned = true; /* no room now: look again */
+			return;
+		}
 	}
 }
 
@@ -281,7 +303,7 @@ deliver_look_through(void)
 static void
 come_back(Delivery *d, DeliveryState state, const char *error)
 {
-	d->state = state;
+	set_state(d, state);
 	d->error = MemoryContextStrdup(engine.context, error);
 	note(d);
 }
@@ -289,7 +311,6 @@ come_back(Delivery *d, DeliveryState state, const char *error)
 static void
 reject(Delivery *d, const char *error)
 {
-	stop_waiting(d);
 	if (d->key.kind == DELIVERY_DEAD_LETTER)
 	{
 		ereport(LOG, errmsg("eda engine: the dead letter of event %s cannot be sent: %s",
@@ -322,7 +343,7 @@ take_receipt(const BrokerReceipt *r)
 		come_back(d, DELIVERY_RETURNED, r->error);
 	else
 	{
-		d->state = DELIVERY_ACKNOWLEDGED;
+		set_state(d, DELIVERY_ACKNOWLEDGED);
 		d->since = engine.now;
 		/* Its deadline has come and gone while the broker had it. */
 		if (d->wake_at <= engine.now)
@@ -406,7 +427,7 @@ choose(Delivery **chosen, int limit)
 
 	dlist_foreach_modify (it, &waiting)
 	{
-		Delivery *d = dlist_container(Delivery, waiting, it.cur);
+		Delivery *d = dlist_container(Delivery, queue, it.cur);
 
 		if (n == limit)
 			break;
@@ -471,7 +492,8 @@ prepare_durably(int limit)
 		PopActiveSnapshot();
 		if (nprepared > 0)
 		{
-			(void) GetCurrentTransactionId(); /* without one, a commit flushes nothing */
+			/* A commit is flushed, and waits for replicas, only where the transaction wrote something, besides having an xid. */
+			(void) LogLogicalMessage_compat("eda", "", 1, true);
 			synchronous_commit = SYNCHRONOUS_COMMIT_ON;
 		}
 		engine_commit();
@@ -484,7 +506,7 @@ prepare_durably(int limit)
 		nprepared = 0;
 		engine_recover_from_error(engine.tick, "could not make messages");
 		if (n == 1 && nwaiting > 0)
-			reject(dlist_container(Delivery, waiting, dlist_head_node(&waiting)),
+			reject(dlist_container(Delivery, queue, dlist_head_node(&waiting)),
 			       "no message could be made of it; the engine's log says why");
 		batch = Max(n / 2, 1);
 	}
@@ -511,8 +533,7 @@ deliver_send(void)
 			full = true;
 			break;
 		}
-		stop_waiting(d);
-		d->state = DELIVERY_SENT;
+		set_state(d, DELIVERY_SENT);
 	}
 	broker_flush(engine.broker);
 	nprepared = 0;
@@ -547,16 +568,21 @@ deliver_recovered(const pg_uuid_t *id)
 int
 deliver_unacknowledged(Datum **ids)
 {
+	dlist_head *const queues[] = {&sent, &waiting};
 	HASH_SEQ_STATUS seq;
-	Delivery *d;
+	dlist_iter it;
 	pg_uuid_t *id;
 	int n = 0;
 
 	*ids = palloc(sizeof(Datum) * (hash_get_num_entries(deliveries) + hash_get_num_entries(recovered) + 1));
-	hash_seq_init(&seq, deliveries);
-	while ((d = hash_seq_search(&seq)) != NULL)
-		if (d->key.kind == DELIVERY_EVENT && (d->state == DELIVERY_WAITING || d->state == DELIVERY_SENT))
-			(*ids)[n++] = UUIDPGetDatum(&d->key.event_id);
+	for (int q = 0; q < (int) lengthof(queues); q++)
+		dlist_foreach (it, queues[q])
+		{
+			Delivery *d = dlist_container(Delivery, queue, it.cur);
+
+			if (d->key.kind == DELIVERY_EVENT)
+				(*ids)[n++] = UUIDPGetDatum(&d->key.event_id);
+		}
 	hash_seq_init(&seq, recovered);
 	while ((id = hash_seq_search(&seq)) != NULL)
 		(*ids)[n++] = UUIDPGetDatum(id);
@@ -584,18 +610,19 @@ deliver_oldest_deadline(int leaf)
 void
 deliver_note_dead_letters(void)
 {
-	HASH_SEQ_STATUS seq;
-	Delivery *d;
+	dlist_head *const queues[] = {&sent, &waiting};
+	dlist_iter it;
 
 	for (int i = 0; i < engine.ntypes; i++)
 		for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 			engine.types[i]->dead_since[leaf] = engine.types[i]->dead[leaf].key;
-	hash_seq_init(&seq, deliveries);
-	while ((d = hash_seq_search(&seq)) != NULL)
-	{
-		EngineType *type = engine_type(d->type);
+	for (int q = 0; q < (int) lengthof(queues); q++)
+		dlist_foreach (it, queues[q])
+		{
+			Delivery *d = dlist_container(Delivery, queue, it.cur);
+			EngineType *type = engine_type(d->type);
 
-		if (d->key.kind == DELIVERY_DEAD_LETTER && type)
-			type->dead_since[d->leaf] = Min(type->dead_since[d->leaf], d->wake_at);
-	}
+			if (d->key.kind == DELIVERY_DEAD_LETTER)
+				type->dead_since[d->leaf] = Min(type->dead_since[d->leaf], d->wake_at);
+		}
 }

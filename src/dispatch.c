@@ -255,7 +255,7 @@ free_entry(int i)
 void
 dispatch_forget(const pg_uuid_t *id, int32 version)
 {
-	OfferEntry *entry = hash_search(engine.offer_by_id, id, HASH_FIND, NULL);
+	OfferEntry *entry = version > 1 ? hash_search(engine.offer_by_id, id, HASH_FIND, NULL) : NULL;
 
 	if (entry == NULL || dispatch_offer_of(id)->version >= version)
 		return;

@@ -181,17 +181,18 @@ engine_see(const Transition *t, int leaf)
 	metrics_count(type, t);
 	feed_add(t, leaf, type);
 	dispatch_forget(&t->event_id, t->version);
-	deliver_forget(t);
+	if (t->state == EDA_DISPATCHED && type->to_broker)
+		deliver_offer(t, leaf);
+	else
+		deliver_forget(t);
 
 	if (t->state == EDA_AWAITING)
 		see_awaiting(t, leaf, type);
 	else if (t->wake_at != EDA_NEVER)
 		cursor_min(&engine.deadline[leaf], t->wake_at, &t->event_id);
-	if (t->state == EDA_DISPATCHED && type->to_broker)
-		deliver_offer(t, leaf);
-	else if (t->state == EDA_DISPATCHED && !engine.recovering)
+	if (t->state == EDA_DISPATCHED && !type->to_broker && !engine.recovering)
 		dispatch_offer(t, leaf);
-	else if (t->state == EDA_DISPATCHED)
+	else if (t->state == EDA_DISPATCHED && !type->to_broker)
 		cursor_min(&engine.dispatched[leaf], t->wake_at, &t->event_id);
 	if (type->to_broker && (t->state == EDA_FAILED || t->state == EDA_EXPIRED) &&
 	    !deliver_dead_letter(type->id, &t->event_id, leaf, t->at))
@@ -308,7 +309,7 @@ read_log(bool collect)
 		if (collect || engine.area->returned)
 		{
 			dispatch_collect();
-			deliver_look_through();
+			deliver_look_again();
 		}
 		if (engine.moves)
 		{

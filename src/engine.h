@@ -66,9 +66,9 @@ typedef struct EngineType
 	int priority;
 	bool suspended;
 	bool to_broker;
-	TimestampTz oldest_delivery; /* when the oldest that waits for a worker was dispatched */
-	bool covered;                /* the stream takes its subject */
-	char *example;               /* a subject of its messages */
+	dlist_head deliveries; /* its events that the broker was to bring, oldest first */
+	bool covered;          /* the stream takes its subject */
+	char *example;         /* a subject of its messages */
 	int max_in_flight;
 	int max_dispatched;
 	Window window;
@@ -99,6 +99,7 @@ typedef struct Parked
 
 typedef enum DeliveryState
 {
+	DELIVERY_NONE,
 	DELIVERY_WAITING,      /* to be handed to the broker */
 	DELIVERY_SENT,         /* the broker has it */
 	DELIVERY_ACKNOWLEDGED, /* it is in the stream */
@@ -125,8 +126,8 @@ typedef struct Delivery
 	int32 version;   /* of the dispatched transition; of a dead letter, when it was sent */
 	int32 type;
 	int32 attempt; /* of the dispatched transition */
-	int8 leaf;
-	int8 state;
+	int16 leaf;
+	int16 state;
 	bool check;   /* found after a restart: the event may have moved on */
 	bool watched; /* in the heap of those that wait for "until" */
 	TimestampTz dispatched_at;
@@ -134,8 +135,9 @@ typedef struct Delivery
 	TimestampTz wake_at;    /* of the dispatched transition; of a dead letter, when it died */
 	TimestampTz since;      /* acknowledged: when */
 	TimestampTz until;
-	char *error; /* returned or rejected: why */
-	dlist_node waiting;
+	char *error;        /* returned or rejected: why */
+	dlist_node queue;   /* what waits, or what is sent */
+	dlist_node of_type; /* events: those of the type, in the order in which they were dispatched */
 	pairingheap_node node;
 } Delivery;
 
@@ -235,7 +237,8 @@ extern TimestampTz dispatch_oldest(void);
 /* deliver.c */
 extern void deliver_init(void);
 extern void deliver_collect(void);
-extern void deliver_look_through(void);
+extern void deliver_look_again(void);
+extern TimestampTz deliver_oldest(EngineType *type);
 extern int deliver_room(void);
 extern void deliver_offer(const Transition *t, int leaf);
 extern bool deliver_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_at);

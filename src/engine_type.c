@@ -46,7 +46,7 @@ add_type(int32 id)
 
 	entry->type = type;
 	type->id = id;
-	type->oldest_delivery = EDA_NEVER;
+	dlist_init(&type->deliveries);
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 	{
 		cursor_reset(&type->due[leaf]);

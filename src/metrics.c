@@ -88,7 +88,7 @@ metrics_publish(double tick_ms)
 		memcpy(out[i].counts, type->counts, sizeof(type->counts));
 		memcpy(out[i].moved, type->moved, sizeof(type->moved));
 		out[i].bucket = type->bucket;
-		out[i].oldest_due_at = Min(oldest_due(type), type->oldest_delivery);
+		out[i].oldest_due_at = Min(oldest_due(type), deliver_oldest(type));
 		/* What is dispatched and waits was due when it was dispatched, or before. */
 		queue = dispatch_queue_of(type);
 		head = queue ? queue->head[type->priority] : -1;

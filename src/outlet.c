@@ -7,6 +7,8 @@
  */
 #include "engine.h"
 
+#include <unistd.h>
+
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
