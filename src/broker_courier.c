@@ -425,14 +425,24 @@ send_some(Broker *b)
 	int n = choose(b, parcels, numbers, b->probing ? 1 : BATCH);
 	uint64_t epoch = b->epoch;
 	bool ttl = b->status.ttl;
-	bool sent = true;
+	Sent sent = SEND_DONE;
+	int i;
 
 	pthread_mutex_unlock(&b->lock);
-	for (int i = 0; i < n && sent; i++)
+	for (i = 0; i < n && sent == SEND_DONE; i++)
 		sent = link_send(b, parcels[i], epoch, numbers[i], ttl);
 	pthread_mutex_lock(&b->lock);
 	ring_unpin(&b->ring);
-	if (!sent && b->trouble != TROUBLE_LOST)
+	if (sent == SEND_NEVER)
+	{
+		if (ring_waiting(&b->ring, numbers[i - 1]) != NULL)
+			ring_settle(&b->ring, numbers[i - 1], BROKER_REJECTED, "nats.c does not take it");
+		broker_tell(b);
+		/* What comes after it in this batch has not been sent. */
+		b->epoch++;
+		ring_go_back(&b->ring);
+	}
+	if (sent == SEND_LOST && b->trouble != TROUBLE_LOST)
 	{
 		b->trouble = TROUBLE_LOST;
 		snprintf(b->trouble_text, sizeof(b->trouble_text), "the server takes nothing any more");

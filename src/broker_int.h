@@ -207,10 +207,17 @@ typedef enum Answer
 	ANSWER_NONE    /* in time, or the courier is wanted elsewhere */
 } Answer;
 
+typedef enum Sent
+{
+	SEND_DONE,
+	SEND_LOST,
+	SEND_NEVER
+} Sent;
+
 extern BrokerState link_open(Broker *broker, const char *url, char *error, size_t size);
 extern void link_close(Broker *broker);
 extern bool link_library_close(void);
-extern bool link_send(Broker *broker, const Parcel *parcel, uint64_t epoch, uint64_t number, bool ttl);
+extern Sent link_send(Broker *broker, const Parcel *parcel, uint64_t epoch, uint64_t number, bool ttl);
 extern Answer link_request(Broker *broker, const char *subject, const char *body, int64_t until, char **answer);
 extern int64_t link_max_payload(Broker *broker);
 extern void url_host(const char *url, char *out, size_t size);

@@ -491,8 +491,8 @@ seconds_until(int64_t expires_at)
 	return left <= 0 ? 1 : (left + 999999) / 1000000;
 }
 
-/* Publish a message.  False: the connection is gone, or will be. */
-bool
+/* Publish a message.  SEND_LOST: the connection is gone, or will be; SEND_NEVER: it is the message. */
+Sent
 link_send(Broker *broker, const Parcel *parcel, uint64_t epoch, uint64_t number, bool ttl)
 {
 	char reply[sizeof(broker->inbox) + 48];
@@ -513,7 +513,17 @@ link_send(Broker *broker, const Parcel *parcel, uint64_t epoch, uint64_t number,
 	if (s == NATS_OK)
 		s = natsConnection_PublishMsg(broker->connection, message);
 	natsMsg_Destroy(message);
-	return s == NATS_OK;
+	switch (s)
+	{
+		case NATS_OK:
+			return SEND_DONE;
+		case NATS_INVALID_ARG:
+		case NATS_INVALID_SUBJECT:
+		case NATS_MAX_PAYLOAD:
+			return SEND_NEVER;
+		default:
+			return SEND_LOST;
+	}
 }
 
 /* Ask a question and wait for the answer, which is then the caller's to free; only the courier does. */
