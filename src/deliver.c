@@ -22,6 +22,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "replication/message.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
@@ -494,15 +495,14 @@ prepare_durably(int limit)
 		{
 			/* A commit is flushed, and waits for replicas, only where the transaction wrote something, besides having an xid. */
 			(void) LogLogicalMessage_compat("eda", "", 1, true);
-			synchronous_commit = SYNCHRONOUS_COMMIT_ON;
+			(void) set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+			                         false);
 		}
 		engine_commit();
-		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
 		batch = Min(2 * batch, BATCH);
 	}
 	PG_CATCH();
 	{
-		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
 		nprepared = 0;
 		engine_recover_from_error(engine.tick, "could not make messages");
 		if (n == 1 && nwaiting > 0)
