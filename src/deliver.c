@@ -19,33 +19,18 @@
  */
 #include "engine.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
-#include "replication/message.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
-#define BATCH 1000                    /* messages made in a tick */
-#define BATCH_BYTES (8 * 1024 * 1024) /* of them */
-#define READ_AT_ONCE 32               /* events, each up to eda.max_payload_size */
 #define RECEIPTS 256
 
-static bool full = false; /* the broker took no more, by bytes; until there is a receipt */
 static HTAB *deliveries;
 static dlist_head waiting = DLIST_STATIC_INIT(waiting); /* to be handed over */
 static dlist_head sent = DLIST_STATIC_INIT(sent);       /* handed over, without a receipt */
 static int nwaiting = 0;
 static pairingheap *watched; /* acknowledged later than their deadline was set for */
 static HTAB *recovered;      /* event ids, unacknowledged before a restart, to be looked at */
-
-static struct
-{
-	Delivery *delivery;
-	BrokerMessage message;
-} prepared[BATCH];
-static int nprepared = 0;
 
 /* ------------------------------------------------------------------------
  * Deliveries
@@ -116,8 +101,9 @@ forget(Delivery *d)
 	hash_search(deliveries, &d->key, HASH_REMOVE, NULL);
 }
 
-static BrokerTag
-tag_of(const Delivery *d)
+/* What the broker knows it by. */
+BrokerTag
+deliver_tag(const Delivery *d)
 {
 	BrokerTag tag;
 
@@ -171,7 +157,7 @@ withdraw(Delivery *d)
 {
 	if (d->state == DELIVERY_SENT)
 	{
-		BrokerTag tag = tag_of(d);
+		BrokerTag tag = deliver_tag(d);
 
 		broker_withdraw(engine.broker, &tag);
 	}
@@ -298,19 +284,67 @@ deliver_look_again(void)
 }
 
 /* ------------------------------------------------------------------------
+ * What goes out
+ * ------------------------------------------------------------------------ */
+
+/* Whether a message found after a restart is still to be sent. */
+static bool
+is_current(const Delivery *d)
+{
+	Transition later;
+
+	return !d->check || !journal_find_transition(d->leaf, &d->key.event_id, d->version + 1, true, &later);
+}
+
+/* The first deliveries that wait, at most limit of them; how many. */
+int
+deliver_waiting(Delivery **chosen, int limit)
+{
+	dlist_mutable_iter it;
+	int n = 0;
+
+	dlist_foreach_modify (it, &waiting)
+	{
+		Delivery *d = dlist_container(Delivery, queue, it.cur);
+
+		if (n == limit)
+			break;
+		if (is_current(d))
+			chosen[n++] = d;
+		else
+			forget(d);
+	}
+	return n;
+}
+
+/* The first delivery that waits; NULL: none does. */
+Delivery *
+deliver_first_waiting(void)
+{
+	return dlist_is_empty(&waiting) ? NULL : dlist_container(Delivery, queue, dlist_head_node(&waiting));
+}
+
+/* The broker has it. */
+void
+deliver_sent(Delivery *d)
+{
+	set_state(d, DELIVERY_SENT);
+}
+
+/* There is nothing to deliver any more. */
+void
+deliver_drop(Delivery *d)
+{
+	forget(d);
+}
+
+/* ------------------------------------------------------------------------
  * What comes back
  * ------------------------------------------------------------------------ */
 
-static void
-come_back(Delivery *d, DeliveryState state, const char *error)
-{
-	set_state(d, state);
-	d->error = MemoryContextStrdup(engine.context, error);
-	note(d);
-}
-
-static void
-reject(Delivery *d, const char *error)
+/* It can never be delivered (DELIVERY_REJECTED), or not now (DELIVERY_RETURNED): the event moves on accordingly. */
+void
+deliver_fail(Delivery *d, DeliveryState state, const char *error)
 {
 	if (d->key.kind == DELIVERY_DEAD_LETTER)
 	{
@@ -319,7 +353,9 @@ reject(Delivery *d, const char *error)
 		forget(d);
 		return;
 	}
-	come_back(d, DELIVERY_REJECTED, error);
+	set_state(d, state);
+	d->error = MemoryContextStrdup(engine.context, error);
+	note(d);
 }
 
 static void
@@ -331,7 +367,7 @@ take_receipt(const BrokerReceipt *r)
 	if (d == NULL || d->state != DELIVERY_SENT || d->version != r->tag.version)
 		return;
 	if (r->verdict == BROKER_REJECTED)
-		reject(d, r->error);
+		deliver_fail(d, DELIVERY_REJECTED, r->error);
 	else if (d->key.kind == DELIVERY_DEAD_LETTER)
 	{
 		EngineType *type = engine_type(d->type);
@@ -341,7 +377,7 @@ take_receipt(const BrokerReceipt *r)
 		forget(d);
 	}
 	else if (r->verdict == BROKER_UNCOVERED)
-		come_back(d, DELIVERY_RETURNED, r->error);
+		deliver_fail(d, DELIVERY_RETURNED, r->error);
 	else
 	{
 		set_state(d, DELIVERY_ACKNOWLEDGED);
@@ -365,178 +401,12 @@ deliver_collect(void)
 	do
 	{
 		n = broker_receipts(engine.broker, receipts, RECEIPTS);
-		full &= n == 0;
+		engine.broker_full &= n == 0;
 		for (int i = 0; i < n; i++)
 			take_receipt(&receipts[i]);
 	} while (n == RECEIPTS);
 	note_watched();
 	outlet_read_status(nwaiting);
-}
-
-/* ------------------------------------------------------------------------
- * What goes out
- * ------------------------------------------------------------------------ */
-
-/* Whether a message found after a restart is still to be sent. */
-static bool
-is_current(const Delivery *d)
-{
-	Transition later;
-
-	return !d->check || !journal_find_transition(d->leaf, &d->key.event_id, d->version + 1, true, &later);
-}
-
-/* The messages' time is that of the system's clock, whatever tests have done to eda's. */
-static int64
-unix_time(TimestampTz t)
-{
-	if (t == EDA_NEVER)
-		return 0;
-	return GetCurrentTimestamp() + (t - engine.now) + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-}
-
-/* Make the message of a delivery; false if there is nothing to send any more. */
-static bool
-prepare(Delivery *d, const Event *event, BrokerMessage *message)
-{
-	size_t limit = outlet_max_message();
-	size_t size;
-
-	memset(message, 0, sizeof(*message));
-	if (d->key.kind == DELIVERY_EVENT)
-		message_of_event(event, d, message);
-	else if (!message_of_dead_letter(event, d, limit, message))
-	{
-		forget(d); /* redriven meanwhile */
-		return false;
-	}
-	message->tag = tag_of(d);
-	message->expires_at = d->key.kind == DELIVERY_EVENT ? unix_time(d->expires_at) : 0;
-	size = message_size(message);
-	if (size <= limit)
-		return true;
-	reject(d, psprintf("message of %zu bytes: the broker takes %zu", size, limit));
-	return false;
-}
-
-/* The first deliveries that wait, at most limit of them; how many. */
-static int
-choose(Delivery **chosen, int limit)
-{
-	dlist_mutable_iter it;
-	int n = 0;
-
-	dlist_foreach_modify (it, &waiting)
-	{
-		Delivery *d = dlist_container(Delivery, queue, it.cur);
-
-		if (n == limit)
-			break;
-		if (is_current(d))
-			chosen[n++] = d;
-		else
-			forget(d);
-	}
-	return n;
-}
-
-/* Make the messages of the first that wait, at most limit of them, fewer if they are large; in the tick's memory. */
-static void
-prepare_batch(int limit)
-{
-	Delivery **chosen = palloc(sizeof(Delivery *) * limit);
-	int n = choose(chosen, limit);
-	size_t bytes = 0;
-
-	for (int first = 0; first < n && bytes < BATCH_BYTES; first += READ_AT_ONCE)
-	{
-		JournalStep steps[READ_AT_ONCE] = {0};
-		Event events[READ_AT_ONCE];
-		int count = Min(n - first, READ_AT_ONCE);
-
-		for (int i = 0; i < count; i++)
-		{
-			steps[i].event_id = chosen[first + i]->key.event_id;
-			steps[i].leaf = chosen[first + i]->leaf;
-			steps[i].status = JOURNAL_APPENDED;
-		}
-		journal_step_events(steps, count, true, events);
-		for (int i = 0; i < count; i++)
-		{
-			prepared[nprepared].delivery = chosen[first + i];
-			if (!prepare(chosen[first + i], &events[i], &prepared[nprepared].message))
-				continue;
-			bytes += prepared[nprepared].message.body_length;
-			nprepared++;
-		}
-	}
-}
-
-/*
- * Make the next messages, in a transaction that flushes all that was committed
- * up to now, on replicas too: what leaves the building must survive a crash.
- * An error halves the batch down to the event that causes it, which is rejected.
- */
-static void
-prepare_durably(int limit)
-{
-	static int batch = BATCH;
-	int n = Min(limit, batch);
-
-	nprepared = 0;
-	PG_TRY();
-	{
-		engine_begin();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		if (engine_lock())
-			prepare_batch(n);
-		PopActiveSnapshot();
-		if (nprepared > 0)
-		{
-			/* A commit is flushed, and waits for replicas, only where the transaction wrote something, besides having an xid. */
-			(void) LogLogicalMessage_compat("eda", "", 1, true);
-			(void) set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-			                         false);
-		}
-		engine_commit();
-		batch = Min(2 * batch, BATCH);
-	}
-	PG_CATCH();
-	{
-		nprepared = 0;
-		engine_recover_from_error(engine.tick, "could not make messages");
-		if (n == 1 && nwaiting > 0)
-			reject(dlist_container(Delivery, queue, dlist_head_node(&waiting)),
-			       "no message could be made of it; the engine's log says why");
-		batch = Max(n / 2, 1);
-	}
-	PG_END_TRY();
-}
-
-/* Hand the broker what waits, as much as it takes; outside of any transaction. */
-void
-deliver_send(void)
-{
-	int room = engine.broker == NULL || full || nwaiting == 0 || !engine.moves ? 0 : broker_room(engine.broker);
-
-	if (room <= 0)
-		return;
-	prepare_durably(room);
-	/* Ended while it waited for a replica: then it has not waited to the end. */
-	CHECK_FOR_INTERRUPTS();
-	for (int i = 0; i < nprepared; i++)
-	{
-		Delivery *d = prepared[i].delivery;
-
-		if (!broker_publish(engine.broker, &prepared[i].message))
-		{
-			full = true;
-			break;
-		}
-		set_state(d, DELIVERY_SENT);
-	}
-	broker_flush(engine.broker);
-	nprepared = 0;
 }
 
 /* ------------------------------------------------------------------------

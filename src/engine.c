@@ -420,7 +420,7 @@ engine_tick(void)
 		return false;
 	if (collect)
 		collected_at = start;
-	deliver_send();
+	handover_run();
 	while (engine.ntodo > 0 && move_batch())
 	{
 		CHECK_FOR_INTERRUPTS();

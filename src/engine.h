@@ -176,6 +176,7 @@ typedef struct Engine
 	int queue_left;       /* offers that any flow type may have */
 	Broker *broker;       /* NULL: none */
 	Window broker_window; /* what may be dispatched to it */
+	bool broker_full;     /* it took no more, by bytes; until there is a receipt */
 	HTAB *offer_by_id;
 	int noffering;
 	int max_offering;
@@ -246,13 +247,21 @@ extern Delivery *deliver_of(const pg_uuid_t *id);
 extern void deliver_forget(const Transition *t);
 extern void deliver_withdraw(const pg_uuid_t *id);
 extern void deliver_watch(Delivery *delivery, TimestampTz until);
-extern void deliver_send(void);
+extern int deliver_waiting(Delivery **chosen, int limit);
+extern Delivery *deliver_first_waiting(void);
+extern BrokerTag deliver_tag(const Delivery *delivery);
+extern void deliver_sent(Delivery *delivery);
+extern void deliver_drop(Delivery *delivery);
+extern void deliver_fail(Delivery *delivery, DeliveryState state, const char *error);
 extern TimestampTz deliver_next(void);
 extern void deliver_recover(const pg_uuid_t *id);
 extern bool deliver_recovered(const pg_uuid_t *id);
 extern int deliver_unacknowledged(Datum **ids);
 extern TimestampTz deliver_oldest_deadline(int leaf);
 extern void deliver_note_dead_letters(void);
+
+/* handover.c */
+extern void handover_run(void);
 
 /* outlet.c */
 extern void outlet_init(void);

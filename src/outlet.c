@@ -143,6 +143,9 @@ outlet_read_status(int nwaiting)
 	if (strcmp(status.notice, told_notice) != 0 && status.notice[0] != '\0')
 		ereport(LOG, errmsg("eda engine of database %u: broker: %s", MyDatabaseId, status.notice));
 	strlcpy(told_notice, status.notice, sizeof(told_notice));
+	/* Messages may have been withdrawn, which leaves no receipt. */
+	if (status.unacknowledged == 0)
+		engine.broker_full = false;
 	status.unacknowledged += nwaiting;
 	metrics_broker(&status);
 }
