@@ -6,75 +6,15 @@
  * A slice: publish_many() in batches of 1000, then acquire_next(500) and
  * succeed_many() until all are done.  Each call is a transaction of its own.
  */
-#include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include <libpq-fe.h>
+
+#include "bench.h"
 
 #define SLICES 10
-
-static double
-now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static PGconn *
-connect_or_die(void)
-{
-	PGconn *conn = PQconnectdb("");
-
-	if (PQstatus(conn) != CONNECTION_OK)
-	{
-		fprintf(stderr, "%s", PQerrorMessage(conn));
-		exit(1);
-	}
-	return conn;
-}
-
-static PGresult *
-run(PGconn *conn, const char *sql, int n, const char *const *values)
-{
-	PGresult *result = PQexecParams(conn, sql, n, NULL, values, NULL, NULL, 0);
-
-	if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
-	{
-		fprintf(stderr, "%s\n%s", sql, PQerrorMessage(conn));
-		exit(1);
-	}
-	return result;
-}
-
-static double
-number(PGconn *conn, const char *sql)
-{
-	PGresult *result = run(conn, sql, 0, NULL);
-	double value = PQntuples(result) > 0 ? atof(PQgetvalue(result, 0, 0)) : 0;
-
-	PQclear(result);
-	return value;
-}
-
-static void
-publish(PGconn *conn, int n)
-{
-	for (int done = 0; done < n; done += 1000)
-	{
-		char count[16];
-		const char *values[1] = {count};
-
-		snprintf(count, sizeof(count), "%d", n - done < 1000 ? n - done : 1000);
-		PQclear(run(
-			conn,
-			"SELECT eda.publish_many('BENCH', (SELECT array_agg('flow ' || i) FROM generate_series(1, $1::integer) i),"
-			" (SELECT array_agg(jsonb_build_object('order', i, 'text', repeat('x', 100))) FROM generate_series(1, $1::integer) i))",
-			1, values));
-	}
-}
 
 /* Acquire and finish n events; the ids and tokens travel there and back, as with any worker. */
 static void

@@ -5,12 +5,13 @@
  * The publisher waits for the worker to have finished the event, and then for a
  * random 1 to 20 ms, so that the engine is asleep and no two events share a turn.
  */
-#include <libpq-fe.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
+
+#include <libpq-fe.h>
+
+#include "bench.h"
 
 #define WARM_UP 100
 
@@ -20,39 +21,14 @@ static double *started; /* ms, by event */
 static int nhandled;
 static int nevents;
 
-static double
-now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
-}
-
-static PGconn *
-connect_or_die(void)
-{
-	PGconn *conn = PQconnectdb("");
-
-	if (PQstatus(conn) != CONNECTION_OK)
-	{
-		fprintf(stderr, "%s", PQerrorMessage(conn));
-		exit(1);
-	}
-	return conn;
-}
-
 static PGresult *
-run(PGconn *conn, const char *statement, int n, const char *const *values)
+run_prepared(PGconn *conn, const char *statement, int n, const char *const *values)
 {
 	PGresult *result = PQexecPrepared(conn, statement, n, values, NULL, NULL, 0);
 
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-	{
-		fprintf(stderr, "%s: %s", statement, PQerrorMessage(conn));
-		exit(1);
-	}
-	return result;
+	if (!succeeded(result))
+		fprintf(stderr, "%s: ", statement);
+	return checked(conn, result);
 }
 
 static void *
@@ -66,7 +42,7 @@ work(void *arg)
 	PQclear(PQprepare(conn, "succeed", "SELECT eda.succeed($1, $2)", 2, NULL));
 	while (nhandled < nevents)
 	{
-		PGresult *event = run(conn, "acquire", 0, NULL);
+		PGresult *event = run_prepared(conn, "acquire", 0, NULL);
 		double at = now_ms();
 
 		if (PQntuples(event) > 0)
@@ -74,7 +50,7 @@ work(void *arg)
 			const char *values[2] = {PQgetvalue(event, 0, 0), PQgetvalue(event, 0, 1)};
 
 			started[atoi(PQgetvalue(event, 0, 2))] = at;
-			PQclear(run(conn, "succeed", 2, values));
+			PQclear(run_prepared(conn, "succeed", 2, values));
 			pthread_mutex_lock(&mutex);
 			nhandled++;
 			pthread_cond_signal(&handled);
@@ -84,27 +60,6 @@ work(void *arg)
 	}
 	PQfinish(conn);
 	return NULL;
-}
-
-static int
-compare(const void *a, const void *b)
-{
-	double x = *(const double *) a;
-	double y = *(const double *) b;
-
-	return (x > y) - (x < y);
-}
-
-static void
-report(const char *what, double *ms, int n)
-{
-	double sum = 0;
-
-	qsort(ms, n, sizeof(double), compare);
-	for (int i = 0; i < n; i++)
-		sum += ms[i];
-	printf("%-34s p50 %6.2f   p90 %6.2f   p99 %6.2f   max %6.2f   mean %6.2f ms\n", what, ms[n / 2], ms[n * 90 / 100],
-	       ms[n * 99 / 100], ms[n - 1], sum / n);
 }
 
 int
@@ -136,12 +91,11 @@ main(int argc, char **argv)
 	{
 		char payload[16];
 		const char *values[1] = {payload};
-		struct timespec pause = {0, (1 + random() % 20) * 1000000L};
 
-		nanosleep(&pause, NULL);
+		pause_ms(1 + random() % 20);
 		snprintf(payload, sizeof(payload), "%d", i);
 		sent[i] = now_ms();
-		PQclear(run(conn, "publish", 1, values));
+		PQclear(run_prepared(conn, "publish", 1, values));
 		published[i] = now_ms();
 		pthread_mutex_lock(&mutex);
 		while (nhandled <= i)
@@ -157,7 +111,7 @@ main(int argc, char **argv)
 		published[i] -= sent[i];
 	}
 	printf("%d events, one at a time\n", measured);
-	report("publish call to handler start", started + WARM_UP, measured);
-	report("of that, the publish call itself", published + WARM_UP, measured);
+	report(34, "publish call to handler start", started + WARM_UP, measured);
+	report(34, "of that, the publish call itself", published + WARM_UP, measured);
 	return 0;
 }

@@ -14,13 +14,17 @@
  * Their ids must be new, or the stream would drop them as duplicates; everything else
  * is the same to the byte.
  */
-#include <libpq-fe.h>
-#include <nats/nats.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include <libpq-fe.h>
+#include <nats/nats.h>
+
+#include "bench-nats.h"
+#include "bench.h"
 
 #define STREAM "EDA"
 #define SUBJECT "event-engine.bench"
@@ -31,66 +35,17 @@ static PGconn *conn;
 static natsConnection *nats;
 static jsCtx *js;
 
-static double
-now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static void
-pause_ms(long ms)
-{
-	struct timespec t = {ms / 1000, ms % 1000 * 1000000};
-
-	nanosleep(&t, NULL);
-}
-
-static void
-check(natsStatus s, const char *what)
-{
-	if (s == NATS_OK)
-		return;
-	fprintf(stderr, "%s: %s %s\n", what, natsStatus_GetText(s), nats_GetLastError(NULL));
-	exit(1);
-}
-
-static PGresult *
-run(const char *sql, int n, const char *const *values)
-{
-	PGresult *result = PQexecParams(conn, sql, n, NULL, values, NULL, NULL, 0);
-
-	if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
-	{
-		fprintf(stderr, "%s\n%s", sql, PQerrorMessage(conn));
-		exit(1);
-	}
-	return result;
-}
-
-static double
-number(const char *sql)
-{
-	PGresult *result = run(sql, 0, NULL);
-	double value = PQntuples(result) > 0 ? atof(PQgetvalue(result, 0, 0)) : 0;
-
-	PQclear(result);
-	return value;
-}
-
 /* Wait for a query to give a number or more. */
 static void
 wait_for(const char *sql, double wanted, double seconds)
 {
 	double give_up = now_s() + seconds;
 
-	while (number(sql) < wanted)
+	while (number(conn, sql) < wanted)
 	{
 		if (now_s() > give_up)
 		{
-			PGresult *result = run("SELECT s::text FROM eda.engine_status s", 0, NULL);
+			PGresult *result = run(conn, "SELECT s::text FROM eda.engine_status s", 0, NULL);
 
 			fprintf(stderr, "%.0f s, and no: %s >= %.0f\n%s\n", seconds, sql, wanted, PQgetvalue(result, 0, 0));
 			exit(1);
@@ -105,24 +60,8 @@ set_engine(const char *mode)
 	char sql[128];
 
 	snprintf(sql, sizeof(sql), "ALTER SYSTEM SET eda.engine = '%s'", mode);
-	PQclear(run(sql, 0, NULL));
-	PQclear(run("SELECT pg_reload_conf()", 0, NULL));
-}
-
-static void
-publish(int n)
-{
-	for (int done = 0; done < n; done += 1000)
-	{
-		char count[16];
-		const char *values[1] = {count};
-
-		snprintf(count, sizeof(count), "%d", n - done < 1000 ? n - done : 1000);
-		PQclear(run("SELECT eda.publish_many('BENCH', (SELECT array_agg('flow ' || i) FROM generate_series(1, "
-		            "$1::integer) i), (SELECT array_agg(jsonb_build_object('order', i, 'text', repeat('x', 100))) FROM "
-		            "generate_series(1, $1::integer) i))",
-		            1, values));
-	}
+	PQclear(run(conn, sql, 0, NULL));
+	PQclear(run(conn, "SELECT pg_reload_conf()", 0, NULL));
 }
 
 static int64_t
@@ -156,14 +95,14 @@ empty_stream(void)
 static double
 measure_eda(int n)
 {
-	double published = number("SELECT broker_published FROM eda.engine_status");
+	double published = number(conn, "SELECT broker_published FROM eda.engine_status");
 	double start;
 	double rate;
 
 	set_engine("paused");
 	wait_for("SELECT (state = 'paused')::integer FROM eda.engine_status", 1, 30);
-	publish(n);
-	PQclear(run("CHECKPOINT", 0, NULL));
+	publish(conn, n);
+	PQclear(run(conn, "CHECKPOINT", 0, NULL));
 	/* the engine reads while it is paused: let it come to the end */
 	wait_for("SELECT sum(events) FROM eda.queue_metrics WHERE state = 'awaiting_processing'", n, 60);
 	start = now_s();
@@ -178,7 +117,7 @@ measure_eda(int n)
 static void
 cancel_all(void)
 {
-	PQclear(run("SELECT count(eda.cancel(id)) FROM eda.event_state WHERE state = 'dispatched'", 0, NULL));
+	PQclear(run(conn, "SELECT count(eda.cancel(id)) FROM eda.event_state WHERE state = 'dispatched'", 0, NULL));
 	wait_for("SELECT -sum(events) FROM eda.queue_metrics WHERE state = 'dispatched'", 0, 60);
 }
 
@@ -263,15 +202,6 @@ measure_plain(natsMsg **messages, int n)
 	return rate;
 }
 
-static int
-compare(const void *a, const void *b)
-{
-	double x = *(const double *) a;
-	double y = *(const double *) b;
-
-	return (x > y) - (x < y);
-}
-
 static double
 median(double *values, int n)
 {
@@ -296,12 +226,7 @@ main(int argc, char **argv)
 	eda = calloc(rounds, sizeof(double));
 	plain = calloc(rounds, sizeof(double));
 	messages = calloc(n, sizeof(natsMsg *));
-	conn = PQconnectdb("");
-	if (PQstatus(conn) != CONNECTION_OK)
-	{
-		fprintf(stderr, "%s", PQerrorMessage(conn));
-		return 1;
-	}
+	conn = connect_or_die();
 	check(natsConnection_ConnectTo(&nats, argv[1]), argv[1]);
 	check(natsConnection_JetStream(&js, nats, NULL), "JetStream");
 

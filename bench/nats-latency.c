@@ -9,14 +9,17 @@
  * each message: a plain one, when the server passes it on, and a JetStream consumer,
  * when the stream has it, as a worker would.
  */
-#include <libpq-fe.h>
-#include <nats/nats.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
+
+#include <libpq-fe.h>
+#include <nats/nats.h>
+
+#include "bench-nats.h"
+#include "bench.h"
 
 #define SUBJECT "event-engine.bench"
 #define WARM_UP 100
@@ -31,35 +34,6 @@ typedef struct Subscriber
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t got = PTHREAD_COND_INITIALIZER;
 static int nevents;
-
-static double
-now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
-}
-
-static void
-check(natsStatus s, const char *what)
-{
-	if (s == NATS_OK)
-		return;
-	fprintf(stderr, "%s: %s %s\n", what, natsStatus_GetText(s), nats_GetLastError(NULL));
-	exit(1);
-}
-
-static PGresult *
-checked(PGconn *conn, PGresult *result)
-{
-	if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
-	{
-		fprintf(stderr, "%s", PQerrorMessage(conn));
-		exit(1);
-	}
-	return result;
-}
 
 /* A thread of the library's calls this for each message; events come in order, one at a time. */
 static void
@@ -96,32 +70,11 @@ wait_for(Subscriber *subscriber, int n)
 	pthread_mutex_unlock(&mutex);
 }
 
-static int
-compare(const void *a, const void *b)
-{
-	double x = *(const double *) a;
-	double y = *(const double *) b;
-
-	return (x > y) - (x < y);
-}
-
-static void
-report(const char *what, double *ms, int n)
-{
-	double sum = 0;
-
-	qsort(ms, n, sizeof(double), compare);
-	for (int i = 0; i < n; i++)
-		sum += ms[i];
-	printf("%-42s p50 %6.2f   p90 %6.2f   p99 %6.2f   max %6.2f   mean %6.2f ms\n", what, ms[n / 2], ms[n * 90 / 100],
-	       ms[n * 99 / 100], ms[n - 1], sum / n);
-}
-
 int
 main(int argc, char **argv)
 {
 	int measured = argc > 2 ? atoi(argv[2]) : 0;
-	PGconn *conn = PQconnectdb("");
+	PGconn *conn;
 	natsConnection *nats;
 	natsSubscription *plain_sub;
 	natsSubscription *stream_sub;
@@ -137,11 +90,7 @@ main(int argc, char **argv)
 		fprintf(stderr, "usage: %s URL EVENTS\n", argv[0]);
 		return 2;
 	}
-	if (PQstatus(conn) != CONNECTION_OK)
-	{
-		fprintf(stderr, "%s", PQerrorMessage(conn));
-		return 1;
-	}
+	conn = connect_or_die();
 	nevents = measured + WARM_UP;
 	plain.at = calloc(nevents, sizeof(double));
 	stream.at = calloc(nevents, sizeof(double));
@@ -163,9 +112,8 @@ main(int argc, char **argv)
 	{
 		char payload[16];
 		const char *values[1] = {payload};
-		struct timespec pause = {0, (1 + random() % 20) * 1000000L};
 
-		nanosleep(&pause, NULL);
+		pause_ms(1 + random() % 20);
 		snprintf(payload, sizeof(payload), "%d", i);
 		sent[i] = now_ms();
 		PQclear(checked(conn, PQexecPrepared(conn, "publish", 1, values, NULL, NULL, 0)));
@@ -187,8 +135,8 @@ main(int argc, char **argv)
 		published[i] -= sent[i];
 	}
 	printf("%d events, one at a time\n", measured);
-	report("publish call to message, plain subscriber", plain.at + WARM_UP, measured);
-	report("publish call to message, stream consumer", stream.at + WARM_UP, measured);
-	report("of that, the publish call itself", published + WARM_UP, measured);
+	report(42, "publish call to message, plain subscriber", plain.at + WARM_UP, measured);
+	report(42, "publish call to message, stream consumer", stream.at + WARM_UP, measured);
+	report(42, "of that, the publish call itself", published + WARM_UP, measured);
 	return 0;
 }

@@ -1,0 +1,22 @@
+/*
+ * bench-nats.h
+ *		What the programs that measure NATS share besides; the others need no nats.h.
+ */
+#ifndef BENCH_NATS_H
+#define BENCH_NATS_H
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <nats/nats.h>
+
+static inline void
+check(natsStatus s, const char *what)
+{
+	if (s == NATS_OK)
+		return;
+	fprintf(stderr, "%s: %s %s\n", what, natsStatus_GetText(s), nats_GetLastError(NULL));
+	exit(1);
+}
+
+#endif
