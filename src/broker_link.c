@@ -266,6 +266,7 @@ set_tls(natsOptions *options, const BrokerConfig *config, const char *url)
 {
 	bool wanted = strncmp(url, "tls://", 6) == 0 || config->tls_ca_file[0] != '\0' || config->tls_cert_file[0] != '\0';
 	char host[256];
+	char *name;
 	natsStatus s = NATS_OK;
 
 	if (!wanted)
@@ -277,9 +278,10 @@ set_tls(natsOptions *options, const BrokerConfig *config, const char *url)
 		s = natsOptions_LoadCertificatesChain(options, config->tls_cert_file, config->tls_key_file);
 	/* nats.c may have been built not to look at it by itself. */
 	url_host(url, host, sizeof(host));
-	*strrchr(host, ':') = '\0';
+	name = host + (host[0] == '[');
+	name[strcspn(name, host[0] == '[' ? "]" : ":")] = '\0';
 	if (s == NATS_OK)
-		s = natsOptions_SetExpectedHostname(options, host);
+		s = natsOptions_SetExpectedHostname(options, name);
 	return s;
 }
 
