@@ -93,6 +93,7 @@ broker_free(Broker *broker)
 	settings_release(broker->settings);
 	settings_release(broker->using);
 	texts_free(broker->subjects);
+	texts_clear(broker->denied);
 	close(broker->event_fd);
 	pthread_cond_destroy(&broker->ended);
 	pthread_cond_destroy(&broker->wake);
@@ -279,6 +280,7 @@ broker_covers(Broker *broker, const char *subject)
 
 	pthread_mutex_lock(&broker->lock);
 	covers = broker->subjects == NULL || subjects_cover(broker->subjects, subject);
+	covers &= !texts_contain(broker->denied, subject);
 	pthread_mutex_unlock(&broker->lock);
 	return covers;
 }

@@ -37,11 +37,9 @@
 #define ACK_WAIT (5 * SECOND) /* without any acknowledgement; doubles with each setback */
 #define ACK_WAIT_MAX (40 * SECOND)
 #define STRAGGLER (30 * SECOND) /* one message without, while others have theirs */
-#define REQUEST_WAIT (4 * SECOND)
-#define CHECK_INTERVAL (15 * SECOND)
-#define BATCH 128          /* messages */
-#define BATCH_BYTES 262144 /* and bytes that are sent before the courier looks up */
-#define MAX_SUBJECT 2048   /* servers end connections that send lines of more than 4 kB */
+#define BATCH 128               /* messages */
+#define BATCH_BYTES 262144      /* and bytes that are sent before the courier looks up */
+#define MAX_SUBJECT 2048        /* servers end connections that send lines of more than 4 kB */
 
 /* Microseconds since some time, which no clock change moves. */
 int64_t
@@ -58,8 +56,8 @@ broker_clock(void)
  * ------------------------------------------------------------------------ */
 
 /* Set the state, and the error unless that is NULL; tell the caller if that is news. */
-static void
-set_state(Broker *b, BrokerState state, const char *error)
+void
+courier_set_state(Broker *b, BrokerState state, const char *error)
 {
 	char *last = b->status.error;
 
@@ -72,8 +70,8 @@ set_state(Broker *b, BrokerState state, const char *error)
 }
 
 /* The pause after so many failures in a row: doubling, and not the same for all. */
-static int64_t
-backoff(Broker *b, int failures)
+int64_t
+courier_backoff(Broker *b, int failures)
 {
 	int64_t pause = failures < 8 ? BACKOFF_MIN << failures : BACKOFF_MAX;
 
@@ -90,8 +88,8 @@ wanted(const Broker *b)
 }
 
 /* Whether what the courier is doing has become pointless. */
-static bool
-disturbed(const Broker *b)
+bool
+courier_disturbed(const Broker *b)
 {
 	return b->stop || b->generation != b->seen_generation || b->trouble == TROUBLE_LOST || b->trouble == TROUBLE_DENIED;
 }
@@ -103,7 +101,7 @@ courier_sleep(Broker *b, int64_t until)
 	struct timespec t = {.tv_sec = (time_t) (until / SECOND), .tv_nsec = (long) (until % SECOND * 1000)};
 	bool woken;
 
-	if (disturbed(b))
+	if (courier_disturbed(b))
 		return false;
 	b->sleeping = true;
 	if (until == NEVER)
@@ -111,7 +109,7 @@ courier_sleep(Broker *b, int64_t until)
 	else
 		woken = pthread_cond_timedwait(&b->wake, &b->lock, &t) == 0;
 	b->sleeping = false;
-	return woken && !disturbed(b);
+	return woken && !courier_disturbed(b);
 }
 
 /* ------------------------------------------------------------------------
@@ -130,6 +128,9 @@ disconnect(Broker *b)
 	b->status.version[0] = '\0';
 	b->status.max_message = 0;
 	b->status.ttl = false;
+	if (b->denied[0] != NULL)
+		b->status.streams++;
+	texts_clear(b->denied);
 	b->epoch++;
 	ring_go_back(&b->ring);
 	b->probing = true;
@@ -152,7 +153,7 @@ take_settings(Broker *b)
 	b->server = 0;
 	b->failures = b->setbacks = 0;
 	b->not_before = 0;
-	set_state(b, BROKER_CONNECTING, NULL);
+	courier_set_state(b, BROKER_CONNECTING, NULL);
 }
 
 /* Try each server once, beginning with the one whose turn it is. */
@@ -163,7 +164,7 @@ connect_to_one(Broker *b)
 	char worst[sizeof(b->status.error)] = "";
 	BrokerState state = BROKER_UNREACHABLE;
 
-	for (int i = 0; i < b->using->nservers && !disturbed(b); i++)
+	for (int i = 0; i < b->using->nservers && !courier_disturbed(b); i++)
 	{
 		int server = (b->server + i) % b->using->nservers;
 		const char *url = b->using->servers[server];
@@ -190,8 +191,8 @@ connect_to_one(Broker *b)
 	}
 	if (b->stop || b->generation != b->seen_generation)
 		return;
-	set_state(b, state, worst);
-	b->not_before = broker_clock() + backoff(b, b->failures++);
+	courier_set_state(b, state, worst);
+	b->not_before = broker_clock() + courier_backoff(b, b->failures++);
 }
 
 /* The connection is gone: say so, and go on with the next server. */
@@ -204,148 +205,12 @@ lose_connection(Broker *b)
 
 	snprintf(error, sizeof(error), "connection to %.100s lost: %.120s", b->status.server, b->trouble_text);
 	disconnect(b);
-	set_state(b, refused ? BROKER_REFUSED : BROKER_UNREACHABLE, error);
+	courier_set_state(b, refused ? BROKER_REFUSED : BROKER_UNREACHABLE, error);
 	if (now - b->connected_at >= HEALTHY)
 		b->failures = 0;
-	b->not_before = b->failures == 0 ? 0 : now + backoff(b, b->failures);
+	b->not_before = b->failures == 0 ? 0 : now + courier_backoff(b, b->failures);
 	b->failures++;
 	b->server = (b->server + 1) % b->using->nservers;
-}
-
-/* ------------------------------------------------------------------------
- * Stream
- * ------------------------------------------------------------------------ */
-
-/* Remember what the stream is like. */
-static void
-note_stream(Broker *b, StreamInfo *info, int64_t max_payload)
-{
-	char notice[sizeof(b->status.notice)];
-
-	stream_differs(info, b->using, notice, sizeof(notice));
-	if (!texts_equal(b->subjects, info->subjects))
-	{
-		texts_free(b->subjects);
-		b->subjects = info->subjects;
-		b->status.streams++;
-		broker_tell(b);
-	}
-	else
-		texts_free(info->subjects);
-	if (strcmp(notice, b->status.notice) != 0)
-	{
-		memcpy(b->status.notice, notice, sizeof(notice));
-		broker_tell(b);
-	}
-	b->status.max_message = (size_t) max_payload;
-	if (info->max_message >= 0 && info->max_message < max_payload)
-		b->status.max_message = (size_t) info->max_message;
-	b->no_ttl &= info->ttl;
-	b->status.ttl = info->ttl && !b->no_ttl;
-	memcpy(b->status.version, info->version, sizeof(info->version));
-}
-
-/* Ask for the stream, and make it if there is none.  Without the lock. */
-static Answer
-ask_for_stream(Broker *b, StreamInfo *info, ApiError *error)
-{
-	const char *name = b->using->config.stream;
-	char subject[320];
-	Answer answer = ANSWER_NONE;
-	bool made = false;
-
-	*error = (ApiError){0};
-	for (int i = 0; i < 3; i++)
-	{
-		char *text = NULL;
-		char *body = made ? stream_create_request(b->using) : NULL;
-		bool found;
-
-		snprintf(subject, sizeof(subject), "$JS.API.STREAM.%s.%s", made ? "CREATE" : "INFO", name);
-		answer = link_request(b, subject, body != NULL ? body : "", broker_clock() + REQUEST_WAIT, &text);
-		free(body);
-		if (answer != ANSWER_GIVEN)
-			return answer;
-		found = stream_read(text, info, error);
-		free(text);
-		/* Not there: make it.  There after all: somebody else has made it just now. */
-		if (found || error->err_code != (made ? 10058 : 10059))
-			return answer;
-		made = !made;
-	}
-	return answer;
-}
-
-/* Put in words why the stream cannot be used, and tell a stream that cannot be had from one that is not there just now. */
-static BrokerState
-say_why(Broker *b, Answer answer, const ApiError *error, char *text, size_t size)
-{
-	const char *name = b->using->config.stream;
-
-	if (answer == ANSWER_NONE)
-	{
-		snprintf(text, size, "no answer from JetStream about stream \"%.100s\"", name);
-		return BROKER_BLOCKED;
-	}
-	if (answer == ANSWER_NOBODY)
-	{
-		snprintf(text, size, "JetStream is not enabled at %.100s", b->status.server);
-		return BROKER_REFUSED;
-	}
-	if (error->code == 0)
-	{
-		snprintf(text, size, "stream \"%.100s\" acknowledges nothing (no_ack)", name);
-		return BROKER_REFUSED;
-	}
-	snprintf(text, size, "stream \"%.80s\": %.150s", name, error->text);
-	switch (error->err_code)
-	{
-		case 10039: /* JetStream is not enabled for the account */
-		case 10074: /* replicas, and no cluster */
-		case 10076: /* JetStream is not enabled */
-			return BROKER_REFUSED;
-		default:
-			return error->code < 500 ? BROKER_REFUSED : BROKER_BLOCKED;
-	}
-}
-
-/* Look at the stream; if that fails, say why and try again later. */
-static void
-look_at_stream(Broker *b)
-{
-	StreamInfo info = {0};
-	ApiError error;
-	Answer answer;
-	BrokerState state;
-	int64_t max_payload;
-	char text[sizeof(b->status.error)];
-
-	b->check_at = broker_clock() + CHECK_INTERVAL;
-	if (strpbrk(b->using->config.stream, " \t\r\n.*>/\\") != NULL || b->using->config.stream[0] == '\0')
-	{
-		snprintf(text, sizeof(text), "\"%.100s\" is no name of a stream", b->using->config.stream);
-		set_state(b, BROKER_REFUSED, text);
-		b->not_before = b->check_at;
-		return;
-	}
-	pthread_mutex_unlock(&b->lock);
-	max_payload = link_max_payload(b);
-	answer = ask_for_stream(b, &info, &error);
-	pthread_mutex_lock(&b->lock);
-	if (answer == ANSWER_GIVEN && error.code == 0 && !info.no_ack && !disturbed(b))
-	{
-		note_stream(b, &info, max_payload);
-		b->stream_known = true;
-		return;
-	}
-	texts_free(info.subjects);
-	/* While messages are acknowledged, a question without an answer means little. */
-	if (disturbed(b) || (answer == ANSWER_NONE && b->status.state == BROKER_READY))
-		return;
-	state = say_why(b, answer, &error, text, sizeof(text));
-	set_state(b, state, text);
-	b->stream_known = false;
-	b->not_before = broker_clock() + backoff(b, b->failures++);
 }
 
 /* ------------------------------------------------------------------------
@@ -367,6 +232,11 @@ cannot_be_sent(Broker *b, const Parcel *parcel, BrokerVerdict *verdict, char *er
 		snprintf(error, size, "subject of %zu bytes is too long", strlen(parcel->subject));
 	else if (strpbrk(parcel->subject, " \t\r\n") != NULL)
 		snprintf(error, size, "subject with white space");
+	else if (texts_contain(b->denied, parcel->subject))
+	{
+		*verdict = BROKER_UNCOVERED;
+		snprintf(error, size, "not allowed to publish to \"%.100s\"", parcel->subject);
+	}
 	else if (b->subjects != NULL && !subjects_cover(b->subjects, parcel->subject))
 	{
 		*verdict = BROKER_UNCOVERED;
@@ -458,7 +328,38 @@ set_back(Broker *b)
 	b->epoch++;
 	ring_go_back(&b->ring);
 	b->probing = true;
-	b->not_before = broker_clock() + backoff(b, b->setbacks++);
+	b->not_before = broker_clock() + courier_backoff(b, b->setbacks++);
+}
+
+/*
+ * One subject is not allowed to us: hand back the messages to it, and go on with
+ * others.  False: it is no subject of theirs.
+ */
+static bool
+give_up_subject(Broker *b)
+{
+	static const char before[] = "ublish to \"";
+	char *subject = strstr(b->trouble_text, before);
+	char error[sizeof(b->status.error)];
+	int n = 0;
+
+	if (subject == NULL || strrchr(subject, '"') == subject + sizeof(before) - 2)
+		return false;
+	snprintf(error, sizeof(error), "%s", b->trouble_text);
+	subject += sizeof(before) - 1;
+	*strrchr(subject, '"') = '\0';
+	if (texts_contain(b->denied, subject))
+		return true;
+	if (ring_settle_subject(&b->ring, subject, BROKER_UNCOVERED, error) == 0)
+		return false;
+	while (b->denied[n] != NULL)
+		n++;
+	if (n < MAX_DENIED)
+		b->denied[n] = strdup(subject);
+	b->status.streams++;
+	snprintf(b->status.error, sizeof(b->status.error), "%s", error);
+	broker_tell(b);
+	return true;
 }
 
 /* Deal with what the callbacks found. */
@@ -469,6 +370,8 @@ face_trouble(Broker *b)
 	char text[sizeof(b->status.error)];
 
 	b->trouble = TROUBLE_NONE;
+	if (trouble == TROUBLE_DENIED && give_up_subject(b))
+		return;
 	if (trouble == TROUBLE_TTL)
 	{
 		b->no_ttl = true;
@@ -481,7 +384,7 @@ face_trouble(Broker *b)
 		snprintf(text, sizeof(text), "stream \"%.80s\": %.150s", b->using->config.stream, b->trouble_text);
 	else
 		snprintf(text, sizeof(text), "%s", b->trouble_text);
-	set_state(b, trouble == TROUBLE_DENIED ? BROKER_REFUSED : BROKER_BLOCKED, text);
+	courier_set_state(b, trouble == TROUBLE_DENIED ? BROKER_REFUSED : BROKER_BLOCKED, text);
 	/* Deleted, or its subjects have changed; or it has no leader just now. */
 	if (trouble == TROUBLE_NO_STREAM)
 		b->stream_known = false;
@@ -515,7 +418,7 @@ deliver(Broker *b)
 
 	/* With nothing to try it on, it is ready as far as anybody knows. */
 	if (!b->probing || ring->waiting == 0)
-		set_state(b, BROKER_READY, NULL);
+		courier_set_state(b, BROKER_READY, NULL);
 	if (!b->probing)
 		b->failures = 0;
 	if (ring->next < ring->last && (!b->probing || ring->in_flight == 0))
@@ -533,7 +436,7 @@ deliver(Broker *b)
 	{
 		snprintf(text, sizeof(text), "no acknowledgement from stream \"%.100s\" for %d s", b->using->config.stream,
 		         (int) ((now - b->last_ack) / SECOND));
-		set_state(b, BROKER_BLOCKED, text);
+		courier_set_state(b, BROKER_BLOCKED, text);
 	}
 	set_back(b);
 }
@@ -557,7 +460,7 @@ step(Broker *b)
 	else if (b->connection == NULL)
 		connect_to_one(b);
 	else if (!b->stream_known || broker_clock() >= b->check_at)
-		look_at_stream(b);
+		stream_look(b);
 	else
 		deliver(b);
 }
@@ -581,7 +484,7 @@ courier_main(void *arg)
 	} while (wanted(b));
 	b->unclosed |= !closed;
 	b->status.notice[0] = '\0';
-	set_state(b, BROKER_OFF, NULL);
+	courier_set_state(b, BROKER_OFF, NULL);
 	b->running = false;
 	pthread_cond_signal(&b->ended);
 	pthread_mutex_unlock(&b->lock);

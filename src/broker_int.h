@@ -22,6 +22,7 @@
 
 #define CONNECT_TIMEOUT 1500 /* ms; less than broker_destroy() waits, or it would often fail */
 #define WRITE_TIMEOUT 1500   /* ms for one message; likewise */
+#define MAX_DENIED 64        /* subjects; of more is not kept in mind that they are denied */
 #define NEVER INT64_MAX
 
 typedef struct __natsConnection LinkConnection;
@@ -103,6 +104,7 @@ extern Parcel *parcel_create(const BrokerMessage *message);
 extern bool ring_add(Ring *ring, const BrokerTag *tag, Parcel *parcel);
 extern Slot *ring_waiting(Ring *ring, uint64_t number);
 extern void ring_settle(Ring *ring, uint64_t number, BrokerVerdict verdict, const char *error);
+extern int ring_settle_subject(Ring *ring, const char *subject, BrokerVerdict verdict, const char *error);
 extern void ring_withdraw(Ring *ring, const BrokerTag *tag);
 extern int ring_read(Ring *ring, BrokerReceipt *out, int max);
 extern void ring_pin(Ring *ring, uint64_t to);
@@ -156,8 +158,9 @@ struct Broker
 	Settings *settings;
 	uint64_t generation; /* of the settings */
 	BrokerStatus status;
-	char **subjects; /* of the stream; NULL: not known */
-	bool no_ttl;     /* the stream said that it takes none, whatever its configuration says */
+	char **subjects;              /* of the stream; NULL: not known */
+	char *denied[MAX_DENIED + 1]; /* subjects that this connection may not publish to, NULL at the end */
+	bool no_ttl;                  /* the stream said that it takes none, whatever its configuration says */
 
 	/* Sending */
 	Ring ring;
@@ -195,6 +198,9 @@ extern int64_t broker_clock(void);
 extern void broker_tell(Broker *broker);
 extern bool courier_start(Broker *broker);
 extern bool courier_sleep(Broker *broker, int64_t until);
+extern void courier_set_state(Broker *broker, BrokerState state, const char *error);
+extern int64_t courier_backoff(Broker *broker, int failures);
+extern bool courier_disturbed(const Broker *broker);
 
 /* ------------------------------------------------------------------------
  * Link: the connection
@@ -241,12 +247,12 @@ typedef enum Ack
 	ACK_ERROR
 } Ack;
 
-extern char *stream_create_request(const Settings *settings);
-extern bool stream_read(const char *answer, StreamInfo *info, ApiError *error);
-extern void stream_differs(const StreamInfo *info, const Settings *settings, char *out, size_t size);
+extern void stream_look(Broker *broker);
 extern Ack stream_read_ack(const char *data, size_t length, const char *stream, ApiError *error);
 extern char **texts_split(const char *text, const char *prefix, int *count);
 extern bool texts_equal(char *const *a, char *const *b);
+extern bool texts_contain(char *const *list, const char *text);
+extern void texts_clear(char **list);
 extern void texts_free(char **list);
 extern bool subject_matches(const char *pattern, const char *subject);
 extern bool subjects_cover(char *const *patterns, const char *subject);

@@ -86,6 +86,26 @@ decode(const char *from, const char *end, char *out, size_t size)
 	out[n] = '\0';
 }
 
+/* Copy a text as it must stand in a JSON string: nats.c writes names and passwords into one as they are. */
+static void
+escape(const char *from, char *out, size_t size)
+{
+	size_t n = 0;
+
+	for (; *from != '\0' && n + 7 < size; from++)
+	{
+		if ((unsigned char) *from < 0x20)
+			n += (size_t) snprintf(out + n, size - n, "\\u%04x", (unsigned int) *from);
+		else
+		{
+			if (*from == '"' || *from == '\\')
+				out[n++] = '\\';
+			out[n++] = *from;
+		}
+	}
+	out[n] = '\0';
+}
+
 /* ------------------------------------------------------------------------
  * What nats.c calls back
  * ------------------------------------------------------------------------ */
@@ -142,7 +162,13 @@ take_ack(Broker *broker, uint64_t epoch, uint64_t number, const char *data, size
 	else if (error.err_code == 10165 || error.err_code == 10166)
 		report(broker, TROUBLE_TTL, error.text);
 	else if (error.err_code != 10054)
-		report(broker, TROUBLE_REFUSED, error.text);
+	{
+		char text[sizeof(broker->trouble_text)];
+
+		snprintf(text, sizeof(text), "%.100s (subject \"%.80s\")", error.text,
+		         ring_waiting(&broker->ring, number)->parcel->subject);
+		report(broker, TROUBLE_REFUSED, text);
+	}
 	else
 	{
 		/* Too large: that much the stream could say, so it is there. */
@@ -293,32 +319,36 @@ set_url(natsOptions *options, const char *url)
 	const char *at = strrchr(start, '@');
 	const char *colon = at != NULL ? memchr(start, ':', (size_t) (at - start)) : NULL;
 	char bare[512];
-	char user[512];
-	char password[512];
+	char part[512];
+	char user[1024];
+	char password[1024];
 	natsStatus s;
 
 	if (at == NULL)
 		return natsOptions_SetURL(options, url);
 	snprintf(bare, sizeof(bare), "%.*s%s", (int) (start - url), url, at + 1);
-	decode(start, colon != NULL ? colon : at, user, sizeof(user));
+	decode(start, colon != NULL ? colon : at, part, sizeof(part));
+	escape(part, user, sizeof(user));
 	s = natsOptions_SetURL(options, bare);
 	if (s != NATS_OK)
 		return s;
 	if (colon == NULL)
 		return natsOptions_SetToken(options, user);
-	decode(colon + 1, at, password, sizeof(password));
+	decode(colon + 1, at, part, sizeof(part));
+	escape(part, password, sizeof(password));
 	return natsOptions_SetUserInfo(options, user, password);
 }
 
-/* All that a connection should be like. */
 static natsStatus
 set_options(natsOptions *options, Broker *broker, const char *url)
 {
 	const BrokerConfig *config = &broker->using->config;
+	char name[1024];
 	natsStatus s = set_url(options, url);
 
-	if (s == NATS_OK && config->name[0] != '\0')
-		s = natsOptions_SetName(options, config->name);
+	escape(config->name, name, sizeof(name));
+	if (s == NATS_OK && name[0] != '\0')
+		s = natsOptions_SetName(options, name);
 	if (s == NATS_OK)
 		s = natsOptions_SetAllowReconnect(options, false);
 	if (s == NATS_OK)

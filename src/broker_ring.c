@@ -164,6 +164,24 @@ ring_settle(Ring *ring, uint64_t number, BrokerVerdict verdict, const char *erro
 	ring->receipts[ring->receipt_last++ % BROKER_WINDOW] = number;
 }
 
+/* Write the receipts of all messages to a subject; how many. */
+int
+ring_settle_subject(Ring *ring, const char *subject, BrokerVerdict verdict, const char *error)
+{
+	int n = 0;
+
+	for (uint64_t number = ring->first; number < ring->last; number++)
+	{
+		Slot *slot = ring_waiting(ring, number);
+
+		if (slot == NULL || strcmp(slot->parcel->subject, subject) != 0)
+			continue;
+		ring_settle(ring, number, verdict, error);
+		n++;
+	}
+	return n;
+}
+
 /* Forget a message that has no receipt yet. */
 void
 ring_withdraw(Ring *ring, const BrokerTag *tag)

@@ -1,6 +1,6 @@
 /*
  * broker_stream.c
- *		What is asked of JetStream and what it answers: JSON, and subjects.
+ *		What is asked of JetStream and what it answers, in JSON.
  *
  * Plain requests to $JS.API, because the functions of nats.c 3.4 (Debian 12) do
  * not know allow_msg_ttl.  A server that is older than 2.11 does not know it
@@ -15,108 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECOND INT64_C(1000000000)
-
-/* ------------------------------------------------------------------------
- * Lists of strings
- * ------------------------------------------------------------------------ */
-
-/* Let go of a list; NULL is none. */
-void
-texts_free(char **list)
-{
-	for (char **l = list; l != NULL && *l != NULL; l++)
-		free(*l);
-	free(list);
-}
-
-/* Whether two lists are the same; NULL is like NULL only. */
-bool
-texts_equal(char *const *a, char *const *b)
-{
-	if (a == NULL || b == NULL)
-		return a == b;
-	while (*a != NULL && *b != NULL && strcmp(*a, *b) == 0)
-		a++, b++;
-	return *a == NULL && *b == NULL;
-}
-
-/* The parts of a text between commas and white space, with a prefix where they have no "://"; NULL: no memory. */
-char **
-texts_split(const char *text, const char *prefix, int *count)
-{
-	static const char separators[] = ", \t\r\n";
-	char **list = calloc(strlen(text) / 2 + 2, sizeof(char *));
-
-	*count = 0;
-	while (list != NULL)
-	{
-		size_t length;
-		char *part;
-
-		text += strspn(text, separators);
-		length = strcspn(text, separators);
-		if (length == 0)
-			break;
-		part = malloc(strlen(prefix) + length + 1);
-		if (part == NULL)
-		{
-			texts_free(list);
-			return NULL;
-		}
-		memcpy(part, text, length);
-		part[length] = '\0';
-		if (strstr(part, "://") == NULL)
-		{
-			memcpy(part, prefix, strlen(prefix));
-			memcpy(part + strlen(prefix), text, length);
-			part[strlen(prefix) + length] = '\0';
-		}
-		list[(*count)++] = part;
-		text += length;
-	}
-	return list;
-}
-
-/* ------------------------------------------------------------------------
- * Subjects
- * ------------------------------------------------------------------------ */
-
-/* Whether a pattern has a subject, or all that another pattern has. */
-bool
-subject_matches(const char *pattern, const char *subject)
-{
-	for (;;)
-	{
-		size_t p = strcspn(pattern, ".");
-		size_t s = strcspn(subject, ".");
-
-		if (s == 0)
-			return false;
-		if (p == 1 && pattern[0] == '>')
-			return true;
-		if (s == 1 && subject[0] == '>')
-			return false;
-		if (!(p == 1 && pattern[0] == '*') && (p != s || memcmp(pattern, subject, p) != 0))
-			return false;
-		pattern += p;
-		subject += s;
-		if (*pattern == '\0' || *subject == '\0')
-			return *pattern == *subject;
-		pattern++;
-		subject++;
-	}
-}
-
-/* Whether one of the patterns has a subject. */
-bool
-subjects_cover(char *const *patterns, const char *subject)
-{
-	for (; *patterns != NULL; patterns++)
-		if (subject_matches(*patterns, subject))
-			return true;
-	return false;
-}
+#define NS INT64_C(1000000000)           /* a second */
+#define REQUEST_WAIT INT64_C(4000000)    /* us */
+#define CHECK_INTERVAL INT64_C(15000000) /* us */
 
 /* ------------------------------------------------------------------------
  * The stream
@@ -135,8 +36,8 @@ duplicate_window(const BrokerConfig *config)
  * The request that makes the stream.  discard "new": a full stream refuses what
  * comes, which is seen and tried again, instead of dropping what nobody has read.
  */
-char *
-stream_create_request(const Settings *settings)
+static char *
+create_request(const Settings *settings)
 {
 	const BrokerConfig *config = &settings->config;
 	json_t *subjects = json_array();
@@ -147,9 +48,9 @@ stream_create_request(const Settings *settings)
 		json_array_append_new(subjects, json_string(*s));
 	request = json_pack("{s:s, s:o, s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:i, s:i, s:i, s:b}", "name", config->stream,
 	                    "subjects", subjects, "retention", "limits", "storage", "file", "discard", "new",
-	                    "num_replicas", config->replicas, "max_age", (json_int_t) config->max_age * SECOND,
-	                    "duplicate_window", (json_int_t) duplicate_window(config) * SECOND, "max_msgs", -1, "max_bytes",
-	                    -1, "max_msg_size", -1, "max_consumers", -1, "allow_msg_ttl", 1);
+	                    "num_replicas", config->replicas, "max_age", (json_int_t) config->max_age * NS,
+	                    "duplicate_window", (json_int_t) duplicate_window(config) * NS, "max_msgs", -1, "max_bytes", -1,
+	                    "max_msg_size", -1, "max_consumers", -1, "allow_msg_ttl", 1);
 	text = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL;
 	json_decref(request);
 	return text;
@@ -208,8 +109,8 @@ read_subjects(const json_t *array)
 }
 
 /* Read the answer to a request to inform about or make a stream.  False: it is an error, or not readable. */
-bool
-stream_read(const char *text, StreamInfo *info, ApiError *error)
+static bool
+read_stream(const char *text, StreamInfo *info, ApiError *error)
 {
 	json_t *answer = json_loads(text, 0, NULL);
 	const json_t *config = json_object_get(answer, "config");
@@ -247,8 +148,8 @@ add(char *list, size_t size, const char *difference)
 }
 
 /* Say how a stream differs from the settings; empty: it does not. */
-void
-stream_differs(const StreamInfo *info, const Settings *settings, char *out, size_t size)
+static void
+put_differences(const StreamInfo *info, const Settings *settings, char *out, size_t size)
 {
 	const BrokerConfig *config = &settings->config;
 	char list[400] = "";
@@ -268,16 +169,16 @@ stream_differs(const StreamInfo *info, const Settings *settings, char *out, size
 		snprintf(part, sizeof(part), "it has %d replicas, not %d", info->replicas, config->replicas);
 		add(list, sizeof(list), part);
 	}
-	if (info->max_age != config->max_age * SECOND)
+	if (info->max_age != config->max_age * NS)
 	{
-		snprintf(part, sizeof(part), "its max_age is %lld s, not %lld s", (long long) (info->max_age / SECOND),
+		snprintf(part, sizeof(part), "its max_age is %lld s, not %lld s", (long long) (info->max_age / NS),
 		         (long long) config->max_age);
 		add(list, sizeof(list), part);
 	}
-	if (info->duplicate_window != duplicate_window(config) * SECOND)
+	if (info->duplicate_window != duplicate_window(config) * NS)
 	{
 		snprintf(part, sizeof(part), "its duplicate_window is %lld s, not %lld s",
-		         (long long) (info->duplicate_window / SECOND), (long long) duplicate_window(config));
+		         (long long) (info->duplicate_window / NS), (long long) duplicate_window(config));
 		add(list, sizeof(list), part);
 	}
 	out[0] = '\0';
@@ -310,4 +211,140 @@ stream_read_ack(const char *data, size_t length, const char *stream, ApiError *e
 		result = strcmp(get_text(ack, "stream"), stream) == 0 ? ACK_GOOD : ACK_ELSEWHERE;
 	json_decref(ack);
 	return result;
+}
+
+/* ------------------------------------------------------------------------
+ * The courier looks at the stream; with the lock held, but while it asks
+ * ------------------------------------------------------------------------ */
+
+/* Remember what the stream is like. */
+static void
+note_stream(Broker *b, StreamInfo *info, int64_t max_payload)
+{
+	char notice[sizeof(b->status.notice)];
+
+	put_differences(info, b->using, notice, sizeof(notice));
+	if (!texts_equal(b->subjects, info->subjects))
+	{
+		texts_free(b->subjects);
+		b->subjects = info->subjects;
+		b->status.streams++;
+		broker_tell(b);
+	}
+	else
+		texts_free(info->subjects);
+	if (strcmp(notice, b->status.notice) != 0)
+	{
+		memcpy(b->status.notice, notice, sizeof(notice));
+		broker_tell(b);
+	}
+	b->status.max_message = (size_t) max_payload;
+	if (info->max_message >= 0 && info->max_message < max_payload)
+		b->status.max_message = (size_t) info->max_message;
+	b->no_ttl &= info->ttl;
+	b->status.ttl = info->ttl && !b->no_ttl;
+	memcpy(b->status.version, info->version, sizeof(info->version));
+}
+
+/* Ask for the stream, and make it if there is none.  Without the lock. */
+static Answer
+ask_for_stream(Broker *b, StreamInfo *info, ApiError *error)
+{
+	const char *name = b->using->config.stream;
+	char subject[320];
+	Answer answer = ANSWER_NONE;
+	bool made = false;
+
+	*error = (ApiError){0};
+	for (int i = 0; i < 3; i++)
+	{
+		char *text = NULL;
+		char *body = made ? create_request(b->using) : NULL;
+		bool found;
+
+		snprintf(subject, sizeof(subject), "$JS.API.STREAM.%s.%s", made ? "CREATE" : "INFO", name);
+		answer = link_request(b, subject, body != NULL ? body : "", broker_clock() + REQUEST_WAIT, &text);
+		free(body);
+		if (answer != ANSWER_GIVEN)
+			return answer;
+		found = read_stream(text, info, error);
+		free(text);
+		/* Not there: make it.  There after all: somebody else has made it just now. */
+		if (found || error->err_code != (made ? 10058 : 10059))
+			return answer;
+		made = !made;
+	}
+	return answer;
+}
+
+/* Put in words why the stream cannot be used, and tell a stream that cannot be had from one that is not there just now. */
+static BrokerState
+say_why(Broker *b, Answer answer, const ApiError *error, char *text, size_t size)
+{
+	const char *name = b->using->config.stream;
+
+	if (answer == ANSWER_NONE)
+	{
+		snprintf(text, size, "no answer from JetStream about stream \"%.100s\"", name);
+		return BROKER_BLOCKED;
+	}
+	if (answer == ANSWER_NOBODY)
+	{
+		snprintf(text, size, "JetStream is not enabled at %.100s", b->status.server);
+		return BROKER_REFUSED;
+	}
+	if (error->code == 0)
+	{
+		snprintf(text, size, "stream \"%.100s\" acknowledges nothing (no_ack)", name);
+		return BROKER_REFUSED;
+	}
+	snprintf(text, size, "stream \"%.80s\": %.150s", name, error->text);
+	switch (error->err_code)
+	{
+		case 10039: /* JetStream is not enabled for the account */
+		case 10074: /* replicas, and no cluster */
+		case 10076: /* JetStream is not enabled */
+			return BROKER_REFUSED;
+		default:
+			return error->code < 500 ? BROKER_REFUSED : BROKER_BLOCKED;
+	}
+}
+
+/* Look at the stream; if that fails, say why and try again later. */
+void
+stream_look(Broker *b)
+{
+	StreamInfo info = {0};
+	ApiError error;
+	Answer answer;
+	BrokerState state;
+	int64_t max_payload;
+	char text[sizeof(b->status.error)];
+
+	b->check_at = broker_clock() + CHECK_INTERVAL;
+	if (strpbrk(b->using->config.stream, " \t\r\n.*>/\\") != NULL || b->using->config.stream[0] == '\0')
+	{
+		snprintf(text, sizeof(text), "\"%.100s\" is no name of a stream", b->using->config.stream);
+		courier_set_state(b, BROKER_REFUSED, text);
+		b->not_before = b->check_at;
+		return;
+	}
+	pthread_mutex_unlock(&b->lock);
+	max_payload = link_max_payload(b);
+	answer = ask_for_stream(b, &info, &error);
+	pthread_mutex_lock(&b->lock);
+	if (answer == ANSWER_GIVEN && error.code == 0 && !info.no_ack && !courier_disturbed(b))
+	{
+		note_stream(b, &info, max_payload);
+		b->stream_known = true;
+		return;
+	}
+	texts_free(info.subjects);
+	/* While messages are acknowledged, a question without an answer means little. */
+	if (courier_disturbed(b) || (answer == ANSWER_NONE && b->status.state == BROKER_READY))
+		return;
+	state = say_why(b, answer, &error, text, sizeof(text));
+	courier_set_state(b, state, text);
+	b->stream_known = false;
+	b->not_before = broker_clock() + courier_backoff(b, b->failures++);
 }

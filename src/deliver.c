@@ -24,13 +24,16 @@
 #include "utils/uuid.h"
 
 #define RECEIPTS 256
+#define PUT_OFF (10 * USECS_PER_SEC)
 
 static HTAB *deliveries;
 static dlist_head waiting = DLIST_STATIC_INIT(waiting); /* to be handed over */
 static dlist_head sent = DLIST_STATIC_INIT(sent);       /* handed over, without a receipt */
 static int nwaiting = 0;
-static pairingheap *watched; /* acknowledged later than their deadline was set for */
-static HTAB *recovered;      /* event ids, unacknowledged before a restart, to be looked at */
+static uint64 last_number = 0;
+static pairingheap *watched;              /* acknowledged later than their deadline was set for */
+static TimestampTz dead_letters_from = 0; /* not before */
+static HTAB *recovered;                   /* event ids, unacknowledged before a restart, to be looked at */
 
 /* ------------------------------------------------------------------------
  * Deliveries
@@ -127,6 +130,7 @@ add(const pg_uuid_t *id, DeliveryKind kind, int32 type, int leaf, TimestampTz wa
 	d->type = type;
 	d->leaf = leaf;
 	d->wake_at = wake_at;
+	d->number = ++last_number;
 	set_state(d, DELIVERY_WAITING);
 	return d;
 }
@@ -146,7 +150,8 @@ deliver_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_
 
 	if (d)
 		return d->state == DELIVERY_WAITING;
-	if (deliver_room() <= 0 || !outlet_takes_dead_letters())
+	if (deliver_room() <= 0 || !engine_type(type)->dead_covered ||
+	    (engine.now < dead_letters_from && engine.now >= dead_letters_from - PUT_OFF))
 		return false;
 	add(id, DELIVERY_DEAD_LETTER, type, leaf, died_at);
 	return true;
@@ -260,29 +265,6 @@ deliver_oldest(EngineType *type)
 	           : dlist_container(Delivery, of_type, dlist_head_node(&type->deliveries))->dispatched_at;
 }
 
-/* Note the events that the broker was to bring and whose types were suspended, or left to pull workers. */
-void
-deliver_look_again(void)
-{
-	for (int i = 0; i < engine.ntypes; i++)
-	{
-		EngineType *type = engine.types[i];
-		dlist_iter it;
-
-		if (type->to_broker && !type->suspended)
-			continue;
-		dlist_foreach (it, &type->deliveries)
-		{
-			const Delivery *d = dlist_container(Delivery, of_type, it.cur);
-
-			if (engine_todo(&d->key.event_id, d->leaf))
-				continue;
-			engine.area->returned = true; /* no room now: look again */
-			return;
-		}
-	}
-}
-
 /* ------------------------------------------------------------------------
  * What goes out
  * ------------------------------------------------------------------------ */
@@ -296,9 +278,16 @@ is_current(const Delivery *d)
 	return !d->check || !journal_find_transition(d->leaf, &d->key.event_id, d->version + 1, true, &later);
 }
 
-/* The first deliveries that wait, at most limit of them; how many. */
+/* The number of the newest delivery. */
+uint64
+deliver_last_number(void)
+{
+	return last_number;
+}
+
+/* The first deliveries that wait, up to a number, at most limit of them; how many. */
 int
-deliver_waiting(Delivery **chosen, int limit)
+deliver_waiting(Delivery **chosen, int limit, uint64 last)
 {
 	dlist_mutable_iter it;
 	int n = 0;
@@ -307,7 +296,7 @@ deliver_waiting(Delivery **chosen, int limit)
 	{
 		Delivery *d = dlist_container(Delivery, queue, it.cur);
 
-		if (n == limit)
+		if (n == limit || d->number > last)
 			break;
 		if (is_current(d))
 			chosen[n++] = d;
@@ -342,20 +331,33 @@ deliver_drop(Delivery *d)
  * What comes back
  * ------------------------------------------------------------------------ */
 
+/* Leave a dead letter to its index again, and that alone for a while. */
+static void
+put_off(Delivery *d)
+{
+	cursor_min(&engine_type(d->type)->dead[d->leaf], d->wake_at, &d->key.event_id);
+	dead_letters_from = engine.now + PUT_OFF;
+	forget(d);
+}
+
 /* It can never be delivered (DELIVERY_REJECTED), or not now (DELIVERY_RETURNED): the event moves on accordingly. */
 void
 deliver_fail(Delivery *d, DeliveryState state, const char *error)
 {
-	if (d->key.kind == DELIVERY_DEAD_LETTER)
+	if (d->key.kind == DELIVERY_DEAD_LETTER && state == DELIVERY_RETURNED)
+		put_off(d);
+	else if (d->key.kind == DELIVERY_DEAD_LETTER)
 	{
 		ereport(LOG, errmsg("eda engine: the dead letter of event %s cannot be sent: %s",
 		                    eda_uuid_text(&d->key.event_id), error));
 		forget(d);
-		return;
 	}
-	set_state(d, state);
-	d->error = MemoryContextStrdup(engine.context, error);
-	note(d);
+	else
+	{
+		set_state(d, state);
+		d->error = outlet_plain(MemoryContextStrdup(engine.context, error));
+		note(d);
+	}
 }
 
 static void
@@ -368,23 +370,19 @@ take_receipt(const BrokerReceipt *r)
 		return;
 	if (r->verdict == BROKER_REJECTED)
 		deliver_fail(d, DELIVERY_REJECTED, r->error);
-	else if (d->key.kind == DELIVERY_DEAD_LETTER)
-	{
-		EngineType *type = engine_type(d->type);
-
-		if (r->verdict == BROKER_UNCOVERED && type)
-			cursor_min(&type->dead[d->leaf], d->wake_at, &d->key.event_id);
-		forget(d);
-	}
 	else if (r->verdict == BROKER_UNCOVERED)
 		deliver_fail(d, DELIVERY_RETURNED, r->error);
+	else if (d->key.kind == DELIVERY_DEAD_LETTER)
+		forget(d);
 	else
 	{
 		set_state(d, DELIVERY_ACKNOWLEDGED);
 		d->since = engine.now;
-		/* Its deadline has come and gone while the broker had it. */
+		/* Its deadline may have come and gone while the broker had it, by a clock that has since stepped back. */
 		if (d->wake_at <= engine.now)
 			deliver_watch(d, engine.now);
+		else
+			cursor_min(&engine.deadline[d->leaf], d->wake_at, &d->key.event_id);
 	}
 }
 

@@ -37,6 +37,7 @@
 #include "utils/wait_event.h"
 
 #define IDLE_MS 1000 /* longest sleep: prepared transactions, and the clock, send no signal */
+#define STANDBY_MS 2 /* how often to look whether a standby has got what the broker is to have */
 #define HOUSEKEEPING_INTERVAL (10 * USECS_PER_SEC)
 #define MAX_HOLD_S 300
 
@@ -307,10 +308,7 @@ read_log(bool collect)
 		dispatch_push(); /* before the windows are sized: what is on offer counts */
 		dispatch_size_windows();
 		if (collect || engine.area->returned)
-		{
 			dispatch_collect();
-			deliver_look_again();
-		}
 		if (engine.moves)
 		{
 			timers_recover_offers(snapshot);
@@ -407,6 +405,7 @@ engine_tick(void)
 	static TimestampTz housekept_at = 0;
 	TimestampTz start = GetCurrentTimestamp();
 	bool collect = start >= collected_at + USECS_PER_SEC || start < collected_at;
+	bool more;
 
 	engine.now = eda_now();
 	engine.moves = eda_engine_mode == EDA_ENGINE_ON;
@@ -420,7 +419,7 @@ engine_tick(void)
 		return false;
 	if (collect)
 		collected_at = start;
-	handover_run();
+	more = handover_run();
 	while (engine.ntodo > 0 && move_batch())
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -435,7 +434,7 @@ engine_tick(void)
 		housekept_at = engine.now;
 	}
 	metrics_publish((GetCurrentTimestamp() - start) / 1000.0);
-	return engine.made > 0;
+	return more || engine.made > 0;
 }
 
 /* ------------------------------------------------------------------------
@@ -503,8 +502,11 @@ engine_wait(void)
 
 	if (next != EDA_NEVER && engine.moves && !engine.idle)
 		ms = Min(ms, TimestampDifferenceMilliseconds(eda_now(), next));
+	if (handover_waits())
+		ms = Min(ms, STANDBY_MS);
 	pgstat_report_activity(STATE_IDLE, NULL);
-	if (outlet_event_fd() >= 0)
+	/* While idle nobody reads it. */
+	if (outlet_event_fd() >= 0 && !engine.idle)
 		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 		                         outlet_event_fd(), Max(ms, 1), PG_WAIT_EXTENSION);
 	else

@@ -67,6 +67,7 @@ typedef struct EngineType
 	bool suspended;
 	bool to_broker;
 	dlist_head deliveries; /* its events that the broker was to bring, oldest first */
+	bool dead_covered;     /* and that of its dead letters */
 	bool covered;          /* the stream takes its subject */
 	char *example;         /* a subject of its messages */
 	int max_in_flight;
@@ -136,6 +137,7 @@ typedef struct Delivery
 	TimestampTz since;      /* acknowledged: when */
 	TimestampTz until;
 	char *error;        /* returned or rejected: why */
+	uint64 number;      /* counts up */
 	dlist_node queue;   /* what waits, or what is sent */
 	dlist_node of_type; /* events: those of the type, in the order in which they were dispatched */
 	pairingheap_node node;
@@ -238,7 +240,6 @@ extern TimestampTz dispatch_oldest(void);
 /* deliver.c */
 extern void deliver_init(void);
 extern void deliver_collect(void);
-extern void deliver_look_again(void);
 extern TimestampTz deliver_oldest(EngineType *type);
 extern int deliver_room(void);
 extern void deliver_offer(const Transition *t, int leaf);
@@ -247,7 +248,8 @@ extern Delivery *deliver_of(const pg_uuid_t *id);
 extern void deliver_forget(const Transition *t);
 extern void deliver_withdraw(const pg_uuid_t *id);
 extern void deliver_watch(Delivery *delivery, TimestampTz until);
-extern int deliver_waiting(Delivery **chosen, int limit);
+extern uint64 deliver_last_number(void);
+extern int deliver_waiting(Delivery **chosen, int limit, uint64 last);
 extern Delivery *deliver_first_waiting(void);
 extern BrokerTag deliver_tag(const Delivery *delivery);
 extern void deliver_sent(Delivery *delivery);
@@ -261,23 +263,32 @@ extern TimestampTz deliver_oldest_deadline(int leaf);
 extern void deliver_note_dead_letters(void);
 
 /* handover.c */
-extern void handover_run(void);
+extern bool handover_run(void);
+extern bool handover_waits(void);
 
 /* outlet.c */
 extern void outlet_init(void);
+extern char *outlet_plain(char *text);
 extern void outlet_read_settings(void);
 extern int outlet_event_fd(void);
 extern void outlet_apply_settings(void);
 extern void outlet_read_status(int nwaiting);
-extern bool outlet_takes_dead_letters(void);
 extern size_t outlet_max_message(void);
 
 /* message.c: what an event looks like outside */
+
+typedef enum MessageResult
+{
+	MESSAGE_MADE,
+	MESSAGE_TOO_LARGE,
+	MESSAGE_NOT_UTF8,    /* some of it cannot be said in UTF-8 */
+	MESSAGE_NOT_ANY_MORE /* a dead letter that is alive again */
+} MessageResult;
+
 extern const char *message_subject(const EventType *type, const char *flow_id);
 extern const char *message_dead_subject(const char *flow_type);
-extern void message_of_event(const Event *event, const Delivery *delivery, BrokerMessage *out);
-extern bool message_of_dead_letter(const Event *event, Delivery *delivery, size_t limit, BrokerMessage *out);
-extern size_t message_size(const BrokerMessage *message);
+extern MessageResult message_of_event(const Event *event, Delivery *delivery, size_t limit, BrokerMessage *out);
+extern MessageResult message_of_dead_letter(const Event *event, Delivery *delivery, size_t limit, BrokerMessage *out);
 
 /* feed.c */
 extern void feed_add(const Transition *t, int leaf, EngineType *type);

@@ -70,13 +70,13 @@ decide_awaiting(JournalStep *step, const EventType *config, EngineType *type)
 	return move_to(step, EDA_DISPATCHED, dispatch_deadline(config, step->now, t->returns));
 }
 
-/* Dispatched in vain: again, later each time. */
+/* Dispatched in vain, so many times in a row: again, later each time. */
 static bool
-take_back(JournalStep *step, const char *reason)
+take_back(JournalStep *step, int returns, const char *reason)
 {
-	int returns = step->next.returns = Min(step->current.returns + 1, PG_INT16_MAX);
 	int64 delay = returns == 1 ? 0 : Min((int64) 1 << Min(returns - 2, 20), MAX_RETURN_DELAY_S);
 
+	step->next.returns = Min(returns, PG_INT16_MAX);
 	explain(step, NULL, reason);
 	return move_to(step, EDA_AWAITING, step->now + delay * USECS_PER_SEC);
 }
@@ -85,12 +85,15 @@ take_back(JournalStep *step, const char *reason)
 static bool
 take_back_from_worker(JournalStep *step)
 {
-	int returns = step->current.returns + 1;
+	int before = step->current.returns;
 
-	if (returns < eda_max_returns)
-		return take_back(step, "the worker's acquire was not committed");
-	step->next.returns = Min(returns, PG_INT16_MAX);
-	explain(step, "no acquire was committed", psprintf("handed to a worker %d times in a row", returns));
+	/* So many would have failed it already: they are of a time when its type was delivered through the broker. */
+	if (before >= eda_max_returns)
+		before = 0;
+	if (before + 1 < eda_max_returns)
+		return take_back(step, before + 1, "the worker's acquire was not committed");
+	step->next.returns = before + 1;
+	explain(step, "no acquire was committed", psprintf("handed to a worker %d times in a row", before + 1));
 	return move_to(step, EDA_FAILED, EDA_NEVER);
 }
 
@@ -119,7 +122,7 @@ decide_delivered(JournalStep *step, const EventType *config)
 		return move_to(step, EDA_FAILED, EDA_NEVER);
 	}
 	if (d && d->state == DELIVERY_RETURNED)
-		return take_back(step, d->error);
+		return take_back(step, t->returns + 1, d->error);
 	if (d && d->state != DELIVERY_ACKNOWLEDGED)
 		return false;
 	if (d)

@@ -72,6 +72,7 @@ compare_priorities(const void *a, const void *b)
 void
 engine_read_config(void)
 {
+	static const pg_uuid_t first = {{0}};
 	const EventType **configs;
 	int n;
 
@@ -83,6 +84,10 @@ engine_read_config(void)
 
 		if (type == NULL)
 			type = add_type(configs[i]->id);
+		/* What the broker has, or had, is to be suspended, or left to workers in the database: look at it. */
+		if (type->to_broker && (!configs[i]->to_broker || (configs[i]->suspended && !type->suspended)))
+			for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+				cursor_min(&engine.dispatched[leaf], engine.now, &first);
 		type->flow = find_flow(configs[i]->flow_type);
 		type->priority = configs[i]->priority;
 		type->suspended = configs[i]->suspended;

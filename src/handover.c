@@ -10,6 +10,9 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "replication/message.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -24,6 +27,9 @@ static struct
 	BrokerMessage message;
 } prepared[BATCH];
 static int nprepared = 0;
+static uint64 durable = 0;  /* deliveries up to this number may leave */
+static uint64 flushing = 0; /* those up to this one when standbys have the log up to flushed_to; 0: none */
+static XLogRecPtr flushed_to = 0;
 
 /* The messages' time is that of the system's clock, whatever tests have done to eda's. */
 static int64
@@ -34,27 +40,30 @@ unix_time(TimestampTz t)
 	return GetCurrentTimestamp() + (t - engine.now) + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 }
 
-/* Make the message of a delivery; false if there is nothing to send any more. */
+/* Make the message of a delivery; false if there is nothing to send (any more). */
 static bool
 prepare(Delivery *d, const Event *event, BrokerMessage *message)
 {
+	bool dead = d->key.kind == DELIVERY_DEAD_LETTER;
 	size_t limit = outlet_max_message();
-	size_t size;
 
 	memset(message, 0, sizeof(*message));
-	if (d->key.kind == DELIVERY_EVENT)
-		message_of_event(event, d, message);
-	else if (!message_of_dead_letter(event, d, limit, message))
+	message->expires_at = dead ? 0 : unix_time(d->expires_at);
+	switch ((dead ? message_of_dead_letter : message_of_event)(event, d, limit, message))
 	{
-		deliver_drop(d); /* redriven meanwhile */
-		return false;
+		case MESSAGE_MADE:
+			message->tag = deliver_tag(d);
+			return true;
+		case MESSAGE_TOO_LARGE:
+			deliver_fail(d, DELIVERY_REJECTED, psprintf("larger than the %zu bytes that the broker takes", limit));
+			return false;
+		case MESSAGE_NOT_UTF8:
+			deliver_fail(d, DELIVERY_REJECTED, "some of it cannot be said in UTF-8");
+			return false;
+		case MESSAGE_NOT_ANY_MORE:
+			deliver_drop(d);
+			return false;
 	}
-	message->tag = deliver_tag(d);
-	message->expires_at = d->key.kind == DELIVERY_EVENT ? unix_time(d->expires_at) : 0;
-	size = message_size(message);
-	if (size <= limit)
-		return true;
-	deliver_fail(d, DELIVERY_REJECTED, psprintf("message of %zu bytes: the broker takes %zu", size, limit));
 	return false;
 }
 
@@ -63,7 +72,7 @@ static void
 prepare_batch(int limit)
 {
 	Delivery **chosen = palloc(sizeof(Delivery *) * limit);
-	int n = deliver_waiting(chosen, limit);
+	int n = deliver_waiting(chosen, limit, durable);
 	size_t bytes = 0;
 
 	for (int first = 0; first < n && bytes < BATCH_BYTES; first += READ_AT_ONCE)
@@ -79,7 +88,7 @@ prepare_batch(int limit)
 			steps[i].status = JOURNAL_APPENDED;
 		}
 		journal_step_events(steps, count, true, events);
-		for (int i = 0; i < count; i++)
+		for (int i = 0; i < count && bytes < BATCH_BYTES; i++)
 		{
 			prepared[nprepared].delivery = chosen[first + i];
 			if (!prepare(chosen[first + i], &events[i], &prepared[nprepared].message))
@@ -91,15 +100,15 @@ prepare_batch(int limit)
 }
 
 /*
- * Make the next messages, in a transaction that flushes all that was committed
- * up to now, on replicas too: what leaves the building must survive a crash.
- * An error halves the batch down to the event that causes it, which comes back to
- * be dispatched later: the cause may be gone by then.
+ * Make the next messages.  An error halves the batch down to the event that causes
+ * it, which comes back to be dispatched later: the cause may be gone by then.
+ * False: there was one.
  */
-static void
-prepare_durably(int limit)
+static bool
+prepare_safely(int limit)
 {
 	static int batch = BATCH;
+	volatile bool good = false;
 	int n = Min(limit, batch);
 
 	nprepared = 0;
@@ -110,15 +119,9 @@ prepare_durably(int limit)
 		if (engine_lock())
 			prepare_batch(n);
 		PopActiveSnapshot();
-		if (nprepared > 0)
-		{
-			/* A commit is flushed, and waits for replicas, only where the transaction wrote something, besides having an xid. */
-			(void) LogLogicalMessage_compat("eda", "", 1, true);
-			(void) set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-			                         false);
-		}
 		engine_commit();
 		batch = Min(2 * batch, BATCH);
+		good = true;
 	}
 	PG_CATCH();
 	{
@@ -130,30 +133,86 @@ prepare_durably(int limit)
 		batch = Max(n / 2, 1);
 	}
 	PG_END_TRY();
+	return good;
 }
 
-/* Hand the broker what waits, as much as it takes; outside of any transaction. */
-void
+/* ------------------------------------------------------------------------
+ * What leaves must survive a crash
+ * ------------------------------------------------------------------------ */
+
+/*
+ * Flush all that was committed up to now, so also all that the deliveries up to
+ * now say.  A commit is flushed only where its transaction wrote something, besides
+ * having an xid.
+ */
+static void
+flush(void)
+{
+	engine_begin();
+	(void) LogLogicalMessage_compat("eda", "", 1, true);
+	(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+	                         false);
+	engine_commit();
+	flushing = deliver_last_number();
+	flushed_to = XactLastCommitEnd;
+}
+
+/* Whether synchronous standbys have the log up to there, if there are to be any.  A commit would wait for it; the engine waits for nobody. */
+static bool
+standbys_have(XLogRecPtr lsn)
+{
+	bool have;
+
+	if (max_wal_senders == 0 || SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
+		return true;
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	have = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] >= lsn;
+	LWLockRelease(SyncRepLock);
+	return have;
+}
+
+/* Find out up to which number deliveries may leave. */
+static void
+make_durable(void)
+{
+	if (flushing == 0 && deliver_last_number() > durable)
+		flush();
+	if (flushing > 0 && standbys_have(flushed_to))
+	{
+		durable = flushing;
+		flushing = 0;
+	}
+}
+
+/* Whether something waits for a standby, who does not wake us. */
+bool
+handover_waits(void)
+{
+	return flushing > 0;
+}
+
+/* Hand the broker what waits, as much as it takes; outside of any transaction.  Whether to try again at once. */
+bool
 handover_run(void)
 {
 	int room = engine.broker == NULL || !engine.moves || engine.broker_full ? 0 : broker_room(engine.broker);
 
 	if (room <= 0 || deliver_first_waiting() == NULL)
-		return;
-	prepare_durably(room);
-	/* Ended while it waited for a replica: then it has not waited to the end. */
-	CHECK_FOR_INTERRUPTS();
+		return false;
+	make_durable();
+	if (deliver_first_waiting()->number > durable)
+		return false;
+	if (!prepare_safely(room))
+		return true;
 	for (int i = 0; i < nprepared; i++)
 	{
-		Delivery *d = prepared[i].delivery;
-
 		if (!broker_publish(engine.broker, &prepared[i].message))
 		{
 			engine.broker_full = true;
 			break;
 		}
-		deliver_sent(d);
+		deliver_sent(prepared[i].delivery);
 	}
 	broker_flush(engine.broker);
-	nprepared = 0;
+	return false;
 }

@@ -537,9 +537,9 @@ journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_la
 	return found == LOOK_FOUND;
 }
 
-/* The whole life of an event, as the active snapshot sees it, oldest first; how many. */
+/* The last steps of an event's life, as the active snapshot sees it, at most max of them, oldest first; how many. */
 int
-journal_history(int leaf, const pg_uuid_t *id, Transition **out)
+journal_history(int leaf, const pg_uuid_t *id, Transition *out, int max)
 {
 	Relation rel = table_open(eda_catalog(false)->leaf[JOURNAL_TRANSITION][leaf], AccessShareLock);
 	Relation index = index_open(catalog_index(leaf, JOURNAL_TRANSITION, "pkey"), AccessShareLock);
@@ -547,16 +547,17 @@ journal_history(int leaf, const pg_uuid_t *id, Transition **out)
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ScanKeyData key;
 	int n = 0;
-	int max = 16;
 
-	*out = palloc(sizeof(Transition) * max);
 	uuid_key(&key, 1, id);
 	index_rescan(scan, &key, 1, NULL, 0);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	while (n < max && index_getnext_slot(scan, BackwardScanDirection, slot))
+		journal_read_transition(slot, &out[n++], true);
+	for (int i = 0; i < n / 2; i++)
 	{
-		if (n == max)
-			*out = repalloc(*out, sizeof(Transition) * (max *= 2));
-		journal_read_transition(slot, &(*out)[n++], true);
+		Transition t = out[i];
+
+		out[i] = out[n - 1 - i];
+		out[n - 1 - i] = t;
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	index_endscan(scan);

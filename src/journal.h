@@ -73,7 +73,7 @@ extern bool journal_event(int leaf, const pg_uuid_t *id, bool whole, Event *out)
 extern void journal_step_events(const JournalStep *steps, int nsteps, bool whole, Event *events);
 extern bool journal_find_event(const pg_uuid_t *id, Event *out);
 extern bool journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_later, Transition *out);
-extern int journal_history(int leaf, const pg_uuid_t *id, Transition **out);
+extern int journal_history(int leaf, const pg_uuid_t *id, Transition *out, int max);
 extern void journal_require_write(const char *what);
 
 /* ------------------------------------------------------------------------

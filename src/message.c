@@ -11,18 +11,23 @@
 #include "engine.h"
 
 #include "access/transam.h"
+#include "catalog/namespace.h"
 #include "commands/dbcommands.h"
+#include "common/string.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 
 #define DEFAULT_SUBJECT "event-engine.{flow_type}"
 #define DEAD_SUBJECT "event-engine._DLQ."
 #define MAX_HISTORY 100 /* steps told of a dead letter, the last ones */
 #define MAX_TEXT 4000   /* bytes of an error in its history */
+#define SMALL 1024      /* bytes of a value whose text is made without looking */
 #define OWN_HEADERS 3   /* Content-Type, Eda-Expires-At, the end */
 
 /* Read once, inside a transaction: a rename of the database ends the engine. */
@@ -36,12 +41,30 @@ database_name(void)
 	return name;
 }
 
-/* Text as the world reads it. */
+/* Whether all of the message that is being made could be said in UTF-8. */
+static bool in_utf8;
+
+/* Text as the world reads it.  An error would undo the transaction, and with it the other messages. */
 static char *
 to_utf8(char *text, int length)
 {
+	int encoding = GetDatabaseEncoding();
+	int size = length * MAX_CONVERSION_GROWTH + 1;
+	char *out;
+
+	if (encoding == PG_UTF8 || pg_is_ascii(text))
+		return text;
 	/* Of SQL_ASCII nobody knows what it is. */
-	return GetDatabaseEncoding() == PG_SQL_ASCII ? text : pg_server_to_any(text, length, PG_UTF8);
+	if (encoding == PG_SQL_ASCII)
+	{
+		in_utf8 &= pg_verify_mbstr(PG_UTF8, text, length, true);
+		return text;
+	}
+	out = palloc(size);
+	in_utf8 &=
+		pg_do_encoding_conversion_buf(FindDefaultConversionProc(encoding, PG_UTF8), encoding, PG_UTF8,
+	                                  (unsigned char *) text, length, (unsigned char *) out, size, true) == length;
+	return out;
 }
 
 /* ------------------------------------------------------------------------
@@ -51,9 +74,7 @@ to_utf8(char *text, int length)
 static void
 append_encoded(StringInfo s, const char *value, bool lower)
 {
-	char *text = pstrdup(value);
-
-	for (const char *c = to_utf8(text, strlen(text)); *c; c++)
+	for (const char *c = value; *c; c++)
 	{
 		bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '_' ||
 		             *c == '-' || *c == '~';
@@ -65,10 +86,11 @@ append_encoded(StringInfo s, const char *value, bool lower)
 	}
 }
 
-/* The subject of a type's messages, for an event of this flow. */
+/* The subject of a type's messages, for an event of this flow.  (A database's name is in an encoding that nobody knows.) */
 const char *
 message_subject(const EventType *type, const char *flow_id)
 {
+	char *flow = pstrdup(flow_id);
 	const struct
 	{
 		const char *name;
@@ -77,7 +99,7 @@ message_subject(const EventType *type, const char *flow_id)
 	} places[] = {
 		{"{flow_type}", type->flow_type, true},
 		{"{event_type}", type->name, true},
-		{"{flow_id}", flow_id, false},
+		{"{flow_id}", to_utf8(flow, strlen(flow)), false},
 		{"{database}", database_name(), false},
 	};
 	const char *c = type->subject ? type->subject : DEFAULT_SUBJECT;
@@ -152,6 +174,35 @@ put_json(StringInfo s, const char *name, Jsonb *value)
 		return;
 	put_name(s, name);
 	(void) JsonbToCString(s, &value->root, VARSIZE(value));
+}
+
+/*
+ * Whether a value has more bytes as text than a limit.  A number with an exponent
+ * takes 12 bytes here and 131,000 as text, so this looks before the text is made.
+ */
+static bool
+is_longer(Jsonb *value, size_t limit)
+{
+	JsonbIterator *it = JsonbIteratorInit(&value->root);
+	JsonbIteratorToken token;
+	JsonbValue v;
+	size_t length = 0;
+
+	if (VARSIZE(value) < SMALL)
+		return false;
+	while (length <= limit && (token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+	{
+		if ((token == WJB_VALUE || token == WJB_ELEM) && v.type == jbvNumeric)
+		{
+			char *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v.val.numeric)));
+
+			length += strlen(text);
+			pfree(text);
+		}
+		else if ((token == WJB_KEY || token == WJB_VALUE || token == WJB_ELEM) && v.type == jbvString)
+			length += v.val.string.len;
+	}
+	return length > limit;
 }
 
 /* RFC 3339, in UTC, without the cost of printf. */
@@ -258,6 +309,26 @@ make_headers(const Event *event, TimestampTz expires_at)
 	return headers;
 }
 
+/* Bytes of headers and body, with those headers that the broker adds. */
+static size_t
+message_size(const BrokerMessage *message)
+{
+	size_t size = strlen("NATS/1.0\r\n\r\n") + strlen("Nats-Msg-Id: \r\n") + strlen(message->id) +
+	              strlen("Nats-TTL: \r\n") + 20 + message->body_length;
+
+	for (const char *const *h = message->headers; *h; h += 2)
+		size += strlen(h[0]) + strlen(h[1]) + strlen(": \r\n");
+	return size;
+}
+
+static MessageResult
+result(const BrokerMessage *message, size_t limit)
+{
+	if (!in_utf8)
+		return MESSAGE_NOT_UTF8;
+	return message_size(message) > limit ? MESSAGE_TOO_LARGE : MESSAGE_MADE;
+}
+
 static const char *
 message_id(const char *event_id, int32 version)
 {
@@ -270,9 +341,9 @@ message_id(const char *event_id, int32 version)
 	return id;
 }
 
-/* The message of a dispatched event. */
-void
-message_of_event(const Event *event, const Delivery *d, BrokerMessage *out)
+/* The message of a dispatched event, unless it is larger than limit bytes. */
+MessageResult
+message_of_event(const Event *event, Delivery *d, size_t limit, BrokerMessage *out)
 {
 	const EventType *type = event_type_by_id(d->type);
 	char *id = eda_uuid_text(&event->id);
@@ -280,6 +351,9 @@ message_of_event(const Event *event, const Delivery *d, BrokerMessage *out)
 
 	if (type == NULL)
 		elog(ERROR, "event %s is of no event type", id);
+	if (is_longer(event->payload, limit))
+		return MESSAGE_TOO_LARGE;
+	in_utf8 = true;
 	out->id = message_id(id, d->version);
 	out->subject = message_subject(type, event->flow_id);
 	out->headers = make_headers(event, d->expires_at);
@@ -289,6 +363,7 @@ message_of_event(const Event *event, const Delivery *d, BrokerMessage *out)
 	put_time(&s, "expirytime", d->expires_at);
 	put_json(&s, "data", event->payload);
 	end_body(&s, out);
+	return result(out, limit);
 }
 
 static char *
@@ -306,11 +381,11 @@ put_history(StringInfo s, const Transition *steps, int n)
 {
 	put_name(s, "history");
 	appendStringInfoChar(s, '[');
-	for (int i = Max(0, n - MAX_HISTORY); i < n; i++)
+	for (int i = 0; i < n; i++)
 	{
 		const Transition *t = &steps[i];
 
-		appendStringInfoString(s, i > Max(0, n - MAX_HISTORY) ? ",{" : "{");
+		appendStringInfoString(s, i > 0 ? ",{" : "{");
 		put_int(s, "version", t->version);
 		put_text(s, "state", lifecycle_state_name(t->state));
 		put_time(s, "at", t->at);
@@ -349,37 +424,23 @@ make_dead_body(const Event *event, const Transition *steps, int n, bool with_pay
 	end_body(&s, out);
 }
 
-/*
- * The message of a dead letter, without the payload if it would be larger than
- * limit bytes.  False if the event is alive again.
- */
-bool
+/* The message of a dead letter, without the payload if it would be larger than limit bytes with it. */
+MessageResult
 message_of_dead_letter(const Event *event, Delivery *d, size_t limit, BrokerMessage *out)
 {
-	Transition *steps;
-	int n = journal_history(d->leaf, &event->id, &steps);
+	Transition steps[MAX_HISTORY];
+	int n = journal_history(d->leaf, &event->id, steps, MAX_HISTORY);
 	EdaState state = n > 0 ? steps[n - 1].state : EDA_NONE;
 
 	if (state != EDA_FAILED && state != EDA_EXPIRED)
-		return false;
+		return MESSAGE_NOT_ANY_MORE;
+	in_utf8 = true;
 	d->version = steps[n - 1].version;
 	out->id = message_id(eda_uuid_text(&event->id), d->version);
 	out->subject = message_dead_subject(event->flow_type);
 	out->headers = make_headers(event, EDA_NEVER);
-	make_dead_body(event, steps, n, true, out);
+	make_dead_body(event, steps, n, !is_longer(event->payload, limit), out);
 	if (message_size(out) > limit)
 		make_dead_body(event, steps, n, false, out);
-	return true;
-}
-
-/* Bytes of headers and body, with those headers that the broker adds. */
-size_t
-message_size(const BrokerMessage *message)
-{
-	size_t size = strlen("NATS/1.0\r\n\r\n") + strlen("Nats-Msg-Id: \r\n") + strlen(message->id) +
-	              strlen("Nats-TTL: \r\n") + 20 + message->body_length;
-
-	for (const char *const *h = message->headers; *h; h += 2)
-		size += strlen(h[0]) + strlen(h[1]) + strlen(": \r\n");
-	return size;
+	return result(out, limit);
 }

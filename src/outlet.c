@@ -16,7 +16,6 @@
 static int event_fd = -1;
 static bool settings_changed = true;
 static BrokerStatus status;
-static bool dead_covered = false;
 static char uncovered[256] = ""; /* an event type whose subject the stream has not */
 static TimestampTz not_ready_since = 0;
 
@@ -34,6 +33,16 @@ void
 outlet_init(void)
 {
 	on_proc_exit(stop_broker, (Datum) 0);
+}
+
+/* Take out of a text from outside what this database's encoding may not know; it may be cut in the middle of a character. */
+char *
+outlet_plain(char *text)
+{
+	for (char *c = text; *c; c++)
+		if (IS_HIGHBIT_SET(*c))
+			*c = '?';
+	return text;
 }
 
 /* The settings may have changed: have the next tick look. */
@@ -88,16 +97,18 @@ check_subjects(void)
 		return;
 	config_version = engine.config_version;
 	streams = status.streams;
-	dead_covered = broker_covers(engine.broker, message_dead_subject("x"));
 	uncovered[0] = '\0';
 	for (int i = 0; i < engine.ntypes; i++)
 	{
 		EngineType *type = engine.types[i];
 
 		type->covered = broker_covers(engine.broker, type->example);
-		if (type->to_broker && !type->covered)
-			snprintf(uncovered, sizeof(uncovered), "stream \"%s\" has no subject for \"%s\": events of that type wait",
-			         eda_nats_stream, type->example);
+		type->dead_covered = broker_covers(engine.broker, message_dead_subject(engine.flows[type->flow].flow_type));
+		if (type->to_broker && !(type->covered && type->dead_covered))
+			snprintf(uncovered, sizeof(uncovered),
+			         "\"%s\" is no subject of stream \"%s\", or not allowed to us: what would go there waits",
+			         type->covered ? message_dead_subject(engine.flows[type->flow].flow_type) : type->example,
+			         eda_nats_stream);
 	}
 }
 
@@ -134,6 +145,9 @@ outlet_read_status(int nwaiting)
 	static char told_notice[sizeof(now.notice)] = "";
 
 	broker_status(engine.broker, &now);
+	outlet_plain(now.server);
+	outlet_plain(now.error);
+	outlet_plain(now.notice);
 	if (now.state != status.state)
 		tell_state(&now);
 	status = now;
@@ -148,13 +162,6 @@ outlet_read_status(int nwaiting)
 		engine.broker_full = false;
 	status.unacknowledged += nwaiting;
 	metrics_broker(&status);
-}
-
-/* Whether the stream has a subject for dead letters. */
-bool
-outlet_takes_dead_letters(void)
-{
-	return dead_covered;
 }
 
 /* The largest message that the broker takes, in bytes, as far as is known. */

@@ -1,0 +1,128 @@
+/*
+ * broker_text.c
+ *		Lists of strings, and subjects.
+ */
+#include "broker_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------------
+ * Lists of strings
+ * ------------------------------------------------------------------------ */
+
+/* Let go of a list; NULL is none. */
+/* Empty a list, and leave its place. */
+void
+texts_clear(char **list)
+{
+	for (char **l = list; *l != NULL; l++)
+	{
+		free(*l);
+		*l = NULL;
+	}
+}
+
+void
+texts_free(char **list)
+{
+	if (list != NULL)
+		texts_clear(list);
+	free(list);
+}
+
+bool
+texts_contain(char *const *list, const char *text)
+{
+	while (*list != NULL && strcmp(*list, text) != 0)
+		list++;
+	return *list != NULL;
+}
+
+/* Whether two lists are the same; NULL is like NULL only. */
+bool
+texts_equal(char *const *a, char *const *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	while (*a != NULL && *b != NULL && strcmp(*a, *b) == 0)
+		a++, b++;
+	return *a == NULL && *b == NULL;
+}
+
+/* The parts of a text between commas and white space, with a prefix where they have no "://"; NULL: no memory. */
+char **
+texts_split(const char *text, const char *prefix, int *count)
+{
+	static const char separators[] = ", \t\r\n";
+	char **list = calloc(strlen(text) / 2 + 2, sizeof(char *));
+
+	*count = 0;
+	while (list != NULL)
+	{
+		size_t length;
+		char *part;
+
+		text += strspn(text, separators);
+		length = strcspn(text, separators);
+		if (length == 0)
+			break;
+		part = malloc(strlen(prefix) + length + 1);
+		if (part == NULL)
+		{
+			texts_free(list);
+			return NULL;
+		}
+		memcpy(part, text, length);
+		part[length] = '\0';
+		if (strstr(part, "://") == NULL)
+		{
+			memcpy(part, prefix, strlen(prefix));
+			memcpy(part + strlen(prefix), text, length);
+			part[strlen(prefix) + length] = '\0';
+		}
+		list[(*count)++] = part;
+		text += length;
+	}
+	return list;
+}
+
+/* ------------------------------------------------------------------------
+ * Subjects
+ * ------------------------------------------------------------------------ */
+
+/* Whether a pattern has a subject, or all that another pattern has. */
+bool
+subject_matches(const char *pattern, const char *subject)
+{
+	for (;;)
+	{
+		size_t p = strcspn(pattern, ".");
+		size_t s = strcspn(subject, ".");
+
+		if (s == 0)
+			return false;
+		if (p == 1 && pattern[0] == '>')
+			return true;
+		if (s == 1 && subject[0] == '>')
+			return false;
+		if (!(p == 1 && pattern[0] == '*') && (p != s || memcmp(pattern, subject, p) != 0))
+			return false;
+		pattern += p;
+		subject += s;
+		if (*pattern == '\0' || *subject == '\0')
+			return *pattern == *subject;
+		pattern++;
+		subject++;
+	}
+}
+
+/* Whether one of the patterns has a subject. */
+bool
+subjects_cover(char *const *patterns, const char *subject)
+{
+	for (; *patterns != NULL; patterns++)
+		if (subject_matches(*patterns, subject))
+			return true;
+	return false;
+}
