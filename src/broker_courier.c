@@ -116,6 +116,15 @@ courier_sleep(Broker *b, int64_t until)
  * Connection
  * ------------------------------------------------------------------------ */
 
+/* Forget which subjects were not allowed to us. */
+void
+courier_allow_all(Broker *b)
+{
+	if (b->denied[0] != NULL)
+		b->status.streams++;
+	texts_clear(b->denied);
+}
+
 /* Let go of the connection; what was under way will be sent again. */
 static void
 disconnect(Broker *b)
@@ -128,9 +137,7 @@ disconnect(Broker *b)
 	b->status.version[0] = '\0';
 	b->status.max_message = 0;
 	b->status.ttl = false;
-	if (b->denied[0] != NULL)
-		b->status.streams++;
-	texts_clear(b->denied);
+	courier_allow_all(b);
 	b->epoch++;
 	ring_go_back(&b->ring);
 	b->probing = true;

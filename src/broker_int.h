@@ -158,9 +158,10 @@ struct Broker
 	Settings *settings;
 	uint64_t generation; /* of the settings */
 	BrokerStatus status;
-	char **subjects;              /* of the stream; NULL: not known */
-	char *denied[MAX_DENIED + 1]; /* subjects that this connection may not publish to, NULL at the end */
-	bool no_ttl;                  /* the stream said that it takes none, whatever its configuration says */
+	char **subjects; /* of the stream; NULL: not known */
+	char *denied[MAX_DENIED +
+	             1]; /* subjects that we may not publish to, since the last look at the stream; NULL at the end */
+	bool no_ttl;     /* the stream said that it takes none, whatever its configuration says */
 
 	/* Sending */
 	Ring ring;
@@ -199,6 +200,7 @@ extern void broker_tell(Broker *broker);
 extern bool courier_start(Broker *broker);
 extern bool courier_sleep(Broker *broker, int64_t until);
 extern void courier_set_state(Broker *broker, BrokerState state, const char *error);
+extern void courier_allow_all(Broker *broker);
 extern int64_t courier_backoff(Broker *broker, int failures);
 extern bool courier_disturbed(const Broker *broker);
 

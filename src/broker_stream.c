@@ -6,6 +6,9 @@
  * not know allow_msg_ttl.  A server that is older than 2.11 does not know it
  * either, ignores it, and leaves it out of its answer: that is how we know that
  * messages cannot have a time to live.
+ *
+ * PostgreSQL has a function json_object() too, and would be called in place of
+ * jansson's: not used here.
  */
 #include "broker_int.h"
 
@@ -322,6 +325,7 @@ stream_look(Broker *b)
 	char text[sizeof(b->status.error)];
 
 	b->check_at = broker_clock() + CHECK_INTERVAL;
+	courier_allow_all(b); /* what is still not allowed will be said again */
 	if (strpbrk(b->using->config.stream, " \t\r\n.*>/\\") != NULL || b->using->config.stream[0] == '\0')
 	{
 		snprintf(text, sizeof(text), "\"%.100s\" is no name of a stream", b->using->config.stream);

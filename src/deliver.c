@@ -148,8 +148,11 @@ deliver_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_
 {
 	Delivery *d = find(id, DELIVERY_DEAD_LETTER);
 
+	/* One that waits is of an earlier death, if it is not this one: it may say no more than has been flushed. */
+	if (d && d->state != DELIVERY_WAITING)
+		return false;
 	if (d)
-		return d->state == DELIVERY_WAITING;
+		forget(d);
 	if (deliver_room() <= 0 || !engine_type(type)->dead_covered ||
 	    (engine.now < dead_letters_from && engine.now >= dead_letters_from - PUT_OFF))
 		return false;
@@ -457,21 +460,21 @@ deliver_unacknowledged(Datum **ids)
 	return n;
 }
 
-/* From where on the deadline index has entries of events that are watched here instead. */
-TimestampTz
-deliver_oldest_deadline(int leaf)
+/* From where on the deadline index of each leaf has entries of events that are watched here instead. */
+void
+deliver_oldest_deadlines(TimestampTz oldest[EDA_LEAVES])
 {
 	HASH_SEQ_STATUS seq;
 	Delivery *d;
-	TimestampTz oldest = EDA_NEVER;
 
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+		oldest[leaf] = EDA_NEVER;
 	if (pairingheap_is_empty(watched))
-		return EDA_NEVER;
+		return;
 	hash_seq_init(&seq, deliveries);
 	while ((d = hash_seq_search(&seq)) != NULL)
-		if (d->watched && d->leaf == leaf)
-			oldest = Min(oldest, d->wake_at);
-	return oldest;
+		if (d->watched)
+			oldest[d->leaf] = Min(oldest[d->leaf], d->wake_at);
 }
 
 /* Note at each event type when the oldest dead letter died that the broker has not acknowledged. */

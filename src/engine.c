@@ -37,7 +37,6 @@
 #include "utils/wait_event.h"
 
 #define IDLE_MS 1000 /* longest sleep: prepared transactions, and the clock, send no signal */
-#define STANDBY_MS 2 /* how often to look whether a standby has got what the broker is to have */
 #define HOUSEKEEPING_INTERVAL (10 * USECS_PER_SEC)
 #define MAX_HOLD_S 300
 
@@ -195,8 +194,9 @@ engine_see(const Transition *t, int leaf)
 		dispatch_offer(t, leaf);
 	else if (t->state == EDA_DISPATCHED && !type->to_broker)
 		cursor_min(&engine.dispatched[leaf], t->wake_at, &t->event_id);
+	/* Told at once where none waits on disk: it need not be found there again. */
 	if (type->to_broker && (t->state == EDA_FAILED || t->state == EDA_EXPIRED) &&
-	    !deliver_dead_letter(type->id, &t->event_id, leaf, t->at))
+	    (type->dead[leaf].key != EDA_NEVER || !deliver_dead_letter(type->id, &t->event_id, leaf, t->at)))
 		cursor_min(&type->dead[leaf], t->at, &t->event_id);
 	if (t->state == EDA_SUSPENDED && t->suspended_by == EDA_BY_TYPE)
 		cursor_min(&type->resume[leaf], t->at, &t->event_id);
@@ -498,12 +498,13 @@ static void
 engine_wait(void)
 {
 	TimestampTz next = timers_next();
+	int pause = handover_pause();
 	long ms = IDLE_MS;
 
 	if (next != EDA_NEVER && engine.moves && !engine.idle)
 		ms = Min(ms, TimestampDifferenceMilliseconds(eda_now(), next));
-	if (handover_waits())
-		ms = Min(ms, STANDBY_MS);
+	if (pause >= 0)
+		ms = Min(ms, pause);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	/* While idle nobody reads it. */
 	if (outlet_event_fd() >= 0 && !engine.idle)

@@ -259,12 +259,12 @@ extern TimestampTz deliver_next(void);
 extern void deliver_recover(const pg_uuid_t *id);
 extern bool deliver_recovered(const pg_uuid_t *id);
 extern int deliver_unacknowledged(Datum **ids);
-extern TimestampTz deliver_oldest_deadline(int leaf);
+extern void deliver_oldest_deadlines(TimestampTz oldest[EDA_LEAVES]);
 extern void deliver_note_dead_letters(void);
 
 /* handover.c */
 extern bool handover_run(void);
-extern bool handover_waits(void);
+extern int handover_pause(void);
 
 /* outlet.c */
 extern void outlet_init(void);

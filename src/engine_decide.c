@@ -150,6 +150,7 @@ decide_dispatched(JournalStep *step, const EventType *config)
 		return suspend_by_type(step);
 	if (offer == NULL)
 	{
+		(void) deliver_recovered(&step->event_id);
 		deliver_withdraw(&step->event_id);
 		dispatch_offer(&step->current, step->leaf);
 		return false;

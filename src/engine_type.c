@@ -68,11 +68,31 @@ compare_priorities(const void *a, const void *b)
 	return x->priority != y->priority ? y->priority - x->priority : (x->id > y->id) - (x->id < y->id);
 }
 
+/*
+ * A type is suspended, or left to workers in the database, while the broker has, or
+ * had, events of it: find them by the deadlines that are to come, and by those that
+ * have passed while the broker had them.
+ */
+static void
+look_at_delivered(EngineType *type)
+{
+	static const pg_uuid_t first = {{0}};
+	dlist_iter it;
+
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+		cursor_min(&engine.dispatched[leaf], engine.now, &first);
+	dlist_foreach (it, &type->deliveries)
+	{
+		const Delivery *d = dlist_container(Delivery, of_type, it.cur);
+
+		cursor_min(&engine.dispatched[d->leaf], d->wake_at, &d->key.event_id);
+	}
+}
+
 /* Take over the config as it is now. */
 void
 engine_read_config(void)
 {
-	static const pg_uuid_t first = {{0}};
 	const EventType **configs;
 	int n;
 
@@ -84,10 +104,8 @@ engine_read_config(void)
 
 		if (type == NULL)
 			type = add_type(configs[i]->id);
-		/* What the broker has, or had, is to be suspended, or left to workers in the database: look at it. */
 		if (type->to_broker && (!configs[i]->to_broker || (configs[i]->suspended && !type->suspended)))
-			for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
-				cursor_min(&engine.dispatched[leaf], engine.now, &first);
+			look_at_delivered(type);
 		type->flow = find_flow(configs[i]->flow_type);
 		type->priority = configs[i]->priority;
 		type->suspended = configs[i]->suspended;

@@ -19,6 +19,7 @@
 
 #define BATCH 1000                    /* messages made in a tick */
 #define BATCH_BYTES (8 * 1024 * 1024) /* of them */
+#define MAX_PAUSE 100                 /* ms */
 #define READ_AT_ONCE 32               /* events, each up to eda.max_payload_size */
 
 static struct
@@ -30,6 +31,7 @@ static int nprepared = 0;
 static uint64 durable = 0;  /* deliveries up to this number may leave */
 static uint64 flushing = 0; /* those up to this one when standbys have the log up to flushed_to; 0: none */
 static XLogRecPtr flushed_to = 0;
+static int pause_ms = 1; /* ms */
 
 /* The messages' time is that of the system's clock, whatever tests have done to eda's. */
 static int64
@@ -155,6 +157,7 @@ flush(void)
 	engine_commit();
 	flushing = deliver_last_number();
 	flushed_to = XactLastCommitEnd;
+	pause_ms = 1;
 }
 
 /* Whether synchronous standbys have the log up to there, if there are to be any.  A commit would wait for it; the engine waits for nobody. */
@@ -184,11 +187,13 @@ make_durable(void)
 	}
 }
 
-/* Whether something waits for a standby, who does not wake us. */
-bool
-handover_waits(void)
+/* After how many ms to look whether a standby has got what is to leave: it does not wake us.  -1: there is nothing of that kind. */
+int
+handover_pause(void)
 {
-	return flushing > 0;
+	if (flushing == 0)
+		return -1;
+	return pause_ms = Min(2 * pause_ms, MAX_PAUSE);
 }
 
 /* Hand the broker what waits, as much as it takes; outside of any transaction.  Whether to try again at once. */
@@ -196,11 +201,15 @@ bool
 handover_run(void)
 {
 	int room = engine.broker == NULL || !engine.moves || engine.broker_full ? 0 : broker_room(engine.broker);
+	const Delivery *first = deliver_first_waiting();
 
-	if (room <= 0 || deliver_first_waiting() == NULL)
+	if (first == NULL || room <= 0)
+	{
+		flushing = 0;
 		return false;
+	}
 	make_durable();
-	if (deliver_first_waiting()->number > durable)
+	if (first->number > durable)
 		return false;
 	if (!prepare_safely(room))
 		return true;

@@ -269,6 +269,8 @@ eda_engine_info(PG_FUNCTION_ARGS)
 		LWLockRelease(&area->lock);
 		pid = area->engine_pid;
 	}
+	if (pid == 0)
+		memset(&info.broker, 0, sizeof(info.broker)); /* nobody is connected */
 	values[0] = CStringGetTextDatum(pid != 0 ? info.state : eda_engine_mode == EDA_ENGINE_OFF ? "off" : "not running");
 	nulls[1] = pid == 0;
 	values[1] = Int32GetDatum(pid);

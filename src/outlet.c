@@ -156,7 +156,8 @@ outlet_read_status(int nwaiting)
 		strlcpy(status.notice, uncovered, sizeof(status.notice));
 	if (strcmp(status.notice, told_notice) != 0 && status.notice[0] != '\0')
 		ereport(LOG, errmsg("eda engine of database %u: broker: %s", MyDatabaseId, status.notice));
-	strlcpy(told_notice, status.notice, sizeof(told_notice));
+	if (status.notice[0] != '\0')
+		strlcpy(told_notice, status.notice, sizeof(told_notice));
 	/* Messages may have been withdrawn, which leaves no receipt. */
 	if (status.unacknowledged == 0)
 		engine.broker_full = false;

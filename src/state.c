@@ -206,11 +206,13 @@ static void
 gather(Numbers *cursors, Numbers *counters)
 {
 	TimestampTz oldest = dispatch_oldest();
+	TimestampTz watched[EDA_LEAVES];
 
+	deliver_oldest_deadlines(watched);
 	deliver_note_dead_letters();
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 	{
-		add_cursor(cursors, KIND_DEADLINE, 0, leaf, Min(engine.deadline[leaf].key, deliver_oldest_deadline(leaf)));
+		add_cursor(cursors, KIND_DEADLINE, 0, leaf, Min(engine.deadline[leaf].key, watched[leaf]));
 		add_cursor(cursors, KIND_EXPIRY, 0, leaf, engine.expiry[leaf].key);
 		add_cursor(cursors, KIND_REDRIVEN, 0, leaf, engine.redriven[leaf].key);
 		add_cursor(cursors, KIND_DISPATCHED, 0, leaf, oldest);
