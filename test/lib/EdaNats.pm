@@ -9,6 +9,7 @@ use strict;
 use warnings;
 
 use File::Basename;
+use File::Spec;
 use IO::Socket::INET;
 use JSON::PP;
 use Digest::SHA;
@@ -31,10 +32,24 @@ sub program
 	return -x $path ? $path : undef;
 }
 
-# The versions that are there, for tests that go through all of them.
+# The versions that are there, for tests that go through all of them; "old" only where it is older than message TTL.
 sub versions
 {
-	return grep { program($_) } qw(old new);
+	return grep { program($_) && ($_ eq 'new' || `$ENV{EDA_NATS}/old/nats-server --version` =~ /v2\.(?:\d|10)\./) } qw(old new);
+}
+
+# Whether it lets messages have a time to live: 2.11 and later.
+sub has_ttl
+{
+	my ($program) = @_;
+	my ($major, $minor) = `$program --version` =~ /v(\d+)\.(\d+)/ or die "$program has no version";
+	return $major > 2 || $minor >= 11;
+}
+
+# A new folder, by its whole path.
+sub folder
+{
+	return File::Spec->rel2abs(PostgreSQL::Test::Utils::tempdir());
 }
 
 # Skip the whole file without a server.
@@ -60,7 +75,8 @@ sub new
 		program => program($version),
 		port => PostgreSQL::Test::Cluster::get_free_port(),
 		http => PostgreSQL::Test::Cluster::get_free_port(),
-		folder => PostgreSQL::Test::Utils::tempdir(),
+		folder => folder(),
+		ttl => has_ttl(program($version)),
 		conf => $options{conf} || '',
 		jetstream => $options{jetstream} // 1,
 		connect => exists $options{client} ? $options{client} : {},
@@ -402,6 +418,15 @@ sub worker
 		$worker->run while getppid == $parent;
 	});
 	return bless { pid => $pid, log => $log }, 'EdaNats::WorkerProcess';
+}
+
+# Test that no worker has met an error that it should not: a lease that has run out, and what is to be tried again, it may.
+sub workers_did_well
+{
+	my $log = PostgreSQL::Test::Utils::slurp_file("$PostgreSQL::Test::Utils::log_path/${test}_workers.log");
+	my @errors = grep { /^ERROR: / && !/^ERROR:  (ED002|ED003|40...)/ || /^worker / } split /\n/, $log;
+	is(join("\n", @errors), '', 'no worker met an error that it should not');
+	return;
 }
 
 package EdaNats::WorkerProcess;
@@ -857,7 +882,7 @@ use MIME::Base64 qw(encode_base64url);
 sub make
 {
 	my ($class) = @_;
-	my $self = bless { folder => PostgreSQL::Test::Utils::tempdir() }, $class;
+	my $self = bless { folder => EdaNats::folder() }, $class;
 	my %all = map { $_ => -1 } qw(subs data payload imports exports conn leaf);
 	my %jetstream = map { $_ => -1 } qw(mem_storage disk_storage streams consumer max_ack_pending);
 

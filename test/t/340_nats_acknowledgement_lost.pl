@@ -1,0 +1,90 @@
+# Lost acknowledgements, and connections that break when the messages have gone through: no event is lost, and none is in the stream twice.
+use strict;
+use warnings;
+use EdaNats;
+use EdaServer;
+use Test::More;
+
+EdaNats::needed();
+my $server = EdaServer->start_new('lost');
+EdaNats::set_up($server, 'postgres', lease => "'5 s'");
+
+for my $version (EdaNats::versions())
+{
+	my $nats = EdaNats->start_new("lost_$version", version => $version);
+	my $proxy = EdaNats::Proxy->start($nats);
+	my $total = 0;
+	EdaNats::set($server, nats_url => $proxy->url);
+	EdaNats::broker_becomes($server, 'ready', "$version: through the proxy");
+
+	# So many more events are in the stream, in order and once, and all acknowledged.
+	my $arrive = sub {
+		my ($name, $flow, $n) = @_;
+		$total += $n;
+		EdaNats::becomes(sub { $nats->count >= $total }, "$version, $name: all arrive");
+		$server->becomes("SELECT broker = 'ready' AND broker_unacknowledged = 0 FROM eda.engine_status", "$version, $name: all are acknowledged");
+		my @numbers = map { $_->{body} =~ /"subject":\s*"\Q$flow\E (\d+)"/ ? $1 : () } $nats->messages;
+		is_deeply(\@numbers, [ 1 .. $n ], "$version, $name: in order, each once");
+	};
+
+	# With the first message it tries whether the stream takes any.
+	$server->ask("SELECT test.publish('T', '$version first', 1)");
+	$arrive->('first', "$version first", 1);
+
+	# The server's answers are lost for a while
+	$proxy->mode('deaf');
+	$server->ask("SELECT test.publish('T', '$version deaf', 1000)");
+	EdaNats::becomes(sub { $nats->count == 1001 }, "$version, deaf: the messages arrive");
+	$server->becomes("SELECT broker = 'blocked' AND broker_unacknowledged > 0 FROM eda.engine_status", "$version, deaf: that no answer comes is noticed");
+	cmp_ok($proxy->mode('pass'), '>', 0, "$version, deaf: answers were lost");
+	$arrive->('deaf', "$version deaf", 1000);
+	cmp_ok($server->ask('SELECT broker_resent FROM eda.engine_status'), '>', 0, "$version, deaf: messages were sent again");
+
+	# Connections are cut while messages go out
+	my $publisher = $server->client('postgres', "SELECT test.publish('T', '$version cut', 4000)");
+	for (1 .. 8)
+	{
+		my $before = $nats->count;
+		EdaNats::becomes(sub { $nats->count > $before || $before >= $total + 4000 }, "$version, cut: messages go out");
+		$proxy->mode('cut');
+		select undef, undef, undef, rand 0.05;
+	}
+	$publisher->finish;
+	$arrive->('cut', "$version cut", 4000);
+	cmp_ok($server->ask('SELECT broker_reconnects FROM eda.engine_status'), '>', 0, "$version, cut: it connected again");
+
+	# Answers are lost, and then the connection
+	for my $round (1 .. 2)
+	{
+		my $before = $nats->count;
+		$proxy->mode('deaf');
+		$server->ask("SELECT test.publish('T', '$version both $round', 500)");
+		EdaNats::becomes(sub { $nats->count > $before }, "$version, both: messages arrive unanswered");
+		$proxy->mode('cut');
+		$arrive->("both $round", "$version both $round", 500);
+	}
+
+	# Nothing goes anywhere
+	$proxy->mode('hang');
+	$server->ask("SELECT test.publish('T', '$version hang', 2000)");
+	$server->becomes("SELECT broker IN ('blocked', 'unreachable') FROM eda.engine_status", "$version, hang: it is noticed");
+	$proxy->mode('pass');
+	$arrive->('hang', "$version hang", 2000);
+
+	my %ids;
+	$ids{ $_->{headers}{'Nats-Msg-Id'}[0] }++ for $nats->messages;
+	is(scalar(grep { $_ > 1 } values %ids), 0, "$version: no message id is there twice");
+	is($server->ask("SELECT count(*) FROM eda.transition WHERE version > 2 AND state = 'dispatched'"), '0', "$version: nothing was dispatched twice");
+
+	# A worker takes them all.
+	my $worker = $nats->worker($server);
+	EdaNats::all_end($server, "$version: all come to their end");
+	$worker->stop;
+	$proxy->stop;
+	$nats->stop;
+}
+is($server->ask('SELECT count(*) FROM test.effect'), $server->ask('SELECT count(*) FROM eda.event'), 'each event had its effect, once');
+EdaNats::workers_did_well();
+$server->ends_well;
+
+done_testing();

@@ -1,0 +1,62 @@
+# Three servers with a replicated stream, its leader killed under load and started again: nothing is lost, every event ends, each effect once.
+use strict;
+use warnings;
+use EdaNats;
+use EdaServer;
+use Test::More;
+
+EdaNats::needed();
+for my $version (EdaNats::versions())
+{
+	my @nats = EdaNats->start_cluster("trio_$version", version => $version);
+	my %by_name = map { $_->{name} => $_ } @nats;
+	my $server = EdaServer->start_new("cluster_$version", conf => "eda.nats_url = '@{[join ',', map { $_->url } @nats]}'\neda.nats_replicas = 3\n");
+	EdaNats::set_up($server, 'postgres', lease => "'4 s'", dispatch_timeout => "'5 s'");
+	EdaNats::broker_becomes($server, 'ready', "$version: a cluster");
+	is($nats[0]->stream_info->{config}{num_replicas}, 3, "$version: the stream is on three servers");
+
+	# The stream's leader, as any server sees it that answers
+	my $leader = sub {
+		for my $nats (grep { $_->{pid} } @nats)
+		{
+			my $info = eval { $nats->client->api('STREAM.INFO.EDA', undef, 2) };
+			my $name = $info && $info->{cluster} && $info->{cluster}{leader};
+			return $by_name{$name} if $name && $by_name{$name}{pid};
+		}
+		return;
+	};
+	my @workers = map { $nats[0]->worker($server, brokers => \@nats, fail => 0.05) } 1 .. 2;
+	for my $round (1 .. 2)
+	{
+		my $publisher = $server->client('postgres', "SELECT eda.publish('T', 'round $round');\n" x 1000);
+		$server->ask("SELECT test.publish('T', 'batch $round', 1000)");
+		$server->poll_query_until('postgres', "SELECT count(*) > 100 * $round FROM test.effect");
+		my $victim;
+		EdaNats::becomes(sub { $victim = $leader->() }, "$version, round $round: there is a leader");
+		$victim->kill9;
+		$publisher->finish;
+		EdaNats::becomes(sub { $leader->() }, "$version, round $round: there is another leader");
+		EdaNats::broker_becomes($server, 'ready', "$version, round $round: the broker is ready with two of three");
+		$victim->start;
+	}
+	EdaNats::all_end($server, "$version: every event comes to its end");
+	is($server->ask('SELECT count(*) FROM test.effect'), '4000', "$version: each had its effect, once");
+	my %events = map { $_->{body} =~ /"id":\s*"([0-9a-f-]{36})"/ ? ($1 => 1) : () } $leader->()->messages;
+	is(scalar(keys %events), 4000, "$version: each is in the stream");
+
+	# Without a majority the stream takes nothing; with it again, it does.
+	$_->kill9 for @nats[ 0, 1 ];
+	$server->ask("SELECT test.publish('T', 'minority', 300)");
+	$server->becomes("SELECT broker NOT IN ('ready', 'off') FROM eda.engine_status", "$version: with one of three the broker is not ready");
+	$_->launch for @nats[ 0, 1 ];
+	$_->await for @nats;
+	$server->becomes("SELECT count(*) = 300 FROM eda.event_state WHERE flow_id LIKE 'minority %' AND state = 'succeeded'", "$version: with three again all goes on");
+	$_->stop for @workers;
+	EdaNats::all_end($server, "$version: nothing is left");
+	$_->stop for @nats;
+	$server->ends_well;
+	$server->stop;
+}
+EdaNats::workers_did_well();
+
+done_testing();

@@ -1,0 +1,80 @@
+# A broker that stands still, or is silent from the start, stands in the way of no DROP, no reload and no shutdown.
+use strict;
+use warnings;
+use EdaNats;
+use EdaServer;
+use IO::Socket::INET;
+use Test::More;
+use Time::HiRes qw(time);
+
+EdaNats::needed();
+my $nats = EdaNats->start_new('hanging');
+my $mute = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 50) or die "listen: $!";
+my $server = EdaServer->start_new('hanging', conf => "eda.max_databases = 8\n");
+
+# What takes no longer than so many seconds
+sub prompt
+{
+	my ($name, $code, $seconds) = @_;
+	my $start = time;
+	$code->();
+	cmp_ok(time - $start, '<', $seconds || 10, "$name ends promptly");
+	return;
+}
+
+for my $how ('standing still', 'silent from the start')
+{
+	my $silent = $how =~ /silent/;
+	EdaNats::set($server, nats_url => '');
+	for my $db (qw(one two three))
+	{
+		$server->ask("CREATE DATABASE $db");
+		EdaNats::set_up($server, $db);
+	}
+	EdaNats::set($server, nats_url => $silent ? 'nats://127.0.0.1:' . $mute->sockport : $nats->url);
+	for my $db (qw(one two three))
+	{
+		EdaNats::broker_becomes($server, 'ready', "$db: ready", db => $db) unless $silent;
+	}
+	$nats->hang unless $silent;
+	for my $db (qw(one two three))
+	{
+		# More than the buffers of a socket take
+		$server->ask("SELECT count(eda.publish('T', 'x', jsonb_build_object('text', repeat('x', 5000)))) FROM generate_series(1, 2000)", $db);
+		$server->becomes("SELECT count(*) > 0 FROM eda.event_state WHERE state = 'dispatched'", "$how, $db: messages are on their way", db => $db) unless $silent;
+	}
+	prompt("$how: DROP DATABASE", sub { $server->ask("SET statement_timeout = '60 s'; DROP DATABASE one") });
+	prompt("$how: DROP EXTENSION", sub { $server->ask("SET statement_timeout = '60 s'; DROP EXTENSION eda CASCADE", 'two') });
+	prompt("$how: a reload", sub {
+		my $pid = $server->engine_pid('three');
+		EdaNats::set($server, nats_url => '');
+		EdaNats::broker_becomes($server, 'off', "$how: off by a reload", db => 'three');
+		EdaNats::set($server, nats_url => $silent ? 'nats://127.0.0.1:' . $mute->sockport : $nats->url);
+		$server->becomes("SELECT broker <> 'off' FROM eda.engine_status", "$how: on again", db => 'three');
+		is($server->engine_pid('three'), $pid, "$how: by the same process");
+	});
+	prompt("$how: the end of an engine", sub {
+		my $pid = $server->engine_pid('three');
+		kill 'TERM', $pid;
+		$server->becomes("SELECT state = 'running' AND pid <> $pid FROM eda.engine_status", "$how: another engine runs", db => 'three');
+	});
+	prompt("$how: a fast shutdown", sub { $server->stop('fast') });
+	$server->start;
+	$server->runs('three');
+	prompt("$how: a restart", sub { $server->restart });
+	$server->runs('three');
+	prompt("$how: an immediate shutdown", sub { $server->stop('immediate') });
+	$nats->go_on;
+	$server->start;
+	$server->runs('three');
+	EdaNats::set($server, nats_url => $nats->url);
+	my $worker = $nats->worker($server, db => 'three');
+	EdaNats::all_end($server, "$how: in the end everything is done", db => 'three');
+	$worker->stop;
+	$server->ends_well('three');
+	$server->ask("DROP DATABASE $_") for qw(two three);
+	$nats->api('STREAM.DELETE.EDA');
+}
+unlike(PostgreSQL::Test::Utils::slurp_file($server->logfile), qr/PANIC|TRAP|terminated by signal/, 'no process died');
+
+done_testing();
