@@ -31,7 +31,7 @@ static int nprepared = 0;
 static uint64 durable = 0;  /* deliveries up to this number may leave */
 static uint64 flushing = 0; /* those up to this one when standbys have the log up to flushed_to; 0: none */
 static XLogRecPtr flushed_to = 0;
-static int pause_ms = 1; /* ms */
+static int pause_ms = 1;
 
 /* The messages' time is that of the system's clock, whatever tests have done to eda's. */
 static int64
