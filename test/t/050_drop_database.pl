@@ -1,6 +1,7 @@
 # Engines stand in the way of no DROP, RENAME or copy of a database; a failed one lets the engine start again, and a copy stays idle.
 use strict;
 use warnings;
+use Cwd ();
 use EdaServer;
 use Test::More;
 
@@ -61,7 +62,7 @@ $server->ask("SET statement_timeout = '60 s'; DROP DATABASE copy");
 pass('the copy is dropped');
 
 # Moved to another tablespace, which needs the database free as well.
-my $folder = PostgreSQL::Test::Utils::tempdir();
+my $folder = Cwd::abs_path(PostgreSQL::Test::Utils::tempdir());
 $server->ask("CREATE TABLESPACE elsewhere LOCATION '$folder'");
 $server->ask("SET statement_timeout = '60 s'; ALTER DATABASE uno SET TABLESPACE elsewhere");
 $server->runs('uno');
