@@ -409,8 +409,8 @@ say_why(natsStatus status, const char *url, char *error, size_t size)
 	/* It begins with a place in the source of nats.c. */
 	if (text[0] == '(' && strstr(text, "): ") != NULL)
 		text = strstr(text, "): ") + 3;
-	/* With TLS 1.3 a server that misses our certificate says so by hanging up. */
-	if (status == NATS_PROTOCOL_ERROR && strstr(text, "got ''") != NULL)
+	/* With TLS 1.3 a server that misses our certificate says so by hanging up; older and newer nats.c call that differently. */
+	if (status == NATS_CONNECTION_CLOSED || (status == NATS_PROTOCOL_ERROR && strstr(text, "got ''") != NULL))
 		text = "hung up during the login (does it want a certificate?)";
 	snprintf(error, size, "%s: %s", host, text);
 	url_mask(error);
