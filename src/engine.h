@@ -104,7 +104,7 @@ typedef enum DeliveryState
 	DELIVERY_WAITING,      /* to be handed to the broker */
 	DELIVERY_SENT,         /* the broker has it */
 	DELIVERY_ACKNOWLEDGED, /* it is in the stream */
-	DELIVERY_RETURNED,     /* the stream has no subject for it: not now */
+	DELIVERY_RETURNED,     /* not now: the stream has no subject for it, or no message could be made */
 	DELIVERY_REJECTED      /* it never will be */
 } DeliveryState;
 

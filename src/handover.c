@@ -8,13 +8,11 @@
 #include "engine.h"
 
 #include "access/xact.h"
-#include "miscadmin.h"
 #include "replication/message.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #define BATCH 1000                    /* messages made in a tick */

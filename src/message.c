@@ -10,7 +10,6 @@
  */
 #include "engine.h"
 
-#include "access/transam.h"
 #include "catalog/namespace.h"
 #include "commands/dbcommands.h"
 #include "common/string.h"

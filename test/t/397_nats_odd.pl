@@ -101,10 +101,11 @@ EdaNats::becomes(sub { grep { $_->{body} =~ /no way/ } $nats->messages(subject =
 # Settings that are nonsense are refused or said to be wrong, and the server stays up
 foreach my $url ('tls://' . 'a' x 300, 'nats://a:b%22c\\@127.0.0.1:1', '://', 'nats://[::1', ',,,')
 {
+	EdaNats::broker_becomes($server, 'ready');
 	EdaNats::set($server, nats_url => $url);
 	$server->becomes("SELECT broker IN ('unreachable', 'refused', 'off') FROM eda.engine_status", 'no broker at ' . substr $url, 0, 30);
+	EdaNats::set($server, nats_url => $nats->url);
 }
-EdaNats::set($server, nats_url => $nats->url);
 EdaNats::broker_becomes($server, 'ready');
 unlike(PostgreSQL::Test::Utils::slurp_file($server->logfile), qr/was terminated by signal/, 'nothing has crashed');
 $server->ends_well;
