@@ -1,0 +1,152 @@
+/*
+ * answer.c
+ *		Answers: the status, the headers, the content.
+ */
+#include "gateway.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define HEADER_ROOM 2048
+#define SMALL 16384 /* content up to this goes with the headers, in one packet */
+#define LEFTOVER_SECONDS 5
+
+#define PAGE_POLICY                                                                                       \
+	"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " \
+	"font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+#define DATA_POLICY "default-src 'none'; frame-ancestors 'none'"
+
+typedef struct Head
+{
+	struct lws *wsi;
+	unsigned char *at;
+	unsigned char *end;
+	bool full;
+} Head;
+
+static void
+add(Head *h, const char *name, const char *value)
+{
+	if (lws_add_http_header_by_name(h->wsi, (const unsigned char *) name, (const unsigned char *) value,
+	                                (int) strlen(value), &h->at, h->end))
+		h->full = true;
+}
+
+static void
+add_number(Head *h, const char *name, unsigned long value)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%lu", value);
+	add(h, name, text);
+}
+
+/* What every answer says. */
+static void
+add_common(Head *h, int status, const char *content_type, const char *cache)
+{
+	bool page = content_type != NULL && strncmp(content_type, "text/html", 9) == 0;
+
+	/* libwebsockets has no phrases for 201, 422 and others. */
+	h->at += snprintf((char *) h->at, h->end - h->at, "HTTP/1.1 %d %s\r\n", status, status_title(status));
+	if (content_type != NULL)
+		add(h, "content-type:", content_type);
+	add(h, "cache-control:", cache == NULL ? "no-store" : cache);
+	add(h, "x-content-type-options:", "nosniff");
+	add(h, "referrer-policy:", "no-referrer");
+	add(h, "content-security-policy:", page ? PAGE_POLICY : DATA_POLICY);
+}
+
+static void
+add_headers(Head *h, const Request *request)
+{
+	char text[64];
+
+	add_common(h, request->status, request->content_type, request->cache);
+	if (request->status != 204 && request->status != 304)
+		add_number(h, "content-length:", request->content_size);
+	if (request->etag != NULL)
+	{
+		snprintf(text, sizeof(text), "\"%.50s\"", request->etag);
+		add(h, "etag:", text);
+	}
+	if (request->location != NULL)
+		add(h, "location:", request->location);
+	if (request->allow != NULL)
+		add(h, "allow:", request->allow);
+	if (request->retry_after > 0)
+		add_number(h, "retry-after:", request->retry_after);
+	if (request->status == 401)
+		add(h, "www-authenticate:", "Bearer realm=\"eda\"");
+	if (request->close_after)
+		add(h, "connection:", "close");
+	if (lws_finalize_http_header(h->wsi, &h->at, h->end))
+		h->full = true;
+}
+
+/* Headers and content; < 0: the connection is broken. */
+int
+answer_write_now(struct lws *wsi, Request *request)
+{
+	static unsigned char buffer[LWS_PRE + HEADER_ROOM + SMALL];
+	unsigned char *start = buffer + LWS_PRE;
+	Head h = {wsi, start, start + HEADER_ROOM, false};
+	size_t size = request->head ? 0 : request->content_size;
+	bool small = size <= SMALL;
+
+	stats_request(request);
+	log_line(LOG_DEBUG, "%d %s %.1f ms", request->status, request->path, (uv_hrtime() - request->started) / 1e6);
+	add_headers(&h, request);
+	if (h.full)
+		return -1;
+	if (small && size > 0)
+	{
+		memcpy(h.at, request->content, size);
+		h.at += size;
+	}
+	if (lws_write(wsi, start, h.at - start, LWS_WRITE_HTTP_HEADERS) < 0)
+		return -1;
+	if (!small && lws_write(wsi, (unsigned char *) request->content, size, LWS_WRITE_HTTP_FINAL) < 0)
+		return -1;
+	return 0;
+}
+
+/* Answer, and make the connection ready for its next request, or end it. */
+void
+answer_write(Request *request)
+{
+	struct lws *wsi = request->wsi;
+	Session *session = lws_wsi_user(wsi);
+	bool broken = answer_write_now(wsi, request) < 0;
+
+	request->sent = true;
+	if (!broken && request->close_after)
+	{
+		/* Closing now, with bytes unread, would take the answer away from the client. */
+		if (config.tls_cert == NULL && !lws_partial_buffered(wsi))
+			shutdown(lws_get_socket_fd(wsi), SHUT_WR);
+		lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, LEFTOVER_SECONDS);
+		return; /* it is freed when the connection is closed */
+	}
+	session->request = NULL;
+	request_free(request);
+	if (broken || lws_http_transaction_completed(wsi))
+		lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
+}
+
+/* The headers of an SSE stream. */
+int
+answer_start_stream(struct lws *wsi)
+{
+	unsigned char buffer[LWS_PRE + HEADER_ROOM];
+	unsigned char *start = buffer + LWS_PRE;
+	Head h = {wsi, start, start + HEADER_ROOM, false};
+
+	add_common(&h, 200, "text/event-stream", NULL);
+	add(&h, "x-accel-buffering:", "no");
+	add(&h, "connection:", "close");
+	if (h.full || lws_finalize_http_header(wsi, &h.at, h.end))
+		return -1;
+	return lws_write(wsi, start, h.at - start, LWS_WRITE_HTTP_HEADERS) < 0 ? -1 : 0;
+}

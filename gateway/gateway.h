@@ -1,0 +1,430 @@
+/*
+ * gateway.h
+ *		What the files of eda-gateway share.
+ *
+ * A request comes in at http.c, which asks guard.c whether its caller may be here
+ * and route.c which SQL function it is for.  db.c calls that function as the
+ * caller's role, and http.c sends what came back: JSON that Postgres made, or a
+ * problem (problem.c).  hub.c listens to the feed and keeps the last changes in a
+ * ring; stream.c writes from there to SSE and WebSocket clients (socket.c reads
+ * what the latter say), and waiters.c wakes long polls.
+ *
+ * Everything runs in one thread, on one libuv loop: no callback may wait.
+ */
+#ifndef EDA_GATEWAY_H
+#define EDA_GATEWAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <libpq-fe.h>
+#include <libwebsockets.h>
+#include <uv.h>
+
+#define NS_PER_MS 1000000ULL
+
+/* ------------------------------------------------------------------------
+ * util.c
+ * ------------------------------------------------------------------------ */
+
+typedef enum LogLevel
+{
+	LOG_ERROR,
+	LOG_WARN,
+	LOG_INFO,
+	LOG_DEBUG
+} LogLevel;
+
+extern LogLevel log_level;
+
+extern void log_line(LogLevel level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+extern void *get_memory(size_t size);                /* zeroed; ends the program when there is none */
+extern char *copy_text(const char *s);               /* NULL for NULL */
+extern char *copy_bytes(const char *s, size_t size); /* with a NUL after them */
+extern uint64_t now_ms(void);
+
+/* Bytes that grow; data has a NUL after it, and room for libwebsockets before it. */
+typedef struct Text
+{
+	char *data; /* NULL: empty */
+	size_t size;
+	size_t room;
+} Text;
+
+extern void text_add(Text *t, const char *data, size_t size);
+extern void text_puts(Text *t, const char *s);
+extern void text_printf(Text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+extern void text_json(Text *t, const char *s); /* as a JSON string; null for NULL */
+extern void text_free(Text *t);
+extern int text_send(Text *t, struct lws *wsi, enum lws_write_protocol how);
+
+/* ------------------------------------------------------------------------
+ * config.c
+ * ------------------------------------------------------------------------ */
+
+#define MAX_ORIGINS 32
+
+typedef struct Config
+{
+	const char *conninfo;
+	char address[256];
+	int port; /* 0: any free one */
+	const char *www;
+	const char *tokens_file; /* NULL: no tokens */
+	const char *origins[MAX_ORIGINS + 1];
+	int pool;
+	int max_body; /* bytes */
+	int max_connections;
+	int max_in_flight; /* requests of one caller */
+	const char *tls_cert;
+	const char *tls_key;
+} Config;
+
+extern Config config;
+
+extern void config_read(int argc, char **argv); /* ends the program when it cannot be right */
+
+/* ------------------------------------------------------------------------
+ * guard.c: who is asking, and may he be here
+ * ------------------------------------------------------------------------ */
+
+/* Somebody with a token, or whoever comes from loopback when there are no tokens. */
+typedef struct Caller
+{
+	struct Caller *next;
+	char *token;
+	char *role; /* NULL: the gateway's own */
+	int in_flight;
+	int users;    /* requests and streams that point here */
+	bool retired; /* no longer in the tokens file */
+} Caller;
+
+struct Request;
+
+extern bool guard_load_tokens(void);
+extern bool guard_admit(struct lws *wsi, struct Request *request, bool open);
+extern Caller *caller_use(Caller *caller);
+extern void caller_leave(Caller *caller);
+
+/* ------------------------------------------------------------------------
+ * link.c: a connection to the database that connects again by itself
+ * ------------------------------------------------------------------------ */
+
+typedef struct Link
+{
+	PGconn *conn;
+	bool ready;
+	void (*on_ready)(struct Link *);
+	void (*on_input)(struct Link *); /* PQconsumeInput() has been called */
+	void (*on_lost)(struct Link *);
+	void *owner;
+	uv_poll_t *poll;
+	uv_timer_t timer;
+	int fd;
+	unsigned backoff_ms;
+	bool closing;
+	bool failed_before;
+} Link;
+
+extern void link_open(Link *link);
+extern void link_flush(Link *link); /* send what libpq holds back, now or later */
+extern void link_lost(Link *link);
+extern void link_close(Link *link);
+
+/* ------------------------------------------------------------------------
+ * db.c: the pool
+ * ------------------------------------------------------------------------ */
+
+#define MAX_ARGUMENTS 6
+
+/* Why a call has no result. */
+typedef enum DbTrouble
+{
+	DB_FINE,
+	DB_AWAY,
+	DB_BUSY, /* every connection was busy for too long */
+	DB_LOST  /* the connection broke during the call, which may have committed */
+} DbTrouble;
+
+typedef void (*DbDone)(void *who, PGresult *result, DbTrouble trouble);
+
+/* The result belongs to "done"; values and sql must live until then. */
+extern void db_call(const char *sql, int nvalues, char *const *values, const char *role, DbDone done, void *who);
+extern void db_start(void);
+extern void db_stop(void);
+extern bool db_up(void);
+
+/* ------------------------------------------------------------------------
+ * route.c: which SQL function a request is for
+ * ------------------------------------------------------------------------ */
+
+typedef enum Method
+{
+	METHOD_GET,
+	METHOD_POST,
+	METHOD_PUT,
+	METHOD_PATCH,
+	METHOD_OTHER
+} Method;
+
+typedef enum ArgumentSource
+{
+	FROM_NOWHERE,
+	FROM_PATH, /* the next {} of the pattern */
+	FROM_BODY,
+	FROM_QUERY,
+	FROM_IF_MATCH,
+	FROM_HEADER,
+	FROM_SINCE /* where a stream goes on */
+} ArgumentSource;
+
+typedef struct Argument
+{
+	ArgumentSource source;
+	const char *name; /* of the query's parameter, or the header */
+} Argument;
+
+typedef enum RouteKind
+{
+	ROUTE_CALL, /* one call of a SQL function, and its answer */
+	ROUTE_HEALTH,
+	ROUTE_METRICS,
+	ROUTE_STREAM,
+	ROUTE_SOCKET,
+	ROUTE_MCP_STREAM
+} RouteKind;
+
+typedef struct Route
+{
+	Method method;
+	const char *pattern;
+	RouteKind kind;
+	bool open; /* without a token */
+	const char *sql;
+	Argument arguments[MAX_ARGUMENTS];
+	bool acquires; /* events that must be given back if the client is gone */
+} Route;
+
+extern const char stream_sql[];
+extern const Route routes[];
+extern const int nroutes;
+extern const char *method_name(Method method);
+
+/* NULL if no path is like this; of "allowed" methods if only the method is wrong. */
+extern const Route *route_find(Method method, const char *path, char *values[MAX_ARGUMENTS], Text *allowed);
+
+/* ------------------------------------------------------------------------
+ * http.c
+ * ------------------------------------------------------------------------ */
+
+typedef struct Request
+{
+	struct lws *wsi; /* NULL: the client is gone */
+	const Route *route;
+	Caller *caller;
+	char *path;
+	uint64_t started; /* uv_hrtime() */
+	char *values[MAX_ARGUMENTS];
+	Text body;
+	uint64_t body_left; /* bytes that are still to come */
+	bool head;          /* no content, please */
+	bool close_after;   /* the rest of the body was not read */
+
+	/* the answer */
+	bool ready;    /* it is in a list of http.c */
+	bool acted;    /* all of it was here, and something was done */
+	bool answered; /* the answer stands in here */
+	bool sent;
+	int status;
+	const char *content_type;
+	const char *content;
+	size_t content_size;
+	PGresult *result; /* what content and the headers below point into */
+	Text own;         /* or this */
+	const char *etag;
+	const char *location;
+	const char *allow;
+	const char *cache;
+	int retry_after;               /* seconds; 0: none */
+	struct Subscriber *subscriber; /* that it becomes */
+
+	/* waiters.c */
+	struct Request *next_waiter; /* also in http.c's list */
+	char *flow_type;
+	uint64_t give_up_at; /* ms */
+	uint64_t asked_at;   /* the database, the last time; uv_hrtime() */
+	bool waiting;
+} Request;
+
+/* What libwebsockets keeps for each connection. */
+typedef struct Session
+{
+	Request *request;
+	struct Subscriber *subscriber;
+} Session;
+
+extern int http_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len);
+extern void http_run(Request *request);    /* make its SQL call */
+extern void http_answer(Request *request); /* what stands in it */
+extern bool http_header(struct lws *wsi, const char *name, char *out,
+                        size_t size);                       /* name in lower case, with a colon */
+extern char *http_query(struct lws *wsi, const char *name); /* to be freed; NULL: there is none */
+extern void http_start(void);
+extern void http_stop(void);
+extern void request_free(Request *request);
+extern bool stopping; /* take nothing new */
+
+/* ------------------------------------------------------------------------
+ * answer.c
+ * ------------------------------------------------------------------------ */
+
+extern void answer_write(Request *request);
+extern int answer_write_now(struct lws *wsi, Request *request); /* where libwebsockets completes the transaction */
+extern int answer_start_stream(struct lws *wsi);
+
+/* ------------------------------------------------------------------------
+ * problem.c: RFC 9457
+ * ------------------------------------------------------------------------ */
+
+extern void problem(Request *request, int status, const char *detail, const char *hint);
+extern void problem_of_error(Request *request, const PGresult *result);
+extern void problem_of_trouble(Request *request, DbTrouble trouble);
+extern const char *status_title(int status);
+
+/* ------------------------------------------------------------------------
+ * files.c
+ * ------------------------------------------------------------------------ */
+
+extern void files_load(const char *www);
+extern bool files_answer(Request *request); /* false: there is no such file */
+
+/* ------------------------------------------------------------------------
+ * hub.c: the feed
+ * ------------------------------------------------------------------------ */
+
+/* One change, as it goes to clients. */
+typedef struct Change
+{
+	char *json; /* and after it, in the same memory, what filters look at */
+	uint32_t json_size;
+	const char *event_type;
+	const char *flow_type;
+	const char *flow_id;
+	char *snapshot; /* all that it sees has been told up to here; or NULL */
+} Change;
+
+extern void hub_start(void);
+extern void hub_stop(void);
+extern uint64_t hub_head(void); /* the number of the next change */
+extern uint64_t hub_tail(void); /* of the oldest one that is still here */
+extern const Change *hub_change(uint64_t n);
+extern const char *hub_position(uint64_t at);
+extern bool hub_find(const char *snapshot, uint64_t *next);
+extern const char *hub_status(void); /* a JSON object */
+
+/* ------------------------------------------------------------------------
+ * stream.c, socket.c: who watches
+ * ------------------------------------------------------------------------ */
+
+#define MAX_SUBSCRIPTIONS 32
+
+/* What somebody wants to see: NULL is anything. */
+typedef struct Subscription
+{
+	struct Subscription *next;
+	char *id;
+	char *event_type;
+	char *flow_type;
+	char *flow_id;
+} Subscription;
+
+typedef enum SubscriberKind
+{
+	SUBSCRIBER_SSE,
+	SUBSCRIBER_WS,
+	SUBSCRIBER_MCP
+} SubscriberKind;
+
+typedef struct Subscriber
+{
+	struct Subscriber *next;
+	struct Subscriber *prev;
+	struct lws *wsi;
+	SubscriberKind kind;
+	Caller *caller;
+	Subscription *subscriptions;
+	int nsubscriptions;
+	bool let_in;       /* the database has said that it may look */
+	bool asking;       /* it is being asked (WebSocket) */
+	bool all;          /* one subscription, without filters */
+	uint64_t position; /* of the next change that it has not seen */
+	char *since;       /* where it was before, when the ring does not know that; or NULL */
+	Text pending;      /* messages of its own, before all others */
+	bool headers_due;
+	bool status_due;
+	bool keep_alive_due;
+	bool close_due;
+	uint64_t write_asked; /* ms; 0: it is not to write */
+	Text incoming;        /* a message in parts */
+} Subscriber;
+
+extern void stream_start(void);
+extern void stream_stop(void);
+extern Subscriber *stream_open(struct lws *wsi, SubscriberKind kind, Caller *caller, char *since);
+extern void stream_begin(Subscriber *s, const char *missed);
+extern void stream_ask_database(Subscriber *s);
+extern void stream_closed(Subscriber *s);
+extern int stream_write(Subscriber *s);
+extern void stream_news(void);              /* there are changes */
+extern void stream_status(void);            /* the state of database or engine has changed */
+extern void stream_gap(const char *reason); /* nobody has seen all */
+extern void stream_drop_retired(void);      /* their token is gone */
+extern int stream_count(SubscriberKind kind);
+extern void stream_say(Subscriber *s, const char *type, const char *json); /* json: an object */
+extern bool subscribe(Subscriber *s, const char *id, const char *event_type, const char *flow_type,
+                      const char *flow_id);
+extern void unsubscribe(Subscriber *s, const char *id);
+extern bool subscriber_wants(const Subscriber *s, const char *event_type, const char *flow_type, const char *flow_id);
+extern int socket_receive(Subscriber *s, const char *data, size_t size, bool final, bool binary);
+
+/* ------------------------------------------------------------------------
+ * waiters.c: long polls
+ * ------------------------------------------------------------------------ */
+
+extern void waiters_start(void);
+extern void waiters_stop(void);
+extern void waiters_add(Request *request, const char *flow_type, uint64_t wait_ms);
+extern void waiters_leave(Request *request);
+extern void waiters_wake(const char *flow_type);
+
+/* ------------------------------------------------------------------------
+ * stats.c
+ * ------------------------------------------------------------------------ */
+
+typedef struct Stats
+{
+	uint64_t connections;
+	uint64_t rejected;
+	uint64_t changes;
+	uint64_t gaps;
+	uint64_t skipped;
+	uint64_t feed_connects;
+	uint64_t given_back;
+	int open_connections;
+	int waiting;
+} Stats;
+
+extern Stats stats;
+
+extern void stats_request(const Request *request);
+extern void stats_write(Text *out);
+
+/* ------------------------------------------------------------------------
+ * main.c
+ * ------------------------------------------------------------------------ */
+
+extern uv_loop_t *loop;
+extern int in_flight;
+
+#endif

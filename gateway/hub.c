@@ -1,0 +1,462 @@
+/*
+ * hub.c
+ *		The feed: what the engine tells by NOTIFY, kept in a ring of the last changes.
+ *
+ * Clients read from the ring, each from its own position, so one that is slow costs
+ * nothing but its place, and is told when the ring has gone past it.
+ *
+ * The feed is a hint.  A message that another process than the engine sent is
+ * forged, and some changes are left out on purpose, which shows as a gap in the
+ * numbers.  The last element of each tick carries a snapshot: "all that it sees has
+ * been told".  We remember the last one as our position, and after a new connection,
+ * a gap, or with a feed that does not say enough, ask eda_http.changes() for all that
+ * the position does not see.  Meanwhile the feed goes on into the ring, so clients
+ * may get some changes twice; but what they get then carries no snapshot, or one
+ * that goes on from there would miss what we are still asking for.
+ */
+#include "gateway.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#define RING_SIZE 32768
+#define RING_BYTES (32 << 20)
+#define MAX_CATCH_UP "10000"
+#define CHECK_MS 1000 /* how often we look how the engine is, and poll when there is no feed */
+
+static const char changes_sql[] = "SELECT body FROM eda_http.changes($1::pg_snapshot, " MAX_CATCH_UP ")";
+static const char status_sql[] = "SELECT state, pid, current_setting('eda.feed') FROM eda.engine_status";
+
+static Link feed;
+static uv_timer_t check_timer;
+static Change ring[RING_SIZE];
+static uint64_t head = 1;
+static uint64_t tail = 1;
+static size_t ring_bytes;
+
+static char *position;       /* a snapshot: all that it sees is in the ring, or was */
+static uint64_t position_at; /* the number of the first change after it */
+static bool listening;       /* LISTEN has been done */
+static bool behind;          /* there is something that the feed did not tell */
+static bool asking;          /* changes_sql is under way */
+static bool missed;          /* something more since it began */
+static bool checking;        /* status_sql is */
+static json_int_t seq_start;
+static json_int_t seq_n;
+
+static char engine[160] = "unknown";
+static int engine_pid;
+static char feed_level[16] = "full";
+static Text status;
+static Text status_told;
+
+uint64_t
+hub_head(void)
+{
+	return head;
+}
+
+uint64_t
+hub_tail(void)
+{
+	return tail;
+}
+
+const Change *
+hub_change(uint64_t n)
+{
+	return &ring[n % RING_SIZE];
+}
+
+/* A snapshot that sees nothing which a client at this place has not been told; NULL: not known. */
+const char *
+hub_position(uint64_t at)
+{
+	return at >= position_at ? position : NULL;
+}
+
+/* Where a client goes on that has seen all that a snapshot sees; false: the ring does not know. */
+bool
+hub_find(const char *snapshot, uint64_t *next)
+{
+	if (position != NULL && strcmp(snapshot, position) == 0 && position_at >= tail)
+	{
+		*next = position_at;
+		return true;
+	}
+	for (uint64_t n = head; n > tail; n--)
+	{
+		const Change *c = hub_change(n - 1);
+
+		if (c->snapshot != NULL && strcmp(c->snapshot, snapshot) == 0)
+		{
+			*next = n;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ------------------------------------------------------------------------
+ * Status
+ * ------------------------------------------------------------------------ */
+
+const char *
+hub_status(void)
+{
+	bool up = listening && db_up();
+
+	text_free(&status);
+	text_printf(&status, "{\"database\":\"%s\",\"engine\":", up ? "up" : "down");
+	text_json(&status, up ? engine : "unknown");
+	text_printf(&status, ",\"feed\":\"%s\"}", feed_level);
+	return status.data;
+}
+
+/* Tell who watches, if there is news. */
+static void
+status_changed(void)
+{
+	const char *now = hub_status();
+
+	if (status_told.data != NULL && strcmp(now, status_told.data) == 0)
+		return;
+	text_free(&status_told);
+	text_puts(&status_told, now);
+	stream_status();
+}
+
+static void
+status_known(void *who, PGresult *result, DbTrouble trouble)
+{
+	(void) who;
+	(void) trouble;
+	checking = false;
+	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
+	{
+		snprintf(engine, sizeof(engine), "%s", PQgetvalue(result, 0, 0));
+		engine_pid = atoi(PQgetvalue(result, 0, 1));
+		snprintf(feed_level, sizeof(feed_level), "%s", PQgetvalue(result, 0, 2));
+	}
+	else
+	{
+		snprintf(engine, sizeof(engine), "unknown");
+	}
+	PQclear(result);
+	status_changed();
+}
+
+static void
+check_status(void)
+{
+	if (checking)
+		return;
+	checking = true;
+	db_call(status_sql, 0, NULL, NULL, status_known, NULL);
+}
+
+/* ------------------------------------------------------------------------
+ * The ring
+ * ------------------------------------------------------------------------ */
+
+static void
+drop_oldest(void)
+{
+	Change *c = &ring[tail % RING_SIZE];
+
+	ring_bytes -= c->json_size;
+	free(c->json);
+	free(c->snapshot);
+	*c = (Change){0};
+	tail++;
+}
+
+static void
+fall_behind(void)
+{
+	behind = true;
+	missed = true;
+}
+
+/* All that is in the ring now, and before, covers what the snapshot sees. */
+static void
+set_position(const char *snapshot)
+{
+	free(position);
+	position = copy_text(snapshot);
+	position_at = head;
+}
+
+static const char *
+text_of(const json_t *element, const char *key)
+{
+	const char *s = json_string_value(json_object_get(element, key));
+
+	return s == NULL ? "" : s;
+}
+
+/* Keep a text in the memory after a change's JSON. */
+static const char *
+keep(char **at, const char *s)
+{
+	size_t size = strlen(s) + 1;
+	char *start = *at;
+
+	memcpy(start, s, size);
+	*at += size;
+	return start;
+}
+
+/* One element of the feed goes into the ring; a worker that waits for it is woken. */
+static void
+take_change(json_t *element)
+{
+	const char *event_type = text_of(element, "event_type");
+	const char *flow_type = text_of(element, "flow_type");
+	const char *flow_id = text_of(element, "flow_id");
+	char *snapshot = behind ? NULL : copy_text(json_string_value(json_object_get(element, "snapshot")));
+	Change *c;
+	char *json;
+	char *at;
+
+	json_object_del(element, "snapshot");
+	json = json_dumps(element, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	if (json == NULL)
+	{
+		free(snapshot);
+		return;
+	}
+	while (head - tail >= RING_SIZE || (head > tail && ring_bytes > RING_BYTES))
+		drop_oldest();
+	c = &ring[head % RING_SIZE];
+	c->json_size = strlen(json);
+	c->json = get_memory(c->json_size + strlen(event_type) + strlen(flow_type) + strlen(flow_id) + 4);
+	at = c->json;
+	keep(&at, json);
+	c->event_type = keep(&at, event_type);
+	c->flow_type = keep(&at, flow_type);
+	c->flow_id = keep(&at, flow_id);
+	c->snapshot = snapshot;
+	free(json);
+	ring_bytes += c->json_size;
+	head++;
+	stats.changes++;
+	if (snapshot != NULL)
+		set_position(snapshot);
+	if (strcmp(text_of(element, "state"), "dispatched") == 0)
+		waiters_wake(c->flow_type);
+}
+
+/* ------------------------------------------------------------------------
+ * Asking the log
+ * ------------------------------------------------------------------------ */
+
+static void ask(void);
+
+static void
+take_answer(const char *text)
+{
+	json_t *answer = json_loads(text, 0, NULL);
+	const char *snapshot = json_string_value(json_object_get(answer, "snapshot"));
+	json_t *changes = json_object_get(answer, "changes");
+	size_t i;
+	json_t *element;
+
+	if (json_is_false(json_object_get(answer, "complete")))
+	{
+		/* Too much to tell one by one: who watches has to look again, and we begin anew. */
+		free(position);
+		position = NULL;
+		stream_gap("more has happened than can be told");
+	}
+	else if (snapshot != NULL)
+	{
+		json_array_foreach(changes, i, element) take_change(element);
+		behind = missed;
+		if (json_array_size(changes) > 0 && head > tail)
+			ring[(head - 1) % RING_SIZE].snapshot = copy_text(snapshot);
+		set_position(snapshot);
+		if (json_array_size(changes) > 0)
+			stream_news();
+	}
+	json_decref(answer);
+}
+
+static void
+answered(void *who, PGresult *result, DbTrouble trouble)
+{
+	static bool complained = false;
+	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	(void) who;
+	(void) trouble;
+	asking = false;
+	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
+	{
+		complained = false;
+		take_answer(PQgetvalue(result, 0, 0));
+		if (behind)
+			ask();
+	}
+	else if (code != NULL && strncmp(code, "22", 2) == 0 && position != NULL)
+	{
+		/* A position from before the database was restored. */
+		free(position);
+		position = NULL;
+		stream_gap("the database is another one");
+	}
+	else if (result != NULL && !complained)
+	{
+		complained = true;
+		log_line(LOG_WARN, "the gateway's own role cannot read the changes: %s", PQresultErrorMessage(result));
+	}
+	PQclear(result);
+}
+
+/* Ask the log for what the position does not see. */
+static void
+ask(void)
+{
+	static char *values[1];
+
+	if (asking || !listening)
+		return;
+	asking = true;
+	missed = false;
+	free(values[0]);
+	values[0] = copy_text(position);
+	db_call(changes_sql, 1, values, NULL, answered, NULL);
+}
+
+static void
+on_check(uv_timer_t *timer)
+{
+	(void) timer;
+	status_changed();
+	check_status();
+	if (behind || strcmp(feed_level, "full") != 0)
+		ask();
+}
+
+/* ------------------------------------------------------------------------
+ * Listening
+ * ------------------------------------------------------------------------ */
+
+/* Whether a message's numbers follow on those before; a new engine begins again. */
+static void
+check_seq(const json_t *element)
+{
+	const json_t *seq = json_object_get(element, "seq");
+	json_int_t start = json_integer_value(json_array_get(seq, 0));
+	json_int_t n = json_integer_value(json_array_get(seq, 1));
+
+	if (start != seq_start ? seq_start != 0 : n != seq_n + 1)
+	{
+		fall_behind();
+		stats.gaps++;
+	}
+	seq_start = start;
+	seq_n = n;
+}
+
+static void
+take_message(const PGnotify *notify)
+{
+	json_t *message;
+	size_t i;
+	json_t *element;
+
+	if (notify->be_pid != engine_pid)
+	{
+		/* A new engine, or a forged message: the log knows. */
+		fall_behind();
+		seq_start = 0;
+		check_status();
+		return;
+	}
+	message = json_loads(notify->extra, 0, NULL);
+	json_array_foreach(message, i, element)
+	{
+		check_seq(element);
+		/* With eda.feed = ids it says too little. */
+		if (json_object_get(element, "flow_type") == NULL)
+			fall_behind();
+		else
+			take_change(element);
+	}
+	json_decref(message);
+}
+
+static void
+on_input(Link *link)
+{
+	PGnotify *notify;
+	PGresult *result;
+	uint64_t before = head;
+
+	while (link->ready && !PQisBusy(link->conn) && (result = PQgetResult(link->conn)) != NULL)
+	{
+		if (PQresultStatus(result) == PGRES_COMMAND_OK)
+		{
+			listening = true;
+			fall_behind();
+			stats.feed_connects++;
+			check_status();
+		}
+		PQclear(result);
+	}
+	while (link->ready && (notify = PQnotifies(link->conn)) != NULL)
+	{
+		take_message(notify);
+		PQfreemem(notify);
+	}
+	if (head > before)
+		stream_news();
+	if (behind)
+		ask();
+}
+
+static void
+on_ready(Link *link)
+{
+	if (PQsendQuery(link->conn, "LISTEN eda_events"))
+		link_flush(link);
+	else
+		link_lost(link);
+}
+
+static void
+on_lost(Link *link)
+{
+	(void) link;
+	listening = false;
+	seq_start = 0;
+	status_changed();
+}
+
+void
+hub_start(void)
+{
+	feed.on_ready = on_ready;
+	feed.on_input = on_input;
+	feed.on_lost = on_lost;
+	link_open(&feed);
+	uv_timer_init(loop, &check_timer);
+	uv_timer_start(&check_timer, on_check, CHECK_MS, CHECK_MS);
+}
+
+void
+hub_stop(void)
+{
+	link_close(&feed);
+	uv_close((uv_handle_t *) &check_timer, NULL);
+	while (tail < head)
+		drop_oldest();
+	free(position);
+	position = NULL;
+	text_free(&status);
+	text_free(&status_told);
+}

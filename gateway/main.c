@@ -1,0 +1,208 @@
+/*
+ * main.c
+ *		Start, signals, end.
+ *
+ * The end has three parts: nothing new is taken and all streams are closed; requests
+ * under way are answered; then libwebsockets, the database and the loop are put away.
+ */
+#include "gateway.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define END_MS 10000 /* for requests under way */
+#define LOOK_MS 20
+
+uv_loop_t *loop;
+int in_flight;
+
+static uv_loop_t the_loop;
+static struct lws_context *context;
+static uv_signal_t signals[3];
+static uv_timer_t end_timer;
+static uint64_t end_at;
+
+static void
+lws_log(int level, const char *line)
+{
+	int size = (int) strcspn(line, "\n");
+
+	log_line(level == LLL_ERR ? LOG_WARN : LOG_DEBUG, "libwebsockets: %.*s", size, line);
+}
+
+/* Each client is a file to the system. */
+static int
+raise_file_limit(void)
+{
+	struct rlimit limit;
+	rlim_t wanted = config.max_connections + config.pool + 64;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return 1024;
+	if (limit.rlim_cur < wanted)
+	{
+		if (limit.rlim_max != RLIM_INFINITY && limit.rlim_max < wanted)
+			log_line(LOG_WARN, "the limit of open files is %llu: not all of %d connections will fit (ulimit -n)",
+			         (unsigned long long) limit.rlim_max, config.max_connections);
+		limit.rlim_cur = limit.rlim_max == RLIM_INFINITY || limit.rlim_max > wanted ? wanted : limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+		getrlimit(RLIMIT_NOFILE, &limit);
+	}
+	return limit.rlim_cur > 1000000 ? 1000000 : (int) limit.rlim_cur;
+}
+
+static void
+listen_or_end(void)
+{
+	static const struct lws_protocols protocols[] = {
+		{"eda", http_callback, sizeof(Session), 4096, 0, NULL, 0},
+		{NULL, NULL, 0, 0, 0, NULL, 0},
+	};
+	static const lws_retry_bo_t validity = {.secs_since_valid_ping = 30, .secs_since_valid_hangup = 90};
+	struct lws_context_creation_info info = {0};
+	void *loops[] = {loop};
+	struct lws_vhost *vhost;
+	const char *iface = config.address;
+
+	info.options = LWS_SERVER_OPTION_LIBUV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_VALIDATE_UTF8 |
+	               LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND;
+	info.foreign_loops = loops;
+	info.fd_limit_per_thread = raise_file_limit();
+	info.pt_serv_buf_size = 16384;
+	info.max_http_header_data = 16384;
+	info.uid = info.gid = -1;
+	info.retry_and_idle_policy = &validity;
+	if (config.tls_cert != NULL)
+	{
+		info.options |= LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT;
+		info.ssl_cert_filepath = config.tls_cert;
+		info.ssl_private_key_filepath = config.tls_key;
+		info.ssl_options_set = SSL_OP_NO_TLSv1 | SSL_OP_NO_TLSv1_1;
+		info.alpn = "http/1.1";
+	}
+	lws_set_log_level(LLL_ERR | LLL_WARN, lws_log);
+	context = lws_create_context(&info);
+	if (context == NULL)
+	{
+		log_line(LOG_ERROR, "libwebsockets does not start (is its libuv plugin installed: libwebsockets-evlib-uv?)");
+		exit(1);
+	}
+	if (config.address[0] == '\0' || strcmp(config.address, "0.0.0.0") == 0 || strcmp(config.address, "::") == 0)
+		iface = NULL;
+	info.iface = iface;
+	info.port = config.port;
+	info.protocols = protocols;
+	info.vhost_name = "eda";
+	info.keepalive_timeout = 60;
+	info.timeout_secs = 15;
+	if (iface == NULL || strchr(config.address, ':') == NULL)
+		info.options |= LWS_SERVER_OPTION_DISABLE_IPV6;
+	if (iface == NULL && config.address[0] != '0')
+		info.options &= ~LWS_SERVER_OPTION_DISABLE_IPV6;
+	vhost = lws_create_vhost(context, &info);
+	if (vhost == NULL)
+	{
+		log_line(LOG_ERROR, "cannot listen on %s:%d%s", config.address, config.port,
+		         config.tls_cert != NULL ? " (or the certificate and key are wrong)" : "");
+		exit(1);
+	}
+	config.port = lws_get_vhost_listen_port(vhost);
+}
+
+static void
+finish(void)
+{
+	uv_close((uv_handle_t *) &end_timer, NULL);
+	uv_stop(loop);
+}
+
+static void
+on_end_timer(uv_timer_t *timer)
+{
+	bool streams = stream_count(SUBSCRIBER_SSE) + stream_count(SUBSCRIBER_WS) + stream_count(SUBSCRIBER_MCP) > 0;
+
+	(void) timer;
+	if ((in_flight == 0 && !streams) || now_ms() > end_at)
+		finish();
+}
+
+static void
+on_end_signal(uv_signal_t *signal, int number)
+{
+	(void) signal;
+	if (stopping)
+		return;
+	log_line(LOG_INFO, "%s: shutting down", number == SIGTERM ? "SIGTERM" : "SIGINT");
+	stopping = true;
+	end_at = now_ms() + END_MS;
+	stream_stop();
+	uv_timer_init(loop, &end_timer);
+	uv_timer_start(&end_timer, on_end_timer, 0, LOOK_MS);
+}
+
+static void
+on_hangup(uv_signal_t *signal, int number)
+{
+	(void) signal;
+	(void) number;
+	if (guard_load_tokens())
+	{
+		stream_drop_retired();
+		log_line(LOG_INFO, "the tokens were read again");
+	}
+	else
+		log_line(LOG_WARN, "the old tokens stay");
+}
+
+static void
+watch_signals(void)
+{
+	static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+
+	signal(SIGPIPE, SIG_IGN);
+	for (int i = 0; i < 3; i++)
+	{
+		uv_signal_init(loop, &signals[i]);
+		uv_signal_start(&signals[i], numbers[i] == SIGHUP ? on_hangup : on_end_signal, numbers[i]);
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	config_read(argc, argv);
+	loop = &the_loop;
+	uv_loop_init(loop);
+	if (!guard_load_tokens())
+		return 1;
+	files_load(config.www);
+	listen_or_end();
+	watch_signals();
+	http_start();
+	stream_start();
+	waiters_start();
+	db_start();
+	hub_start();
+	printf("eda-gateway listening on %s://%s:%d\n", config.tls_cert != NULL ? "https" : "http",
+	       config.address[0] == '\0' ? "127.0.0.1" : config.address, config.port);
+	fflush(stdout);
+
+	uv_run(loop, UV_RUN_DEFAULT);
+
+	hub_stop();
+	db_stop();
+	waiters_stop();
+	http_stop();
+	for (int i = 0; i < 3; i++)
+		uv_close((uv_handle_t *) &signals[i], NULL);
+	lws_context_destroy(context);
+	uv_run(loop, UV_RUN_DEFAULT);
+	uv_loop_close(loop);
+	log_line(LOG_INFO, "good bye");
+	return 0;
+}

@@ -1,0 +1,120 @@
+/*
+ * socket.c
+ *		What WebSocket clients say: subscribe, unsubscribe, ping.
+ */
+#include "gateway.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#define MAX_MESSAGE 4096 /* bytes */
+
+static void
+say_error(Subscriber *s, const char *detail)
+{
+	Text t = {0};
+
+	text_puts(&t, "{\"detail\":");
+	text_json(&t, detail);
+	text_puts(&t, "}");
+	stream_say(s, "error", t.data);
+	text_free(&t);
+}
+
+static void
+confirm(Subscriber *s, const char *type, const char *id)
+{
+	Text t = {0};
+
+	text_puts(&t, "{\"id\":");
+	text_json(&t, id);
+	text_puts(&t, "}");
+	stream_say(s, type, t.data);
+	text_free(&t);
+}
+
+/* Whether a message has these keys only, all of them strings (or null). */
+static bool
+has_only(Subscriber *s, json_t *message, const char *const *known)
+{
+	const char *key;
+	json_t *value;
+	Text t = {0};
+
+	json_object_foreach(message, key, value)
+	{
+		int i = 0;
+
+		while (known[i] != NULL && strcmp(known[i], key) != 0)
+			i++;
+		if (known[i] != NULL && (json_is_string(value) || json_is_null(value)))
+			continue;
+		text_printf(&t, known[i] == NULL ? "unknown key \"%s\"" : "\"%s\" must be a string", key);
+		say_error(s, t.data);
+		text_free(&t);
+		return false;
+	}
+	return true;
+}
+
+static void
+understand(Subscriber *s, json_t *message)
+{
+	static const char *const subscribe_keys[] = {"type", "id", "event_type", "flow_type", "flow_id", NULL};
+	static const char *const other_keys[] = {"type", "id", NULL};
+	const char *type = json_string_value(json_object_get(message, "type"));
+	const char *id = json_string_value(json_object_get(message, "id"));
+
+	if (id == NULL)
+		id = "";
+	if (type != NULL && strcmp(type, "subscribe") == 0)
+	{
+		if (!has_only(s, message, subscribe_keys))
+			return;
+		if (subscribe(s, id, json_string_value(json_object_get(message, "event_type")),
+		              json_string_value(json_object_get(message, "flow_type")),
+		              json_string_value(json_object_get(message, "flow_id"))))
+			confirm(s, "subscribed", id);
+		else
+			say_error(s, "there are 32 subscriptions already: unsubscribe first");
+	}
+	else if (type != NULL && strcmp(type, "unsubscribe") == 0)
+	{
+		if (!has_only(s, message, other_keys))
+			return;
+		unsubscribe(s, id);
+		confirm(s, "unsubscribed", id);
+	}
+	else if (type != NULL && strcmp(type, "ping") == 0)
+		stream_say(s, "pong", "{}");
+	else
+		say_error(s, "a message is an object with \"type\": \"subscribe\", \"unsubscribe\" or \"ping\"");
+}
+
+/* A message, or a part of one.  < 0: close the connection. */
+int
+socket_receive(Subscriber *s, const char *data, size_t size, bool final, bool binary)
+{
+	json_t *message;
+
+	if (binary || s->incoming.size + size > MAX_MESSAGE || s->pending.size > 64 * MAX_MESSAGE)
+	{
+		lws_close_reason(s->wsi, binary ? LWS_CLOSE_STATUS_UNACCEPTABLE_OPCODE : LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE,
+		                 NULL, 0);
+		return -1;
+	}
+	text_add(&s->incoming, data, size);
+	if (!final || lws_remaining_packet_payload(s->wsi) > 0)
+		return 0;
+	message = json_loadb(s->incoming.data, s->incoming.size, JSON_REJECT_DUPLICATES, NULL);
+	s->incoming.size = 0;
+	if (json_is_object(message))
+		understand(s, message);
+	else
+		say_error(s, "a message must be a JSON object");
+	json_decref(message);
+	lws_callback_on_writable(s->wsi);
+	return 0;
+}

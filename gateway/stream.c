@@ -1,0 +1,624 @@
+/*
+ * stream.c
+ *		Who watches: Server-Sent Events and WebSockets.
+ *
+ * A subscriber has a position in the hub's ring and no buffer of its own, but for a
+ * few messages that are meant for it alone.  It writes when its socket takes
+ * something, so one that does not read stands still and holds up nobody; when the
+ * ring has gone past it, it is told how much it has skipped.
+ *
+ * Most watch everything, and stand at the same place: what one of them is sent is
+ * kept, and sent to the others as it is.
+ */
+#include "gateway.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#define FRAME_BYTES 65536 /* about as much goes out in one message */
+#define SCAN 8192         /* changes that are looked at for one message */
+#define KEEP_ALIVE_MS 15000
+#define STUCK_MS 120000 /* who does not read for so long is disconnected */
+#define ROUND_US 25     /* for each subscriber: so long does a round of messages take, about */
+#define FRAMES 8
+
+/* A message to those who watch everything. */
+typedef struct Frame
+{
+	SubscriberKind kind;
+	uint64_t from;
+	uint64_t to; /* 0: unused */
+	Text text;
+} Frame;
+
+static Subscriber *subscribers;
+static int counts[3];
+static Frame frames[FRAMES];
+static int oldest_frame;
+static uv_timer_t keep_alive_timer;
+static uv_timer_t round_timer;
+static uint64_t next_round; /* ms */
+
+/* ------------------------------------------------------------------------
+ * Filters
+ * ------------------------------------------------------------------------ */
+
+static void
+free_subscription(Subscription *sub)
+{
+	free(sub->id);
+	free(sub->event_type);
+	free(sub->flow_type);
+	free(sub->flow_id);
+	free(sub);
+}
+
+static void
+subscriptions_changed(Subscriber *s)
+{
+	const Subscription *sub = s->subscriptions;
+
+	s->all = s->nsubscriptions == 1 && sub->event_type == NULL && sub->flow_type == NULL && sub->flow_id == NULL;
+}
+
+void
+unsubscribe(Subscriber *s, const char *id)
+{
+	for (Subscription **p = &s->subscriptions; *p != NULL; p = &(*p)->next)
+		if (strcmp((*p)->id, id) == 0)
+		{
+			Subscription *sub = *p;
+
+			*p = sub->next;
+			free_subscription(sub);
+			s->nsubscriptions--;
+			break;
+		}
+	subscriptions_changed(s);
+}
+
+/* From now on the subscriber wants these, too; NULL is anything.  False: it has too many. */
+bool
+subscribe(Subscriber *s, const char *id, const char *event_type, const char *flow_type, const char *flow_id)
+{
+	Subscription *sub;
+
+	unsubscribe(s, id);
+	if (s->nsubscriptions == MAX_SUBSCRIPTIONS)
+		return false;
+	sub = get_memory(sizeof(Subscription));
+	sub->id = copy_text(id);
+	sub->event_type = copy_text(event_type);
+	sub->flow_type = copy_text(flow_type);
+	sub->flow_id = copy_text(flow_id);
+	sub->next = s->subscriptions;
+	s->subscriptions = sub;
+	s->nsubscriptions++;
+	subscriptions_changed(s);
+	return true;
+}
+
+static bool
+fits(const char *wanted, const char *is)
+{
+	return wanted == NULL || strcmp(wanted, is) == 0;
+}
+
+bool
+subscriber_wants(const Subscriber *s, const char *event_type, const char *flow_type, const char *flow_id)
+{
+	for (const Subscription *sub = s->subscriptions; sub != NULL; sub = sub->next)
+		if (fits(sub->event_type, event_type) && fits(sub->flow_type, flow_type) && fits(sub->flow_id, flow_id))
+			return true;
+	return false;
+}
+
+/* ------------------------------------------------------------------------
+ * Messages
+ * ------------------------------------------------------------------------ */
+
+static void
+begin_changes(Text *t, SubscriberKind kind)
+{
+	text_puts(t, kind == SUBSCRIBER_WS ? "{\"type\":\"changes\",\"changes\":[" : "event: change\ndata: [");
+}
+
+static void
+end_changes(Text *t, SubscriberKind kind, const char *snapshot)
+{
+	if (kind == SUBSCRIBER_WS && snapshot != NULL)
+		text_printf(t, "],\"id\":\"%s\"}", snapshot);
+	else if (kind == SUBSCRIBER_WS)
+		text_puts(t, "]}");
+	else if (snapshot != NULL)
+		text_printf(t, "]\nid: %s\n\n", snapshot);
+	else
+		text_puts(t, "]\n\n");
+}
+
+/* Put a message for this one subscriber before all that is to come; json is an object. */
+void
+stream_say(Subscriber *s, const char *type, const char *json)
+{
+	Text *t = &s->pending;
+
+	/* A WebSocket message is one write: those that follow the first are separated by a NUL. */
+	if (s->kind == SUBSCRIBER_WS)
+	{
+		if (t->size > 0)
+			text_add(t, "", 1);
+		text_printf(t, "{\"type\":\"%s\"%s%s", type, strcmp(json, "{}") == 0 ? "" : ",", json + 1);
+	}
+	else
+		text_printf(t, "event: %s\ndata: %s\n\n", type, json);
+}
+
+static void
+say_skipped(Subscriber *s, uint64_t n, const char *reason)
+{
+	Text t = {0};
+
+	text_puts(&t, "{\"skipped\":");
+	if (n > 0)
+		text_printf(&t, "%llu", (unsigned long long) n);
+	else
+		text_puts(&t, "null");
+	text_printf(&t, ",\"reason\":\"%s\"}", reason);
+	stream_say(s, "skipped", t.data);
+	text_free(&t);
+	stats.skipped++;
+}
+
+/* From its position on, what the subscriber wants, up to about FRAME_BYTES; the position after it. */
+static uint64_t
+write_changes(const Subscriber *s, Text *t)
+{
+	uint64_t n = s->position;
+	uint64_t end = hub_head() - n > SCAN ? n + SCAN : hub_head();
+	const char *snapshot = NULL;
+	bool any = false;
+
+	for (; n < end && t->size < FRAME_BYTES; n++)
+	{
+		const Change *c = hub_change(n);
+
+		if (s->all || subscriber_wants(s, c->event_type, c->flow_type, c->flow_id))
+		{
+			if (!any)
+				begin_changes(t, s->kind);
+			else
+				text_puts(t, ",");
+			text_add(t, c->json, c->json_size);
+			any = true;
+		}
+		if (c->snapshot != NULL)
+			snapshot = c->snapshot;
+	}
+	if (any)
+		end_changes(t, s->kind, snapshot);
+	return n;
+}
+
+/* The message for who watches everything from this position on. */
+static Frame *
+frame_for(const Subscriber *s)
+{
+	Frame *f;
+
+	for (int i = 0; i < FRAMES; i++)
+		if (frames[i].to != 0 && frames[i].from == s->position && frames[i].kind == s->kind)
+			return &frames[i];
+	f = &frames[oldest_frame++ % FRAMES];
+	f->kind = s->kind;
+	f->from = s->position;
+	f->text.size = 0;
+	f->to = write_changes(s, &f->text);
+	return f;
+}
+
+/* ------------------------------------------------------------------------
+ * Writing
+ * ------------------------------------------------------------------------ */
+
+static void
+ask_to_write(Subscriber *s)
+{
+	if (s->write_asked == 0)
+		s->write_asked = now_ms();
+	lws_callback_on_writable(s->wsi);
+}
+
+static int
+send_text(Subscriber *s, Text *t)
+{
+	int n = text_send(t, s->wsi, s->kind == SUBSCRIBER_WS ? LWS_WRITE_TEXT : LWS_WRITE_HTTP);
+
+	return n < 0 ? -1 : 0;
+}
+
+/* The first of the messages that are this subscriber's own. */
+static int
+write_pending(Subscriber *s)
+{
+	size_t size = s->kind == SUBSCRIBER_WS ? strlen(s->pending.data) : s->pending.size;
+	Text rest = {0};
+	int result;
+
+	if (size < s->pending.size)
+		text_add(&rest, s->pending.data + size + 1, s->pending.size - size - 1);
+	s->pending.size = size;
+	result = send_text(s, &s->pending);
+	text_free(&s->pending);
+	s->pending = rest;
+	return result;
+}
+
+static int
+write_keep_alive(Subscriber *s)
+{
+	const char *snapshot = s->kind == SUBSCRIBER_SSE ? hub_position(s->position) : NULL;
+	Text t = {0};
+	int result;
+
+	if (s->kind == SUBSCRIBER_WS)
+		return lws_write(s->wsi, (unsigned char[LWS_PRE + 1]){0} + LWS_PRE, 0, LWS_WRITE_PING) < 0 ? -1 : 0;
+	/* Who filters may not have had a change for long; this is where it goes on from. */
+	if (snapshot != NULL)
+		text_printf(&t, "id: %s\n", snapshot);
+	text_puts(&t, ": keep-alive\n\n");
+	result = send_text(s, &t);
+	text_free(&t);
+	return result;
+}
+
+static int
+write_news(Subscriber *s)
+{
+	Text t = {0};
+	int result;
+
+	if (s->all)
+	{
+		Frame *f = frame_for(s);
+
+		s->position = f->to;
+		return send_text(s, &f->text);
+	}
+	s->position = write_changes(s, &t);
+	result = send_text(s, &t);
+	text_free(&t);
+	return result;
+}
+
+static bool
+has_news(const Subscriber *s)
+{
+	return s->kind != SUBSCRIBER_MCP && s->let_in && s->position < hub_head();
+}
+
+/* The socket takes something: one message.  < 0: close it. */
+int
+stream_write(Subscriber *s)
+{
+	int result = 0;
+
+	s->write_asked = 0;
+	if (s->close_due && s->pending.size == 0)
+	{
+		if (s->kind == SUBSCRIBER_WS)
+			lws_close_reason(s->wsi, s->let_in ? LWS_CLOSE_STATUS_GOINGAWAY : LWS_CLOSE_STATUS_POLICY_VIOLATION, NULL,
+			                 0);
+		return -1;
+	}
+	if (s->headers_due)
+	{
+		s->headers_due = false;
+		result = answer_start_stream(s->wsi);
+	}
+	else if (s->pending.size > 0)
+		result = write_pending(s);
+	else if (s->status_due)
+	{
+		s->status_due = false;
+		stream_say(s, "status", hub_status());
+		result = write_pending(s);
+	}
+	else if (has_news(s) && s->position < hub_tail())
+	{
+		say_skipped(s, hub_tail() - s->position, "slow");
+		s->position = hub_head();
+		result = write_pending(s);
+	}
+	else if (has_news(s))
+		result = write_news(s);
+	else if (s->keep_alive_due)
+	{
+		s->keep_alive_due = false;
+		result = write_keep_alive(s);
+	}
+	if (result == 0 && (s->pending.size > 0 || s->status_due || s->keep_alive_due || s->close_due || has_news(s)))
+		ask_to_write(s);
+	return result;
+}
+
+/* ------------------------------------------------------------------------
+ * All of them
+ * ------------------------------------------------------------------------ */
+
+static void
+one_round(void)
+{
+	int n = counts[SUBSCRIBER_SSE] + counts[SUBSCRIBER_WS];
+
+	for (Subscriber *s = subscribers; s != NULL; s = s->next)
+		if (has_news(s) && s->write_asked == 0)
+			ask_to_write(s);
+	next_round = now_ms() + n * ROUND_US / 1000;
+}
+
+static void
+on_round(uv_timer_t *timer)
+{
+	(void) timer;
+	one_round();
+}
+
+/*
+ * There are changes.  A few subscribers are told at once; many not more often than
+ * they can be served, so that there is something in each message when much happens.
+ */
+void
+stream_news(void)
+{
+	uint64_t now = now_ms();
+
+	if (now >= next_round)
+		one_round();
+	else if (!uv_is_active((uv_handle_t *) &round_timer))
+		uv_timer_start(&round_timer, on_round, next_round - now, 0);
+}
+
+void
+stream_status(void)
+{
+	for (Subscriber *s = subscribers; s != NULL; s = s->next)
+		if (s->let_in && s->kind != SUBSCRIBER_MCP)
+		{
+			s->status_due = true;
+			ask_to_write(s);
+		}
+}
+
+void
+stream_gap(const char *reason)
+{
+	for (Subscriber *s = subscribers; s != NULL; s = s->next)
+		if (s->let_in && s->kind != SUBSCRIBER_MCP)
+		{
+			say_skipped(s, 0, reason);
+			ask_to_write(s);
+		}
+}
+
+static void
+on_keep_alive(uv_timer_t *timer)
+{
+	uint64_t now = now_ms();
+
+	(void) timer;
+	for (Subscriber *s = subscribers; s != NULL; s = s->next)
+		if (s->write_asked == 0)
+		{
+			s->keep_alive_due = true;
+			ask_to_write(s);
+		}
+		else if (now - s->write_asked > STUCK_MS)
+			lws_set_timeout(s->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
+}
+
+void
+stream_drop_retired(void)
+{
+	for (Subscriber *s = subscribers; s != NULL; s = s->next)
+		if (s->caller->retired)
+		{
+			s->close_due = true;
+			ask_to_write(s);
+		}
+}
+
+int
+stream_count(SubscriberKind kind)
+{
+	return counts[kind];
+}
+
+/* ------------------------------------------------------------------------
+ * One of them
+ * ------------------------------------------------------------------------ */
+
+/*
+ * Somebody wants to watch, perhaps from a place where it was before; "since" is ours
+ * from here on.  From now on nothing that is told is missed, though nothing is sent
+ * before the database has said that it may look.
+ */
+Subscriber *
+stream_open(struct lws *wsi, SubscriberKind kind, Caller *caller, char *since)
+{
+	Subscriber *s = get_memory(sizeof(Subscriber));
+
+	s->wsi = wsi;
+	s->kind = kind;
+	s->caller = caller_use(caller);
+	s->position = hub_head();
+	if (since != NULL && hub_find(since, &s->position))
+	{
+		free(since);
+		since = NULL;
+	}
+	s->since = since;
+	s->next = subscribers;
+	if (subscribers != NULL)
+		subscribers->prev = s;
+	subscribers = s;
+	counts[kind]++;
+	return s;
+}
+
+/* Tell what it missed: the body of eda_http.changes(). */
+static void
+say_missed(Subscriber *s, const char *missed)
+{
+	json_t *answer = json_loads(missed, 0, NULL);
+	const char *snapshot = json_string_value(json_object_get(answer, "snapshot"));
+	json_t *changes = json_object_get(answer, "changes");
+	bool any = false;
+	size_t i;
+	json_t *c;
+
+	if (!json_is_true(json_object_get(answer, "complete")))
+		say_skipped(s, 0, "away for too long");
+	else
+		json_array_foreach(changes, i, c)
+		{
+			char *text;
+
+			if (!subscriber_wants(s, json_string_value(json_object_get(c, "event_type")),
+			                      json_string_value(json_object_get(c, "flow_type")),
+			                      json_string_value(json_object_get(c, "flow_id"))))
+				continue;
+			text = json_dumps(c, JSON_COMPACT | JSON_PRESERVE_ORDER);
+			if (any)
+				text_puts(&s->pending, ",");
+			else if (s->kind == SUBSCRIBER_WS && s->pending.size > 0)
+				text_add(&s->pending, "", 1);
+			if (!any)
+				begin_changes(&s->pending, s->kind);
+			text_puts(&s->pending, text);
+			free(text);
+			any = true;
+		}
+	if (any)
+		end_changes(&s->pending, s->kind, snapshot);
+	json_decref(answer);
+}
+
+/* It may look.  "missed" is what eda_http.changes() said; NULL: its "since" is of no use. */
+void
+stream_begin(Subscriber *s, const char *missed)
+{
+	s->let_in = true;
+	if (s->kind != SUBSCRIBER_WS)
+	{
+		lws_http_mark_sse(s->wsi);
+		s->headers_due = true;
+	}
+	if (s->kind != SUBSCRIBER_MCP)
+	{
+		stream_say(s, "status", hub_status());
+		if (s->since != NULL && missed != NULL)
+			say_missed(s, missed);
+		else if (s->since != NULL)
+			say_skipped(s, 0, "unknown place");
+	}
+	free(s->since);
+	s->since = NULL;
+	if (stopping)
+		s->close_due = true;
+	ask_to_write(s);
+}
+
+static void
+database_answered(void *who, PGresult *result, DbTrouble trouble)
+{
+	Subscriber *s = who;
+	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	(void) trouble;
+	s->asking = false;
+	if (s->wsi == NULL)
+		stream_closed(s);
+	else if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
+		stream_begin(s, PQgetvalue(result, 0, 3));
+	else if (code != NULL && strncmp(code, "22", 2) == 0)
+		stream_begin(s, NULL);
+	else
+	{
+		stream_say(s, "error",
+		           code != NULL && strcmp(code, "42501") == 0
+		               ? "{\"status\":403,\"detail\":\"The caller's database role may not watch.\"}"
+		               : "{\"status\":503,\"detail\":\"The database cannot be reached. Try again.\"}");
+		s->close_due = true;
+		ask_to_write(s);
+	}
+	PQclear(result);
+}
+
+/* A WebSocket is open before anybody was asked; it stays silent until the database has answered. */
+void
+stream_ask_database(Subscriber *s)
+{
+	s->asking = true;
+	db_call(stream_sql, 1, &s->since, s->caller->role, database_answered, s);
+}
+
+/* The connection is gone. */
+void
+stream_closed(Subscriber *s)
+{
+	s->wsi = NULL;
+	if (s->prev != NULL || subscribers == s)
+	{
+		if (s->prev != NULL)
+			s->prev->next = s->next;
+		else
+			subscribers = s->next;
+		if (s->next != NULL)
+			s->next->prev = s->prev;
+		s->next = s->prev = NULL;
+		counts[s->kind]--;
+	}
+	if (s->asking)
+		return; /* the database's answer frees it */
+	caller_leave(s->caller);
+	while (s->subscriptions != NULL)
+	{
+		Subscription *sub = s->subscriptions;
+
+		s->subscriptions = sub->next;
+		free_subscription(sub);
+	}
+	free(s->since);
+	text_free(&s->pending);
+	text_free(&s->incoming);
+	free(s);
+}
+
+void
+stream_start(void)
+{
+	uv_timer_init(loop, &keep_alive_timer);
+	uv_timer_start(&keep_alive_timer, on_keep_alive, KEEP_ALIVE_MS, KEEP_ALIVE_MS);
+	uv_timer_init(loop, &round_timer);
+}
+
+/* The gateway ends: so do all streams, as soon as their sockets take it. */
+void
+stream_stop(void)
+{
+	for (Subscriber *s = subscribers; s != NULL; s = s->next)
+	{
+		s->close_due = true;
+		text_free(&s->pending);
+		if (s->let_in || s->kind == SUBSCRIBER_WS)
+			ask_to_write(s);
+	}
+	uv_close((uv_handle_t *) &keep_alive_timer, NULL);
+	uv_close((uv_handle_t *) &round_timer, NULL);
+	for (int i = 0; i < FRAMES; i++)
+		text_free(&frames[i].text);
+	memset(frames, 0, sizeof(frames));
+}

@@ -1,0 +1,148 @@
+/*
+ * waiters.c
+ *		Long polls: requests for the next events of a flow type that found none.
+ *
+ * They hold no connection to the database.  The feed says when an event of their
+ * flow type is dispatched, and the one that has waited longest asks again; should
+ * the feed be silent, it asks once a second.  Who gets nothing goes back to the head
+ * of the line.
+ */
+#include "gateway.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ASK_MS 1000
+#define LOOK_MS 50 /* how exactly the end of a wait is kept */
+
+static Request *waiting; /* who has waited longest comes first */
+static uv_timer_t timer;
+static uint64_t asked_at;
+
+/* When an event was dispatched that nobody waited for, by a hash of its flow type. */
+static uint64_t untaken[256];
+
+static void
+unlink_waiter(Request *request)
+{
+	for (Request **p = &waiting; *p != NULL; p = &(*p)->next_waiter)
+		if (*p == request)
+		{
+			*p = request->next_waiter;
+			break;
+		}
+	request->next_waiter = NULL;
+	request->waiting = false;
+	stats.waiting--;
+}
+
+/* The client is gone. */
+void
+waiters_leave(Request *request)
+{
+	unlink_waiter(request);
+}
+
+static uint64_t *
+untaken_of(const char *flow_type)
+{
+	unsigned hash = 5381;
+
+	for (const char *c = flow_type; *c; c++)
+		hash = hash * 33 + (unsigned char) *c;
+	return &untaken[hash % 256];
+}
+
+static void
+ask_again(Request *request)
+{
+	unlink_waiter(request);
+	http_run(request);
+}
+
+/* Nothing was there: wait for it, for so long from the first time on. */
+void
+waiters_add(Request *request, const char *flow_type, uint64_t wait_ms)
+{
+	Request **p = &waiting;
+
+	if (request->flow_type == NULL)
+	{
+		request->flow_type = copy_text(flow_type);
+		request->give_up_at = now_ms() + wait_ms;
+	}
+	/* It may have been dispatched while we were looking. */
+	if (*untaken_of(flow_type) > request->asked_at && now_ms() < request->give_up_at)
+	{
+		http_run(request);
+		return;
+	}
+	while (*p != NULL && (*p)->started <= request->started)
+		p = &(*p)->next_waiter;
+	request->next_waiter = *p;
+	*p = request;
+	request->waiting = true;
+	lws_rx_flow_control(request->wsi, 1);
+	stats.waiting++;
+}
+
+/* An event of this flow type was dispatched. */
+void
+waiters_wake(const char *flow_type)
+{
+	for (Request *r = waiting; r != NULL; r = r->next_waiter)
+		if (strcmp(r->flow_type, flow_type) == 0)
+		{
+			ask_again(r);
+			return;
+		}
+	*untaken_of(flow_type) = uv_hrtime();
+}
+
+static bool
+first_of_its_flow(const Request *request)
+{
+	for (const Request *r = waiting; r != request; r = r->next_waiter)
+		if (strcmp(r->flow_type, request->flow_type) == 0)
+			return false;
+	return true;
+}
+
+/* Time is up: the last answer, which was empty, is asked for once more and goes out. */
+static void
+on_timer(uv_timer_t *t)
+{
+	uint64_t now = now_ms();
+	bool ask = now - asked_at >= ASK_MS;
+	Request *next;
+	Request *chosen[64];
+	int n = 0;
+
+	(void) t;
+	for (Request *r = waiting; r != NULL; r = next)
+	{
+		next = r->next_waiter;
+		if (now >= r->give_up_at || stopping)
+			ask_again(r);
+		else if (ask && n < 64 && first_of_its_flow(r))
+			chosen[n++] = r;
+	}
+	if (!ask)
+		return;
+	asked_at = now;
+	for (int i = 0; i < n; i++)
+		ask_again(chosen[i]);
+}
+
+void
+waiters_start(void)
+{
+	uv_timer_init(loop, &timer);
+	uv_timer_start(&timer, on_timer, LOOK_MS, LOOK_MS);
+}
+
+void
+waiters_stop(void)
+{
+	uv_close((uv_handle_t *) &timer, NULL);
+}
