@@ -2,8 +2,8 @@
  * route.c
  *		The routes: a method, a pattern, and the SQL function that answers.
  *
- * A {} stands for a part of the path between slashes; the last one takes all that
- * is left, so that a flow id may have slashes in it.  libwebsockets decodes a path
+ * A {} stands for a part of the path between slashes; only {flow_id} takes all that
+ * is left, as a flow id may have slashes in it.  libwebsockets decodes a path
  * and takes "//" and "/../" out of it before we see it: a flow id that has such can
  * be given as ?flow_id=.
  */
@@ -108,13 +108,12 @@ matches(const char *pattern, const char *path, char *values[MAX_ARGUMENTS])
 	{
 		if (*pattern == '{')
 		{
-			size_t size;
+			size_t size = strcmp(pattern, "{flow_id}") == 0 ? strlen(path) : strcspn(path, "/");
 
-			pattern = strchr(pattern, '}') + 1;
-			size = *pattern == '\0' ? strlen(path) : strcspn(path, "/");
 			if (size == 0)
 				return false;
 			values[n++] = copy_bytes(path, size);
+			pattern = strchr(pattern, '}') + 1;
 			path += size;
 		}
 		if (*pattern != *path)

@@ -61,7 +61,8 @@ subscriptions_changed(Subscriber *s)
 {
 	const Subscription *sub = s->subscriptions;
 
-	s->all = s->nsubscriptions == 1 && sub->event_type == NULL && sub->flow_type == NULL && sub->flow_id == NULL;
+	s->all =
+		sub != NULL && sub->next == NULL && sub->event_type == NULL && sub->flow_type == NULL && sub->flow_id == NULL;
 }
 
 void

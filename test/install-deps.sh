@@ -4,6 +4,8 @@
 set -euo pipefail
 
 packages=(make gcc libc6-dev libpq-dev libnats-dev libjansson-dev libipc-run-perl procps util-linux)
+# the gateway's, and what its tests look at it with
+packages+=(pkg-config libwebsockets-dev libwebsockets-evlib-uv libuv1-dev libssl-dev libjs-chart.js chromium)
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]; }
 

@@ -8,9 +8,12 @@
 #						status 0 only if every one ended, and by the rules
 #	make demo BROKER=nats ...	the workers get messages from a NATS server, also of its own
 #
+# The page is at the address that it prints: rides as they move, and a place to ask for
+# one (PORT=8480; any free port where that one is taken).
+#
 # Installs what is missing (Debian, as root or with sudo), builds and installs the
 # extension, and starts a server in a folder of its own, reachable only through a
-# socket in that folder (nats-server: on a free port of 127.0.0.1).  Other servers on
+# socket in that folder (gateway and nats-server: on ports of 127.0.0.1).  Other servers on
 # the machine are left alone.
 #
 set -euo pipefail
@@ -26,6 +29,7 @@ broker=${BROKER:-}
 workers=${WORKERS:-4}
 work_ms=${WORK_MS:-150}
 fail=${FAIL:-0.12}
+port=${PORT:-8480}
 pg_version=15
 pg_config=${PG_CONFIG:-/usr/lib/postgresql/$pg_version/bin/pg_config}
 
@@ -44,6 +48,8 @@ publisher_pid=
 nats_server=${NATS_SERVER:-}
 nats_pid=
 nats_url=
+gateway_pid=
+page=
 screen=
 interrupted=
 
@@ -52,6 +58,7 @@ die() { say "demo: $*"; exit 1; }
 
 [[ $rides =~ ^([1-9][0-9]{0,4})?$ ]] || die "RIDES must be a number from 1 to 99999, not \"$rides\""
 [[ $broker =~ ^(nats)?$ ]] || die "BROKER must be \"nats\", or left out, not \"$broker\""
+[[ $port =~ ^[0-9]{1,5}$ ]] || die "PORT must be a number, not \"$port\""
 [[ $workers =~ ^[1-9][0-9]?$ ]] || die "WORKERS must be a number from 1 to 99, not \"$workers\""
 
 # ------------------------------------------------------------------------
@@ -79,7 +86,7 @@ cleanup() {
 	[ -z "$screen" ] || printf '\033[?25h\033[?7h'
 	if [ -n "$dir" ]; then
 		[ -z "$interrupted" ] || say "" "Stopping ..."
-		stop_processes $publisher_pid "${worker_pids[@]}"
+		stop_processes $publisher_pid $gateway_pid "${worker_pids[@]}"
 		if [ -s "$dir/data/postmaster.pid" ]; then
 			as_server "$bin/pg_ctl" -D "$dir/data" -m fast -w -t 20 stop >/dev/null 2>&1 ||
 				as_server "$bin/pg_ctl" -D "$dir/data" -m immediate -w -t 20 stop >/dev/null 2>&1 ||
@@ -133,7 +140,8 @@ as_server() {
 	(cd / && exec "${as[@]}" "$@")
 }
 
-packages=("postgresql-$pg_version" "postgresql-server-dev-$pg_version" libpq-dev libnats-dev libjansson-dev gcc libc6-dev make)
+packages=("postgresql-$pg_version" "postgresql-server-dev-$pg_version" libpq-dev libnats-dev libjansson-dev gcc libc6-dev make
+	pkg-config libwebsockets-dev libwebsockets-evlib-uv libuv1-dev libssl-dev libjs-chart.js)
 
 install_packages() {
 	local missing=() p
@@ -183,6 +191,8 @@ build() {
 		as_root make -s -C "$top" PG_CONFIG="$pg_config" install >"$dir/build.log" 2>&1 ||
 			{ tail -n 30 "$dir/build.log" >&2; die "the installation failed"; }
 	fi
+	as_owner make -s -j "$(nproc)" -C "$top/gateway" >"$dir/build.log" 2>&1 ||
+		{ tail -n 30 "$dir/build.log" >&2; die "the gateway does not compile"; }
 	make -s -C "$here" BIN="$dir" PG_CONFIG="$pg_config" "$dir/$worker" >"$dir/build.log" 2>&1 ||
 		{ cat "$dir/build.log" >&2; die "the worker does not compile"; }
 }
@@ -223,6 +233,25 @@ start_server() {
 	export PGHOST=$dir PGUSER=postgres PGDATABASE=ride PGOPTIONS='-c client_min_messages=warning'
 	"$bin/createdb" ride
 	"$bin/psql" -Xq -o /dev/null -v delivery="${broker:-pull}" -f "$here/setup.sql"
+}
+
+# The page, and the API.  It works as a role that publishes, looks and operates.
+start_gateway() {
+	local i try
+	cp -r "$top/gateway/eda-gateway" "$top/gateway/www" "$dir"
+	for try in "$port" 0; do
+		"${as[@]}" "$dir/eda-gateway" --db "user=ride_gateway" --www "$dir/www" --listen "127.0.0.1:$try" \
+			--log-level warn >"$dir/gateway.out" 2>>"$dir/gateway.log" &
+		gateway_pid=$!
+		for ((i = 0; i < 50; i++)); do
+			page=$(sed -n 's/.*listening on //p' "$dir/gateway.out")
+			[ -z "$page" ] || return 0
+			kill -0 "$gateway_pid" 2>/dev/null || break
+			sleep 0.1
+		done
+	done
+	tail -n 20 "$dir/gateway.log" >&2
+	die "the gateway does not start"
 }
 
 # Start worker number $1, or start it again.
@@ -282,11 +311,11 @@ run_without_end() {
 	publisher_pid=$!
 	local look="psql -h $dir -U postgres ride"
 	[ "$(id -u)" != 0 ] || [ -z "${SUDO_USER:-}" ] || look="sudo -u postgres $look"
-	[ -t 1 ] || say "Rides go on until this is stopped; to look around: $look"
+	[ -t 1 ] || say "Rides go on until this is stopped.  The page: $page/ and $page/rides; to look around: $look"
 	open_screen
 	while :; do
 		keep_workers
-		show_dashboard "Ctrl-C ends it.  To look around:  $look"
+		show_dashboard "The page:  $page/  and  $page/rides    psql:  $look    Ctrl-C ends it."
 		if [ -n "$screen" ]; then sleep 1; else sleep 5; fi
 	done
 }
@@ -347,5 +376,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 [ -z "$broker" ] || start_nats
 start_server
+start_gateway
+say "The page is at $page/ and $page/rides"
 keep_workers
 if [ -n "$rides" ]; then run_to_the_end; else run_without_end; fi

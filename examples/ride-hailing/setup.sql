@@ -90,7 +90,7 @@ FROM eda.event_state WHERE flow_type = 'FLOW_B'
 GROUP BY flow_id;
 COMMENT ON VIEW ride.outcome IS 'What became of each ride; "lost" must never be seen.';
 
--- Who may do what: the app publishes, a worker works and writes the ledger.
+-- Who may do what: the app publishes, a worker works and writes the ledger, the web page does all but that.
 DO $$
 BEGIN
 	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ride_app') THEN
@@ -99,9 +99,14 @@ BEGIN
 	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ride_worker') THEN
 		CREATE ROLE ride_worker LOGIN;
 	END IF;
+	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ride_gateway') THEN
+		CREATE ROLE ride_gateway LOGIN;
+	END IF;
 END $$;
 SELECT eda.grant_access('ride_app', 'publisher'), eda.grant_access('ride_app', 'monitor'),
-	eda.grant_access('ride_worker', 'worker');
+	eda.grant_access('ride_worker', 'worker'), eda.grant_access('ride_gateway', 'publisher'),
+	eda.grant_access('ride_gateway', 'worker'), eda.grant_access('ride_gateway', 'operator'),
+	eda.grant_access('ride_gateway', 'monitor');
 GRANT USAGE ON SCHEMA ride TO ride_app, ride_worker;
 GRANT USAGE ON SEQUENCE ride.number TO ride_app;
 GRANT INSERT ON ride.ledger TO ride_worker;
