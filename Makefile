@@ -4,6 +4,7 @@
 #   make demo [RIDES=20] [BROKER=nats]
 #                           the ride-hailing example, until Ctrl-C or for so many rides
 #   make && make install    for the PostgreSQL that PG_CONFIG belongs to
+#   make gateway            the HTTP gateway; make install-gateway
 #   make format, make lint  clang-format, clang-tidy
 
 EXTENSION  = eda
@@ -16,12 +17,13 @@ OBJS = $(addprefix src/, \
 	shmem.o queue.o launcher.o attach.o ddl.o \
 	engine.o engine_type.o engine_decide.o tail.o timers.o dispatch.o deliver.o handover.o outlet.o message.o \
 	broker.o broker_courier.o broker_link.o broker_ring.o broker_stream.o broker_text.o \
-	feed.o metrics.o state.o)
+	feed.o metrics.o observe.o state.o)
 SRC_H = src/eda.h src/journal.h src/shmem.h src/engine.h src/broker.h src/broker_int.h src/compat.h
 
 SQL = $(addprefix sql/, \
 	00_head.sql 10_tables.sql 20_publish.sql 30_work.sql 40_control.sql \
-	50_views.sql 60_dashboard.sql 90_grants.sql)
+	50_views.sql 60_dashboard.sql 70_http.sql 71_http_changes.sql 72_http_write.sql \
+	75_metrics.sql 80_mcp.sql 82_mcp_tools.sql 84_mcp_explain.sql 90_grants.sql)
 DATA_built = eda--$(EDA_VERSION).sql
 
 # What -Wextra finds in PostgreSQL's own headers and macros is off; WERROR=1 is for CI.
@@ -34,11 +36,17 @@ PG_CONFIG ?= pg_config
 # No bitcode: no function here is worth inlining into a query.
 override with_llvm := no
 
-ifneq (,$(filter check demo,$(MAKECMDGOALS)))
+ifneq (,$(filter check demo gateway install-gateway,$(MAKECMDGOALS)))
 
-# These install PostgreSQL where it is missing, so they cannot begin by asking pg_config.
+# These install PostgreSQL where it is missing, or have no need of it: they do not ask pg_config.
 check:
 	test/run
+
+gateway:
+	$(MAKE) -C gateway
+
+install-gateway:
+	$(MAKE) -C gateway install
 
 demo:
 	RIDES=$(RIDES) BROKER=$(BROKER) examples/ride-hailing/demo.sh
@@ -54,16 +62,18 @@ eda--$(EDA_VERSION).sql: $(SQL) eda.control
 	cat $(SQL) > $@
 
 CLIENTS = $(addprefix examples/ride-hailing/, worker.c worker.h source_pull.c source_nats.c) \
-	$(addprefix bench/, bench.h bench-nats.h held-open.c latency.c nats-backlog.c nats-latency.c) test/broker/driver.c
+	$(addprefix bench/, bench.h bench-nats.h held-open.c latency.c nats-backlog.c nats-latency.c gateway-latency.c) test/broker/driver.c
 
 format:
 	clang-format -i $(OBJS:.o=.c) $(SRC_H) $(CLIENTS)
+	$(MAKE) -C gateway format
 
 lint:
 	clang-format --dry-run -Werror $(OBJS:.o=.c) $(SRC_H) $(CLIENTS)
 	clang -fsyntax-only -Werror $(WARNINGS) -D_GNU_SOURCE -DEDA_VERSION='""' -isystem $(shell $(PG_CONFIG) --includedir-server) $(OBJS:.o=.c)
 	clang-tidy --quiet $(OBJS:.o=.c) -- $(CPPFLAGS) 2>/dev/null
 	$(MAKE) -s shadows
+	$(MAKE) -s -C gateway lint
 
 # A function of ours with the name of one of PostgreSQL's would be called in its place.
 shadows: $(OBJS)
@@ -78,4 +88,4 @@ print-%:
 
 endif
 
-.PHONY: check demo format lint shadows
+.PHONY: check demo gateway install-gateway format lint shadows

@@ -21,7 +21,7 @@ Config config = {
 	.www = GATEWAY_WWW,
 	.pool = 8,
 	.max_body = 4 << 20,
-	.max_connections = 20000,
+	.max_connections = 16384,
 	.max_in_flight = 1000,
 };
 
@@ -40,7 +40,7 @@ static const char usage[] =
 	"                           speak TLS\n"
 	"  --pool N                 connections to the database (default 8), and one for the feed\n"
 	"  --max-body BYTES         of a request (default 4194304)\n"
-	"  --max-connections N      of clients (default 20000)\n"
+	"  --max-connections N      of clients (default 16384)\n"
 	"  --max-in-flight N        requests of one caller at a time (default 1000)\n"
 	"  --www DIR                the page's files (default " GATEWAY_WWW ")\n"
 	"  --log-level LEVEL        error, warn, info (default) or debug: a line for each request\n"

@@ -42,6 +42,8 @@ typedef struct Worker
 	int nprepared;
 	int settings; /* results to come before the job's own */
 	bool preparing;
+	bool setting_role;
+	bool no_role; /* it could not be set */
 	PGresult *result;
 } Worker;
 
@@ -164,6 +166,8 @@ send_job(Worker *w)
 
 	w->settings = 0;
 	w->preparing = false;
+	w->setting_role = false;
+	w->no_role = false;
 	if (!same_role(w, job->role))
 	{
 		const char *values[] = {job->role == NULL ? "none" : job->role};
@@ -172,6 +176,7 @@ send_job(Worker *w)
 		free(w->role);
 		w->role = copy_text(job->role);
 		w->role_known = true;
+		w->setting_role = true;
 		w->settings++;
 	}
 	n = statement_number(w, job->sql);
@@ -227,7 +232,7 @@ job_over(Worker *w)
 	}
 	w->next_free = free_workers;
 	free_workers = w;
-	finish(job, result, DB_FINE);
+	finish(job, result, w->no_role ? DB_NO_ROLE : DB_FINE);
 	give_work();
 }
 
@@ -275,11 +280,13 @@ on_input(Link *link)
 				PQclear(w->result);
 				w->result = result;
 				w->settings = 0;
+				w->no_role = w->setting_role;
 				break;
 			default:
 				if (w->settings > 0)
 				{
 					PQclear(result);
+					w->setting_role = false; /* it comes first */
 					if (--w->settings == 0)
 						w->preparing = false;
 				}

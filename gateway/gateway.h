@@ -2,10 +2,10 @@
  * gateway.h
  *		What the files of eda-gateway share.
  *
- * A request comes in at http.c, which asks guard.c whether its caller may be here
- * and route.c which SQL function it is for.  db.c calls that function as the
- * caller's role, and http.c sends what came back: JSON that Postgres made, or a
- * problem (problem.c).  hub.c listens to the feed and keeps the last changes in a
+ * A request comes in at http.c; read.c finds out what it wants, and asks guard.c
+ * whether its caller may be here and route.c which SQL function it is for.
+ * request.c has db.c call that function as the caller's role, and answer.c sends
+ * what came back: JSON that Postgres made, or a problem (problem.c).  hub.c listens to the feed and keeps the last changes in a
  * ring; stream.c writes from there to SSE and WebSocket clients (socket.c reads
  * what the latter say), and waiters.c wakes long polls.
  *
@@ -143,8 +143,9 @@ typedef enum DbTrouble
 {
 	DB_FINE,
 	DB_AWAY,
-	DB_BUSY, /* every connection was busy for too long */
-	DB_LOST  /* the connection broke during the call, which may have committed */
+	DB_BUSY,   /* every connection was busy for too long */
+	DB_LOST,   /* the connection broke during the call, which may have committed */
+	DB_NO_ROLE /* the caller's role cannot be had; the result says why */
 } DbTrouble;
 
 typedef void (*DbDone)(void *who, PGresult *result, DbTrouble trouble);
@@ -264,16 +265,33 @@ typedef struct Session
 	struct Subscriber *subscriber;
 } Session;
 
+extern bool stopping; /* take nothing new */
+
 extern int http_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len);
-extern void http_run(Request *request);    /* make its SQL call */
-extern void http_answer(Request *request); /* what stands in it */
-extern bool http_header(struct lws *wsi, const char *name, char *out,
-                        size_t size);                       /* name in lower case, with a colon */
-extern char *http_query(struct lws *wsi, const char *name); /* to be freed; NULL: there is none */
 extern void http_start(void);
 extern void http_stop(void);
+extern void http_forget_ready(Request *request);
+
+/* ------------------------------------------------------------------------
+ * read.c
+ * ------------------------------------------------------------------------ */
+
+extern Method read_method(struct lws *wsi, char **path, int *size, bool *head);
+extern bool read_header(struct lws *wsi, const char *name, char *out,
+                        size_t size);                       /* name in lower case, with a colon */
+extern char *read_query(struct lws *wsi, const char *name); /* to be freed; NULL: there is none */
+extern bool read_request(Request *request, Method method);  /* false: it has its answer, a problem or a file */
+
+/* ------------------------------------------------------------------------
+ * request.c
+ * ------------------------------------------------------------------------ */
+
+extern Request *request_new(struct lws *wsi, const char *path, int size);
 extern void request_free(Request *request);
-extern bool stopping; /* take nothing new */
+extern void request_abandon(Request *request); /* its client is gone */
+extern void request_call(Request *request);    /* the SQL function of its route */
+extern void request_answer(Request *request);
+extern void request_become_stream(Request *request, const char *missed);
 
 /* ------------------------------------------------------------------------
  * answer.c
@@ -291,6 +309,7 @@ extern void problem(Request *request, int status, const char *detail, const char
 extern void problem_of_error(Request *request, const PGresult *result);
 extern void problem_of_trouble(Request *request, DbTrouble trouble);
 extern const char *status_title(int status);
+extern bool is_useless_place(const char *sqlstate); /* to go on from: eda.changes() refused it */
 
 /* ------------------------------------------------------------------------
  * files.c
@@ -324,7 +343,7 @@ extern bool hub_find(const char *snapshot, uint64_t *next);
 extern const char *hub_status(void); /* a JSON object */
 
 /* ------------------------------------------------------------------------
- * stream.c, socket.c: who watches
+ * stream.c, filter.c, socket.c: who watches
  * ------------------------------------------------------------------------ */
 
 #define MAX_SUBSCRIPTIONS 32
@@ -385,6 +404,7 @@ extern void stream_say(Subscriber *s, const char *type, const char *json); /* js
 extern bool subscribe(Subscriber *s, const char *id, const char *event_type, const char *flow_type,
                       const char *flow_id);
 extern void unsubscribe(Subscriber *s, const char *id);
+extern void unsubscribe_all(Subscriber *s);
 extern bool subscriber_wants(const Subscriber *s, const char *event_type, const char *flow_type, const char *flow_id);
 extern int socket_receive(Subscriber *s, const char *data, size_t size, bool final, bool binary);
 

@@ -301,12 +301,12 @@ answered(void *who, PGresult *result, DbTrouble trouble)
 		if (behind)
 			ask();
 	}
-	else if (code != NULL && strncmp(code, "22", 2) == 0 && position != NULL)
+	else if (is_useless_place(code) && position != NULL)
 	{
-		/* A position from before the database was restored. */
+		/* From before the database was restored, or too far back. */
 		free(position);
 		position = NULL;
-		stream_gap("the database is another one");
+		stream_gap("what happened since cannot be told");
 	}
 	else if (result != NULL && !complained)
 	{

@@ -74,7 +74,7 @@ listen_or_end(void)
 	info.foreign_loops = loops;
 	info.fd_limit_per_thread = raise_file_limit();
 	info.pt_serv_buf_size = 16384;
-	info.max_http_header_data = 16384;
+	info.max_http_header_data = 8192; /* as long as a stream lives */
 	info.uid = info.gid = -1;
 	info.retry_and_idle_policy = &validity;
 	if (config.tls_cert != NULL)

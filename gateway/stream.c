@@ -43,81 +43,6 @@ static uv_timer_t round_timer;
 static uint64_t next_round; /* ms */
 
 /* ------------------------------------------------------------------------
- * Filters
- * ------------------------------------------------------------------------ */
-
-static void
-free_subscription(Subscription *sub)
-{
-	free(sub->id);
-	free(sub->event_type);
-	free(sub->flow_type);
-	free(sub->flow_id);
-	free(sub);
-}
-
-static void
-subscriptions_changed(Subscriber *s)
-{
-	const Subscription *sub = s->subscriptions;
-
-	s->all =
-		sub != NULL && sub->next == NULL && sub->event_type == NULL && sub->flow_type == NULL && sub->flow_id == NULL;
-}
-
-void
-unsubscribe(Subscriber *s, const char *id)
-{
-	for (Subscription **p = &s->subscriptions; *p != NULL; p = &(*p)->next)
-		if (strcmp((*p)->id, id) == 0)
-		{
-			Subscription *sub = *p;
-
-			*p = sub->next;
-			free_subscription(sub);
-			s->nsubscriptions--;
-			break;
-		}
-	subscriptions_changed(s);
-}
-
-/* From now on the subscriber wants these, too; NULL is anything.  False: it has too many. */
-bool
-subscribe(Subscriber *s, const char *id, const char *event_type, const char *flow_type, const char *flow_id)
-{
-	Subscription *sub;
-
-	unsubscribe(s, id);
-	if (s->nsubscriptions == MAX_SUBSCRIPTIONS)
-		return false;
-	sub = get_memory(sizeof(Subscription));
-	sub->id = copy_text(id);
-	sub->event_type = copy_text(event_type);
-	sub->flow_type = copy_text(flow_type);
-	sub->flow_id = copy_text(flow_id);
-	sub->next = s->subscriptions;
-	s->subscriptions = sub;
-	s->nsubscriptions++;
-	subscriptions_changed(s);
-	return true;
-}
-
-static bool
-fits(const char *wanted, const char *is)
-{
-	return wanted == NULL || strcmp(wanted, is) == 0;
-}
-
-bool
-subscriber_wants(const Subscriber *s, const char *event_type, const char *flow_type, const char *flow_id)
-{
-	for (const Subscription *sub = s->subscriptions; sub != NULL; sub = sub->next)
-		if (fits(sub->event_type, event_type) && fits(sub->flow_type, flow_type) && fits(sub->flow_id, flow_id))
-			return true;
-	return false;
-}
-
-/* ------------------------------------------------------------------------
  * Messages
  * ------------------------------------------------------------------------ */
 
@@ -514,7 +439,7 @@ stream_begin(Subscriber *s, const char *missed)
 	s->let_in = true;
 	if (s->kind != SUBSCRIBER_WS)
 	{
-		lws_http_mark_sse(s->wsi);
+		lws_set_timeout(s->wsi, NO_PENDING_TIMEOUT, 0);
 		s->headers_due = true;
 	}
 	if (s->kind != SUBSCRIBER_MCP)
@@ -538,18 +463,17 @@ database_answered(void *who, PGresult *result, DbTrouble trouble)
 	Subscriber *s = who;
 	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
-	(void) trouble;
 	s->asking = false;
 	if (s->wsi == NULL)
 		stream_closed(s);
 	else if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 		stream_begin(s, PQgetvalue(result, 0, 3));
-	else if (code != NULL && strncmp(code, "22", 2) == 0)
+	else if (is_useless_place(code) && trouble != DB_NO_ROLE)
 		stream_begin(s, NULL);
 	else
 	{
 		stream_say(s, "error",
-		           code != NULL && strcmp(code, "42501") == 0
+		           (code != NULL && strcmp(code, "42501") == 0) || trouble == DB_NO_ROLE
 		               ? "{\"status\":403,\"detail\":\"The caller's database role may not watch.\"}"
 		               : "{\"status\":503,\"detail\":\"The database cannot be reached. Try again.\"}");
 		s->close_due = true;
@@ -585,13 +509,7 @@ stream_closed(Subscriber *s)
 	if (s->asking)
 		return; /* the database's answer frees it */
 	caller_leave(s->caller);
-	while (s->subscriptions != NULL)
-	{
-		Subscription *sub = s->subscriptions;
-
-		s->subscriptions = sub->next;
-		free_subscription(sub);
-	}
+	unsubscribe_all(s);
 	free(s->since);
 	text_free(&s->pending);
 	text_free(&s->incoming);

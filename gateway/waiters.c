@@ -57,7 +57,7 @@ static void
 ask_again(Request *request)
 {
 	unlink_waiter(request);
-	http_run(request);
+	request_call(request);
 }
 
 /* Nothing was there: wait for it, for so long from the first time on. */
@@ -74,7 +74,7 @@ waiters_add(Request *request, const char *flow_type, uint64_t wait_ms)
 	/* It may have been dispatched while we were looking. */
 	if (*untaken_of(flow_type) > request->asked_at && now_ms() < request->give_up_at)
 	{
-		http_run(request);
+		request_call(request);
 		return;
 	}
 	while (*p != NULL && (*p)->started <= request->started)

@@ -93,10 +93,20 @@ LEFT JOIN eda.type_metrics() m ON m.type = et.id;
 COMMENT ON VIEW eda.queue_metrics IS
 	'Events by flow type, event type and state, moves into that state in the last minute, and how long the oldest due event has waited; read from counters, so it costs the same at any size.';
 
+CREATE FUNCTION eda.type_counters(
+	OUT type integer, OUT transitions bigint[], OUT attempts bigint, OUT retries bigint, OUT rescues bigint, OUT redrives bigint,
+	OUT bounds double precision[],
+	OUT due_to_acquired bigint[], OUT due_to_acquired_sum double precision,
+	OUT acquired_to_done bigint[], OUT acquired_to_done_sum double precision)
+RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'eda_type_counters' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 50;
+COMMENT ON FUNCTION eda.type_counters() IS
+	'Totals of each event type since the engine started: transitions by state in the order of the enum; attempts begun, followed by another one, and ended by the engine; redrives; and how many attempts took at most so many seconds, from being due to their acquire and from there to their end.';
+
 CREATE FUNCTION eda.engine_info(
 	OUT state text, OUT pid integer, OUT started_at timestamptz, OUT last_tick_at timestamptz,
 	OUT ticks bigint, OUT transitions_read bigint, OUT transitions_made bigint,
-	OUT last_tick_ms double precision, OUT max_tick_ms double precision,
+	OUT last_tick_ms double precision, OUT max_tick_ms double precision, OUT total_tick_ms double precision,
 	OUT queued integer, OUT handed_out integer, OUT waiting_workers integer, OUT parked integer, OUT held_back integer,
 	OUT last_error text, OUT last_error_at timestamptz,
 	OUT broker text, OUT broker_server text, OUT broker_error text, OUT broker_notice text,
@@ -193,6 +203,7 @@ COMMENT ON COLUMN eda.engine_status.transitions_read IS 'Transitions it has read
 COMMENT ON COLUMN eda.engine_status.transitions_made IS 'Transitions it has made since it began.';
 COMMENT ON COLUMN eda.engine_status.last_tick_ms IS 'How long its last turn took.';
 COMMENT ON COLUMN eda.engine_status.max_tick_ms IS 'How long its longest turn took.';
+COMMENT ON COLUMN eda.engine_status.total_tick_ms IS 'How long all its turns took together.';
 COMMENT ON COLUMN eda.engine_status.waiting_workers IS 'Workers that wait in eda.acquire_next().';
 COMMENT ON COLUMN eda.engine_status.last_error IS 'The last error that a move or the feed ran into.';
 COMMENT ON COLUMN eda.engine_status.last_error_at IS 'When that was.';

@@ -10,7 +10,11 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 		('publisher', '{publish,publish_many}'::name[]),
 		('worker', '{acquire,acquire_next,succeed,succeed_many,fail,fail_many,heartbeat,heartbeat_many,release,release_many,suspend}'),
 		('operator', '{cancel,suspend,resume,redrive,redrive_many,configure,suspend_event_type,unsuspend_event_type}'),
-		('monitor', '{history,dashboard,clock,lifecycle_moves,type_metrics,engine_info,library_version}')) a(access, names)
+		('monitor', '{history,dashboard,clock,lifecycle_moves,type_metrics,type_counters,engine_info,library_version}'),
+		-- what the HTTP gateway's functions need besides
+		('worker', '{last_step}'),
+		('operator', '{event_type_named}'),
+		('monitor', '{changes,current_snapshot,event_report,newest_dead_letters,steps}')) a(access, names)
 	JOIN pg_proc p ON p.proname = ANY (a.names) AND p.pronamespace = 'eda'::regnamespace
 	UNION ALL
 	SELECT 'monitor', 'TABLE', v.oid::regclass::text
@@ -30,7 +34,7 @@ BEGIN
 			HINT = 'Use ''publisher'', ''worker'', ''operator'' or ''monitor''.';
 	END IF;
 	IF verb = 'GRANT' THEN
-		EXECUTE format('GRANT USAGE ON SCHEMA eda TO %I', role);
+		EXECUTE format('GRANT USAGE ON SCHEMA eda, eda_http TO %I', role);
 	END IF;
 	-- What another kind of access needs too stays with a role that has that one.
 	FOR o IN
@@ -45,6 +49,11 @@ BEGIN
 		EXECUTE format('%s %s ON %s %s %s %I', verb, CASE o.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END,
 			o.kind, o.object, CASE verb WHEN 'GRANT' THEN 'TO' ELSE 'FROM' END, role);
 	END LOOP;
+	IF verb = 'REVOKE' AND NOT EXISTS (
+		SELECT FROM eda.access_objects() a
+		WHERE CASE a.kind WHEN 'FUNCTION' THEN has_function_privilege(role, a.object, 'EXECUTE') END) THEN
+		EXECUTE format('REVOKE USAGE ON SCHEMA eda, eda_http FROM %I', role);
+	END IF;
 END $$;
 COMMENT ON FUNCTION eda.change_access(text, text, text) IS 'What eda.grant_access() and eda.revoke_access() share.';
 
@@ -62,6 +71,11 @@ COMMENT ON FUNCTION eda.revoke_access(text, text) IS 'Take back what eda.grant_a
 REVOKE ALL ON SCHEMA eda FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA eda FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA eda FROM PUBLIC;
+
+-- What is in eda_http has the rights of its caller, and what it calls and reads in eda is
+-- checked there.  So it is open to whoever gets into the schema: any role with any access.
+REVOKE ALL ON SCHEMA eda_http FROM PUBLIC;
+GRANT SELECT ON eda_http.summary TO PUBLIC;
 
 
 

@@ -129,6 +129,7 @@ typedef struct Transition
 	uint64 xid;
 	const char *worker; /* may be NULL */
 	Jsonb *detail;      /* may be NULL */
+	bool retry;         /* as read: an attempt failed, and another one is to follow */
 } Transition;
 
 extern const char *lifecycle_state_name(EdaState state);

@@ -304,6 +304,7 @@ read_log(bool collect)
 		unpark();
 		dispatch_size_windows();
 		tail_read(snapshot);
+		observe_settle();
 		engine.recovering = false;
 		dispatch_push(); /* before the windows are sized: what is on offer counts */
 		dispatch_size_windows();
@@ -488,6 +489,7 @@ engine_init(void)
 	}
 	dispatch_init();
 	metrics_started();
+	observe_init();
 	deliver_init();
 	outlet_init();
 	MemoryContextSwitchTo(engine.tick);

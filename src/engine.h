@@ -76,6 +76,8 @@ typedef struct EngineType
 	int64 counts[EDA_STATES];
 	int64 moved[EDA_RATE_BUCKETS][EDA_RATES];
 	int64 bucket;
+	TypeCounters counters;
+	bool counted; /* since the counters were shown */
 	Cursor due[EDA_LEAVES];
 	Cursor resume[EDA_LEAVES];          /* suspended by the type */
 	Cursor dead[EDA_LEAVES];            /* dead letters that the broker is to be told of, by transition.at */
@@ -301,6 +303,13 @@ extern void metrics_state(const char *state);
 extern void metrics_started(void);
 extern void metrics_error(const char *message);
 extern void metrics_broker(const BrokerStatus *status);
+extern Datum metrics_array(const int64 *counts, int n);
+
+/* observe.c: totals and times */
+extern void observe_init(void);
+extern void observe_due(const Transition *t);
+extern void observe_transition(EngineType *type, const Transition *t);
+extern void observe_settle(void);
 
 /* state.c: what survives a restart */
 extern const char *state_load(void); /* NULL, or why the engine must stay idle */

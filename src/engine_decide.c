@@ -67,6 +67,7 @@ decide_awaiting(JournalStep *step, const EventType *config, EngineType *type)
 		cursor_min(&type->due[step->leaf], t->wake_at, &t->event_id);
 		return false;
 	}
+	observe_due(t);
 	return move_to(step, EDA_DISPATCHED, dispatch_deadline(config, step->now, t->returns));
 }
 

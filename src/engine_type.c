@@ -112,6 +112,7 @@ engine_read_config(void)
 		type->max_in_flight = configs[i]->max_in_flight;
 		type->max_dispatched = configs[i]->max_dispatched;
 		type->to_broker = configs[i]->to_broker;
+		type->counted = true; /* its place among the metrics may be another one now */
 		if (type->example)
 			pfree(type->example);
 		type->example = MemoryContextStrdup(engine.context, message_subject(configs[i], "x"));

@@ -8,6 +8,13 @@
  * purpose when more happens than a person or a page could follow: beyond
  * FEED_RATE a second, transitions are counted and not told.
  *
+ * What is told of a tick has the highest numbers of that tick, and its last
+ * element on eda_events carries the snapshot that the tail has read.  So a client
+ * without a gap up to there has been told all that the snapshot sees, and nothing
+ * else; one with a gap can read what a snapshot it was given earlier does not see.
+ * A gap with nothing after it would not show: the last transition that was not
+ * told is told later, when there is room again.
+ *
  * The notifications go out in a transaction of their own.  Its failure (the
  * NOTIFY queue is full because some session listens and never reads) must not
  * stop the engine.
@@ -24,6 +31,7 @@
 
 #define FEED_RATE 10000     /* transitions a second */
 #define FEED_MAX_BYTES 7900 /* NOTIFY takes payloads below 8000 bytes */
+#define SNAPSHOT_MAX_BYTES 1000
 
 typedef struct FeedItem
 {
@@ -41,29 +49,36 @@ typedef struct FeedItem
 static FeedItem *items = NULL;
 static int nitems = 0;
 static int max_items = 0;
+static FeedItem untold; /* the newest transition, if nothing newer was told */
+static bool has_untold = false;
 static int64 total = 0;           /* of the channel eda_events */
 static int64 started = 0;         /* seconds since 1970: the other half of the sequence */
 static double budget = FEED_RATE; /* transitions that may be told now */
 static TimestampTz budget_at = 0;
 
-/* Remember a transition, to be told after this tick. */
-void
-feed_add(const Transition *t, int leaf, EngineType *type)
+static void
+add_item(const FeedItem *item)
 {
-	FeedItem *item;
-
-	total++;
-	engine.flows[type->flow].feed_n++;
-	if (eda_feed_level == EDA_FEED_OFF || budget < 1 || engine.recovering)
-		return;
-	budget--;
 	if (nitems == max_items)
 	{
 		max_items = Max(256, 2 * max_items);
 		items = items == NULL ? MemoryContextAlloc(engine.context, sizeof(FeedItem) * max_items)
 		                      : repalloc(items, sizeof(FeedItem) * max_items);
 	}
-	item = &items[nitems++];
+	items[nitems++] = *item;
+	budget--;
+}
+
+/* Remember a transition, to be told after this tick. */
+void
+feed_add(const Transition *t, int leaf, EngineType *type)
+{
+	FeedItem *item = &untold;
+
+	total++;
+	engine.flows[type->flow].feed_n++;
+	if (eda_feed_level == EDA_FEED_OFF || engine.recovering)
+		return;
 	item->event_id = t->event_id;
 	item->at = t->at;
 	item->version = t->version;
@@ -73,6 +88,9 @@ feed_add(const Transition *t, int leaf, EngineType *type)
 	item->leaf = leaf;
 	item->n = total;
 	item->flow_n = engine.flows[type->flow].feed_n;
+	has_untold = budget < 1;
+	if (!has_untold)
+		add_item(item);
 }
 
 /* A payload in the making: a JSON array that is sent before it grows too long. */
@@ -92,16 +110,34 @@ flush_message(Message *m)
 	resetStringInfo(&m->body);
 }
 
+/* snapshot: NULL if there is more to come on this channel. */
 static void
-add_to_message(Message *m, const char *element, int64 n)
+add_to_message(Message *m, const char *element, int64 n, const char *snapshot)
 {
-	char *seq = psprintf(",\"seq\":[" INT64_FORMAT "," INT64_FORMAT "]}", started, n);
+	StringInfoData end;
 
-	if (m->body.len + strlen(element) + strlen(seq) + 2 > FEED_MAX_BYTES)
+	initStringInfo(&end);
+	appendStringInfo(&end, ",\"seq\":[" INT64_FORMAT "," INT64_FORMAT "]", started, n);
+	if (snapshot)
+		appendStringInfo(&end, ",\"snapshot\":\"%s\"", snapshot);
+	appendStringInfoChar(&end, '}');
+	if (m->body.len + strlen(element) + end.len + 2 > FEED_MAX_BYTES)
 		flush_message(m);
 	appendStringInfoString(&m->body, m->body.len == 0 ? "[" : ",");
 	appendStringInfoString(&m->body, element);
-	appendStringInfoString(&m->body, seq);
+	appendStringInfoString(&m->body, end.data);
+	pfree(end.data);
+}
+
+/* What the tail has read; with too many transactions to name, a snapshot that sees less. */
+static const char *
+snapshot_text(void)
+{
+	char *text = tail_snapshot_to_text();
+
+	return strlen(text) <= SNAPSHOT_MAX_BYTES
+	           ? text
+	           : psprintf(UINT64_FORMAT ":" UINT64_FORMAT ":", engine.seen.xmin, engine.seen.xmin);
 }
 
 static const char *
@@ -170,6 +206,7 @@ send_items(void)
 	Message *by_flow = palloc0(sizeof(Message) * Max(engine.nflows, 1));
 	JournalStep *steps = palloc0(sizeof(JournalStep) * nitems);
 	Event *events = palloc0(sizeof(Event) * nitems);
+	int last = nitems - 1;
 
 	initStringInfo(&all.body);
 	for (int i = 0; i < nitems; i++)
@@ -180,6 +217,8 @@ send_items(void)
 	}
 	if (eda_feed_level == EDA_FEED_FULL)
 		journal_step_events(steps, nitems, false, events);
+	while (last > 0 && event_type_by_id(items[last].type) == NULL)
+		last--;
 	for (int i = 0; i < nitems; i++)
 	{
 		const EventType *config = event_type_by_id(items[i].type);
@@ -189,8 +228,8 @@ send_items(void)
 		if (config == NULL || type == NULL)
 			continue;
 		element = element_of(&items[i], config, &events[i]);
-		add_to_message(&all, element, items[i].n);
-		add_to_message(message_for(by_flow, type->flow), element, items[i].flow_n);
+		add_to_message(&all, element, items[i].n, i == last ? snapshot_text() : NULL);
+		add_to_message(message_for(by_flow, type->flow), element, items[i].flow_n, NULL);
 		pfree(element);
 	}
 	flush_message(&all);
@@ -228,8 +267,13 @@ feed_send(void)
 
 	if (started == 0)
 		started = (now + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / USECS_PER_SEC;
+	if (eda_feed_level == EDA_FEED_OFF)
+		has_untold = false;
+	if (nitems == 0 && has_untold && budget >= 1)
+		add_item(&untold);
 	if (nitems > 0)
 	{
+		has_untold = false;
 		PG_TRY();
 		{
 			engine_begin();

@@ -275,6 +275,16 @@ time_or_never(TupleTableSlot *slot, int column)
 	return slot->tts_isnull[column] ? EDA_NEVER : DatumGetTimestampTz(slot->tts_values[column]);
 }
 
+/* Whether a detail is that of a failed attempt.  One stored out of line has a stack trace, and is not fetched for this. */
+static bool
+has_error(Datum detail)
+{
+	JsonbValue buffer;
+
+	return VARATT_IS_EXTERNAL(DatumGetPointer(detail)) ||
+	       getKeyJsonValueFromContainer(&DatumGetJsonbP(detail)->root, "error", strlen("error"), &buffer) != NULL;
+}
+
 /* A row of eda.transition; detail only if the whole is wanted.  Strings are copied. */
 void
 journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole)
@@ -312,6 +322,8 @@ journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole)
 		}
 	out->worker = null[T_WORKER] ? NULL : TextDatumGetCString(v[T_WORKER]);
 	out->detail = !whole || null[T_DETAIL] ? NULL : DatumGetJsonbPCopy(v[T_DETAIL]);
+	out->retry = out->prev_state == EDA_BEING_PROCESSED && out->state == EDA_AWAITING && !null[T_DETAIL] &&
+	             has_error(v[T_DETAIL]);
 }
 
 /* A row of eda.event, copied; headers and payload, which may be large, only if the whole is wanted. */

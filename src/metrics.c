@@ -52,6 +52,8 @@ metrics_count(EngineType *type, const Transition *t)
 		if (t->state == EDA_AWAITING && t->prev_state == EDA_BEING_PROCESSED)
 			rates[EDA_RETRIED]++;
 	}
+	observe_transition(type, t);
+	type->counted = true;
 }
 
 /* When the oldest event of this type that waits for a worker was due; EDA_NEVER if none is. */
@@ -67,7 +69,7 @@ oldest_due(const EngineType *type)
 	return oldest <= engine.now ? oldest : EDA_NEVER;
 }
 
-/* Show what this tick has counted. */
+/* Show what this tick has counted: of most types nothing, and rates are rolled by who reads them. */
 void
 metrics_publish(double tick_ms)
 {
@@ -83,11 +85,15 @@ metrics_publish(double tick_ms)
 		FlowQueue *queue;
 		int head;
 
-		roll(type->moved, &type->bucket, engine.now / BUCKET_US);
-		out[i].type = type->id;
-		memcpy(out[i].counts, type->counts, sizeof(type->counts));
-		memcpy(out[i].moved, type->moved, sizeof(type->moved));
-		out[i].bucket = type->bucket;
+		if (type->counted)
+		{
+			out[i].type = type->id;
+			memcpy(out[i].counts, type->counts, sizeof(type->counts));
+			memcpy(out[i].moved, type->moved, sizeof(type->moved));
+			out[i].bucket = type->bucket;
+			out[i].counters = type->counters;
+			type->counted = false;
+		}
 		out[i].oldest_due_at = Min(oldest_due(type), deliver_oldest(type));
 		/* What is dispatched and waits was due when it was dispatched, or before. */
 		queue = dispatch_queue_of(type);
@@ -102,6 +108,7 @@ metrics_publish(double tick_ms)
 	area->info.transitions_made += engine.made;
 	area->info.last_tick_ms = tick_ms;
 	area->info.max_tick_ms = Max(area->info.max_tick_ms, tick_ms);
+	area->info.total_tick_ms += tick_ms;
 	area->info.parked = 0;
 	area->info.held_back = 0;
 	for (int i = 0; i < engine.nparked; i++)
@@ -163,10 +170,11 @@ metrics_broker(const BrokerStatus *status)
  * Anyone's side
  * ------------------------------------------------------------------------ */
 
-static Datum
-counts_array(const int64 *counts, int n)
+/* A bigint[] of some counts, at most as many as a histogram has. */
+Datum
+metrics_array(const int64 *counts, int n)
 {
-	Datum elements[EDA_RATES];
+	Datum elements[EDA_TIME_BUCKETS];
 
 	for (int s = 0; s < n; s++)
 		elements[s] = Int64GetDatum(counts[s]);
@@ -202,10 +210,10 @@ eda_type_metrics(PG_FUNCTION_ARGS)
 			for (int s = 0; s < EDA_RATES; s++)
 				last_minute[s] += copy[i].moved[b][s];
 		values[0] = Int32GetDatum(copy[i].type);
-		values[1] = counts_array(copy[i].counts, EDA_STATES);
+		values[1] = metrics_array(copy[i].counts, EDA_STATES);
 		nulls[2] = copy[i].oldest_due_at == EDA_NEVER;
 		values[2] = TimestampTzGetDatum(copy[i].oldest_due_at);
-		values[3] = counts_array(last_minute, EDA_RATES);
+		values[3] = metrics_array(last_minute, EDA_RATES);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
@@ -245,8 +253,8 @@ eda_engine_info(PG_FUNCTION_ARGS)
 	EngineArea *area = shmem_my_area();
 	EngineInfo info = {0};
 	TupleDesc desc;
-	Datum values[24] = {0};
-	bool nulls[24] = {0};
+	Datum values[25] = {0};
+	bool nulls[25] = {0};
 	int queued = 0;
 	int popped = 0;
 	int waiting = 0;
@@ -281,13 +289,14 @@ eda_engine_info(PG_FUNCTION_ARGS)
 	values[6] = Int64GetDatum(info.transitions_made);
 	values[7] = Float8GetDatum(info.last_tick_ms);
 	values[8] = Float8GetDatum(info.max_tick_ms);
-	values[9] = Int32GetDatum(queued);
-	values[10] = Int32GetDatum(popped);
-	values[11] = Int32GetDatum(waiting);
-	values[12] = Int32GetDatum(info.parked);
-	values[13] = Int32GetDatum(info.held_back);
-	put_text(values, nulls, 14, info.last_error);
-	put_time(values, nulls, 15, info.last_error_at);
-	put_broker(values, nulls, 16, &info.broker);
+	values[9] = Float8GetDatum(info.total_tick_ms);
+	values[10] = Int32GetDatum(queued);
+	values[11] = Int32GetDatum(popped);
+	values[12] = Int32GetDatum(waiting);
+	values[13] = Int32GetDatum(info.parked);
+	values[14] = Int32GetDatum(info.held_back);
+	put_text(values, nulls, 15, info.last_error);
+	put_time(values, nulls, 16, info.last_error_at);
+	put_broker(values, nulls, 17, &info.broker);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -62,6 +62,27 @@ typedef struct FlowQueue
 #define EDA_RETRIED EDA_STATES
 #define EDA_RATES (EDA_STATES + 1)
 
+#define EDA_TIME_BUCKETS 18 /* the last one has no upper bound */
+
+/* How long something took, and how often. */
+typedef struct TimeHistogram
+{
+	int64 buckets[EDA_TIME_BUCKETS];
+	int64 sum; /* us */
+} TimeHistogram;
+
+/* What counts up from the engine's start. */
+typedef struct TypeCounters
+{
+	int64 transitions[EDA_STATES];
+	int64 attempts;
+	int64 retries;
+	int64 rescues;
+	int64 redrives;
+	TimeHistogram due_to_acquired;
+	TimeHistogram acquired_to_done;
+} TypeCounters;
+
 typedef struct TypeMetrics
 {
 	int32 type;
@@ -69,6 +90,7 @@ typedef struct TypeMetrics
 	int64 moved[EDA_RATE_BUCKETS][EDA_RATES];
 	int64 bucket; /* the five seconds since the epoch that moved[bucket % n] belongs to */
 	TimestampTz oldest_due_at;
+	TypeCounters counters;
 } TypeMetrics;
 
 /* What an engine says of itself. */
@@ -82,6 +104,7 @@ typedef struct EngineInfo
 	int64 transitions_made;
 	double last_tick_ms;
 	double max_tick_ms;
+	double total_tick_ms;
 	int32 parked;
 	int32 held_back;
 	BrokerStatus broker;

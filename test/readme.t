@@ -101,7 +101,8 @@ foreach my $row (
 	split /\n/,
 	query("SELECT DISTINCT p.proname, array_to_string(p.proargnames[1:p.pronargs], ', ')
 		FROM eda.access_objects() a JOIN pg_proc p ON p.oid = a.object::regprocedure WHERE a.kind = 'FUNCTION'
-		AND p.proname NOT IN ('lifecycle_moves', 'type_metrics', 'engine_info', 'library_version') ORDER BY 1, 2"))
+		AND p.proname NOT IN ('lifecycle_moves', 'type_metrics', 'type_counters', 'engine_info', 'library_version', 'last_step',
+			'event_type_named', 'current_snapshot', 'event_report', 'newest_dead_letters', 'steps') ORDER BY 1, 2"))
 {
 	my ($name, $arguments) = split /\|/, $row, -1;
 	next if $name =~ /^(succeed|fail|heartbeat|release)_many$/ && $readme =~ /`$name`/;

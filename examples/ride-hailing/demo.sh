@@ -315,7 +315,7 @@ run_without_end() {
 	open_screen
 	while :; do
 		keep_workers
-		show_dashboard "The page:  $page/  and  $page/rides    psql:  $look    Ctrl-C ends it."
+		show_dashboard "The page:  $page/  and  $page/rides    Ctrl-C ends it."$'\n'" To look around:  $look"
 		if [ -n "$screen" ]; then sleep 1; else sleep 5; fi
 	done
 }

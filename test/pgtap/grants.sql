@@ -43,15 +43,19 @@ SELECT is_empty($$SELECT * FROM pg_temp.may_read('eda_t_nobody')$$, 'nobody read
 SELECT set_eq($$SELECT * FROM pg_temp.may_call('eda_t_publisher')$$, '{publish,publish_many}'::text[], 'what a publisher may call');
 SELECT is_empty($$SELECT * FROM pg_temp.may_read('eda_t_publisher')$$, 'a publisher reads nothing');
 SELECT set_eq($$SELECT * FROM pg_temp.may_call('eda_t_worker')$$,
-	'{acquire,acquire_next,succeed,succeed_many,fail,fail_many,heartbeat,heartbeat_many,release,release_many,suspend}'::text[],
+	'{acquire,acquire_next,succeed,succeed_many,fail,fail_many,heartbeat,heartbeat_many,release,release_many,suspend,last_step}'::text[],
 	'what a worker may call');
 SELECT is_empty($$SELECT * FROM pg_temp.may_read('eda_t_worker')$$, 'a worker reads nothing');
 SELECT set_eq($$SELECT * FROM pg_temp.may_call('eda_t_operator')$$,
-	'{cancel,suspend,resume,redrive,redrive_many,configure,suspend_event_type,unsuspend_event_type}'::text[],
+	'{cancel,suspend,resume,redrive,redrive_many,configure,suspend_event_type,unsuspend_event_type,event_type_named}'::text[],
 	'what an operator may call');
 SELECT is_empty($$SELECT * FROM pg_temp.may_read('eda_t_operator')$$, 'an operator reads nothing without being a monitor too');
 SELECT set_eq($$SELECT * FROM pg_temp.may_call('eda_t_monitor')$$,
-	'{history,dashboard,clock,lifecycle_moves,type_metrics,engine_info,library_version}'::text[], 'what a monitor may call');
+	'{history,changes,dashboard,clock,lifecycle_moves,type_metrics,type_counters,engine_info,library_version,'
+	'current_snapshot,event_report,newest_dead_letters,steps}'::text[], 'what a monitor may call');
+SELECT is_empty($$
+	SELECT rolname FROM pg_roles WHERE rolname LIKE 'eda\_t\_%'
+	AND (rolname <> 'eda_t_nobody') <> has_schema_privilege(oid, 'eda_http', 'USAGE')$$, 'the gateway''s functions are for whoever has any access');
 SELECT set_eq($$SELECT * FROM pg_temp.may_read('eda_t_monitor')$$,
 	'{dead_letter,engine_status,error_log,event_state,lifecycle,queue_metrics,event_type}'::text[], 'what a monitor may read');
 -- PUBLIC counts for all of the above; what is new is closed as well
@@ -110,6 +114,8 @@ INSERT INTO attempt VALUES
 	('SELECT eda.history((SELECT id FROM an))', '{monitor}'),
 	('SELECT eda.dashboard()', '{monitor}'),
 	('SELECT eda.clock()', '{monitor}'),
+	('SELECT eda.type_counters()', '{monitor}'),
+	('SELECT eda_http.metrics()', '{monitor}'),
 	('SELECT * FROM eda.event_state', '{monitor}'),
 	('SELECT * FROM eda.dead_letter', '{monitor}'),
 	('SELECT * FROM eda.error_log', '{monitor}'),
@@ -117,6 +123,48 @@ INSERT INTO attempt VALUES
 	('SELECT * FROM eda.lifecycle', '{monitor}'),
 	('SELECT * FROM eda.engine_status', '{monitor}'),
 	('SELECT * FROM eda.event_type', '{monitor}'),
+	('SELECT eda.changes()', '{monitor}'),
+	('SELECT eda.current_snapshot()', '{monitor}'),
+	('SELECT eda.event_report((SELECT id FROM an))', '{monitor}'),
+	('SELECT eda.steps((SELECT id FROM an))', '{monitor}'),
+	('SELECT eda.newest_dead_letters(NULL, NULL, NULL, NULL, 1)', '{monitor}'),
+	('SELECT eda.last_step((SELECT id FROM an))', '{worker}'),
+	('SELECT eda.event_type_named(''GRANT_A'')', '{operator}'),
+	('SELECT eda.family((SELECT id FROM an))', '{}'),
+	('SELECT eda.relative((SELECT id FROM an), 1::smallint)', '{}'),
+	('SELECT eda.children(ARRAY[(SELECT id FROM an)])', '{}'),
+	('SELECT eda.leaf((SELECT id FROM an))', '{}'),
+	('SELECT eda_http.publish(''{"event_type": "GRANT_A", "flow_id": "f"}'', ''http key'')', '{publisher}'),
+	('SELECT eda_http.publish(''[{"event_type": "GRANT_A", "flow_id": "f"}]'')', '{publisher}'),
+	('SELECT eda_http.acquire((SELECT id FROM an))', '{worker}'),
+	('SELECT eda_http.acquire_next(''{"flow_type": "grant_flow"}'')', '{worker}'),
+	('SELECT eda_http.succeed((SELECT id FROM an), ''{"if_finished": "ok"}'', 3)', '{worker}'),
+	('SELECT eda_http.fail((SELECT id FROM an), NULL, 3)', '{worker}'),
+	('SELECT eda_http.heartbeat((SELECT id FROM an), NULL, 3)', '{worker}'),
+	('SELECT eda_http.release((SELECT id FROM an), NULL, 3)', '{worker}'),
+	('SELECT eda_http.suspend((SELECT id FROM an))', '{worker,operator}'),
+	('SELECT eda_http.resume((SELECT id FROM an))', '{operator}'),
+	('SELECT eda_http.cancel((SELECT id FROM an))', '{operator}'),
+	('SELECT eda_http.redrive((SELECT id FROM an))', '{operator}'),
+	('SELECT eda_http.redrive_dead_letters(''{"event_type": "GRANT_A"}'')', '{operator}'),
+	('SELECT eda_http.redrive_dead_letters(''{"event_ids": []}'')', '{operator}'),
+	('SELECT eda_http.configure(''GRANT_A'', ''{}'')', '{operator}'),
+	('SELECT eda_http.configure(''GRANT_A'', ''{"priority": 5}'', false)', '{operator}'),
+	('SELECT eda_http.suspend_event_type(''GRANT_A'', true)', '{operator}'),
+	('SELECT eda_http.suspend_event_type(''GRANT_A'', false)', '{operator}'),
+	('SELECT eda_http.event((SELECT id FROM an))', '{monitor}'),
+	('SELECT eda_http.events()', '{monitor}'),
+	('SELECT eda_http.flow(''grant_flow'', ''f'')', '{monitor}'),
+	('SELECT eda_http.counts()', '{monitor}'),
+	('SELECT eda_http.event_types()', '{monitor}'),
+	('SELECT eda_http.event_type(''GRANT_A'')', '{monitor}'),
+	('SELECT eda_http.dead_letters()', '{monitor}'),
+	('SELECT eda_http.lifecycle()', '{monitor}'),
+	('SELECT eda_http.errors()', '{monitor}'),
+	('SELECT eda_http.changes()', '{monitor}'),
+	('SELECT eda_http.changes(pg_current_snapshot())', '{monitor}'),
+	('SELECT eda_http.ready()', '{monitor}'),
+	('SELECT * FROM eda_http.summary', '{monitor}'),
 	('SELECT eda.move_clock(''1 s'')', '{}'),
 	('SELECT eda.start_engine()', '{}'),
 	('SELECT eda.claim_home()', '{}'),
@@ -158,6 +206,22 @@ SELECT is(pg_temp.as_role('eda_t_operator', $$SELECT eda.configure('GRANT_NEW', 
 SELECT is(pg_temp.as_role('eda_t_operator', $$SELECT eda.redrive('GRANT_A')$$), 'ok', 'redrive needs no other right');
 SELECT is(pg_temp.as_role('eda_t_monitor', $$SELECT count(*) FROM eda.event_state$$), 'ok', 'the views need no other right');
 SELECT is(pg_temp.as_role('eda_t_monitor', $$SELECT * FROM eda.dashboard()$$), 'ok', 'nor does the dashboard');
+SELECT is(pg_temp.as_role('eda_t_' || role, command), 'ok', format('%s needs no other right: %s', role, command))
+FROM (VALUES
+	('publisher', 'SELECT eda_http.publish(''{"event_type": "GRANT_A", "flow_id": "f"}'', ''http key'')'),
+	('worker', 'SELECT eda_http.acquire_next(''{"flow_type": "grant_flow", "wait": 1}'')'),
+	('operator', 'SELECT eda_http.configure(''GRANT_HTTP'', ''{"flow_type": "grant_flow"}'')'),
+	('operator', 'SELECT eda_http.configure(''GRANT_HTTP'', ''{"lifespan": null, "priority": 3}'', false)'),
+	('operator', 'SELECT eda_http.suspend_event_type(''GRANT_HTTP'', true)'),
+	('operator', 'SELECT eda_http.redrive_dead_letters(''{"event_type": "GRANT_HTTP"}'')'),
+	('monitor', 'SELECT eda_http.event((SELECT id FROM an))'), ('monitor', 'SELECT eda_http.events(flow_id => ''f'')'),
+	('monitor', 'SELECT eda_http.flow(''grant_flow'', ''f'')'), ('monitor', 'SELECT eda_http.counts()'),
+	('monitor', 'SELECT eda_http.event_types()'), ('monitor', 'SELECT eda_http.event_type(''GRANT_A'')'),
+	('monitor', 'SELECT eda_http.dead_letters()'), ('monitor', 'SELECT eda_http.lifecycle()'), ('monitor', 'SELECT eda_http.errors()'),
+	('monitor', 'SELECT eda_http.changes(pg_current_snapshot())'), ('monitor', 'SELECT eda_http.ready()'),
+	('monitor', 'SELECT eda_http.metrics()')) v(role, command);
+-- what a worker learns of an event that it cannot have is where it stands, which every report tells it too
+SELECT is(pg_temp.as_role('eda_t_worker', $$SELECT eda_http.acquire((SELECT id FROM an))$$), 'ED001', 'acquire says why not');
 -- a worker that is no publisher publishes spinoffs all the same; a role may have several
 SELECT lives_ok($$SELECT eda.grant_access('eda_t_worker', 'publisher')$$, 'worker and publisher');
 SELECT ok(has_function_privilege('eda_t_worker', 'eda.publish_many(jsonb)', 'EXECUTE')
@@ -173,6 +237,10 @@ SELECT lives_ok($$SELECT eda.revoke_access('eda_t_worker', 'publisher')$$, 'revo
 SELECT is_empty($$SELECT * FROM pg_temp.may_call('eda_t_publisher') UNION ALL SELECT * FROM pg_temp.may_call('eda_t_operator')
 	UNION ALL SELECT * FROM pg_temp.may_call('eda_t_monitor')$$, 'nothing is left to call');
 SELECT is_empty($$SELECT * FROM pg_temp.may_read('eda_t_monitor')$$, 'nor to read');
+SELECT is_empty($$
+	SELECT rolname, schema FROM pg_roles CROSS JOIN unnest('{eda,eda_http}'::text[]) schema
+	WHERE rolname LIKE 'eda\_t\_%' AND (rolname = 'eda_t_worker') <> has_schema_privilege(oid, schema, 'USAGE')$$,
+	'whoever has no access left does not get into the schemas either');
 SELECT ok(has_function_privilege('eda_t_worker', 'eda.suspend(uuid,timestamptz,integer,text)', 'EXECUTE'), 'the worker keeps its own');
 SELECT lives_ok($$SELECT eda.grant_access('eda_t_worker', 'operator'), eda.revoke_access('eda_t_worker', 'operator')$$, 'worker, also operator, and no more');
 SELECT ok(has_function_privilege('eda_t_worker', 'eda.suspend(uuid,timestamptz,integer,text)', 'EXECUTE'),

@@ -74,7 +74,7 @@ SELECT results_eq($$SELECT * FROM pg_temp.columns('lifecycle')$$, ARRAY[
 SELECT results_eq($$SELECT * FROM pg_temp.columns('engine_status')$$, ARRAY[
 	'state text', 'pid integer', 'started_at timestamp with time zone', 'last_tick_at timestamp with time zone', 'ticks bigint',
 	'transitions_read bigint', 'transitions_made bigint', 'last_tick_ms double precision', 'max_tick_ms double precision',
-	'queued integer', 'handed_out integer', 'waiting_workers integer', 'parked integer', 'held_back integer', 'last_error text',
+	'total_tick_ms double precision', 'queued integer', 'handed_out integer', 'waiting_workers integer', 'parked integer', 'held_back integer', 'last_error text',
 	'last_error_at timestamp with time zone', 'broker text', 'broker_server text', 'broker_error text', 'broker_notice text',
 	'broker_unacknowledged integer', 'broker_published bigint', 'broker_resent bigint', 'broker_reconnects bigint'],
 	'columns of engine_status');
@@ -208,6 +208,9 @@ SELECT set_eq($$SELECT * FROM pg_temp.signatures('{configure,suspend_event_type,
 	'on_suspend_timeout text DEFAULT NULL::text, delivery text DEFAULT NULL::text, subject text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, '
 	'max_in_flight integer DEFAULT NULL::integer, max_dispatched integer DEFAULT NULL::integer, reset boolean DEFAULT false) eda.event_type',
 	'suspend_event_type(event_type text) boolean', 'unsuspend_event_type(event_type text) boolean'], 'config');
+SELECT set_eq($$SELECT * FROM pg_temp.signatures('{changes}')$$, ARRAY[
+	'changes(since pg_snapshot DEFAULT NULL::pg_snapshot, max_rows integer DEFAULT 10000, OUT event_id uuid, OUT event_type text, OUT flow_type text, '
+	'OUT flow_id text, OUT state text, OUT version integer, OUT attempt integer, OUT at timestamptz, OUT snapshot pg_snapshot) SETOF record'], 'changes');
 SELECT set_eq($$SELECT * FROM pg_temp.signatures('{history,dashboard,clock,move_clock,grant_access,revoke_access,start_engine,library_version}')$$, ARRAY[
 	'history(event_id uuid, OUT version integer, OUT state text, OUT prev_state text, OUT at timestamptz, OUT took interval, '
 	'OUT attempt integer, OUT token integer, OUT wake_at timestamptz, OUT expires_at timestamptz, OUT worker text, '
@@ -215,6 +218,11 @@ SELECT set_eq($$SELECT * FROM pg_temp.signatures('{history,dashboard,clock,move_
 	'dashboard(OUT line text) SETOF text', 'clock() timestamptz', 'move_clock(by interval) timestamptz',
 	'grant_access(role text, access text) void', 'revoke_access(role text, access text) void', 'start_engine() void',
 	'library_version() text'], 'the rest');
+
+SELECT set_eq($$SELECT * FROM pg_temp.signatures('{type_counters}')$$, ARRAY[
+	'type_counters(OUT type integer, OUT transitions bigint[], OUT attempts bigint, OUT retries bigint, OUT rescues bigint, OUT redrives bigint, '
+	'OUT bounds float8[], OUT due_to_acquired bigint[], OUT due_to_acquired_sum float8, OUT acquired_to_done bigint[], '
+	'OUT acquired_to_done_sum float8) SETOF record'], 'totals');
 
 SELECT is_empty($$
 	SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
@@ -232,7 +240,9 @@ SELECT set_eq($$
 SELECT set_eq($$SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'eda'::regnamespace AND p.prosecdef$$, ARRAY[
 	'eda.configure(text,text,integer,interval,interval[],double precision,double precision,interval,interval,text,interval,text,text,text,integer,integer,integer,boolean)',
 	'eda.suspend_event_type(text)', 'eda.unsuspend_event_type(text)', 'eda.set_event_type_suspended(text,boolean)',
-	'eda.redrive(text,timestamp with time zone,text)', 'eda.history(uuid)', 'eda.dashboard()'], 'the functions with the rights of their owner');
+	'eda.redrive(text,timestamp with time zone,text)', 'eda.history(uuid)', 'eda.dashboard()', 'eda.changes(pg_snapshot,integer)',
+	'eda.event_report(uuid)', 'eda.event_type_named(text)', 'eda.last_step(uuid)', 'eda.steps(uuid,smallint)',
+	'eda.newest_dead_letters(text,text,timestamp with time zone,uuid,integer)'], 'the functions with the rights of their owner');
 SELECT is_empty($$SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'eda'::regnamespace AND p.proowner <> 10$$,
 	'all of them belong to the superuser');
 
@@ -251,6 +261,46 @@ SELECT is_empty($$
 	WHERE c.relnamespace = 'eda'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition AND a.attnum > 0
 	AND c.relname NOT IN ('engine_state', 'config') AND col_description(c.oid, a.attnum) IS NULL$$,
 	'every column has a comment, but for those of the engine''s own tables');
+
+-- ------------------------------------------------------------------------
+-- What the gateway calls
+-- ------------------------------------------------------------------------
+
+SELECT is_empty($$SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'eda_http'::regnamespace AND (prosecdef OR prolang <> ALL (
+		SELECT oid FROM pg_language WHERE lanname IN ('sql', 'plpgsql')))$$, 'eda_http: functions with the rights of their caller');
+SELECT is_empty($$
+	SELECT oid::regprocedure FROM pg_proc
+	WHERE pronamespace = 'eda_http'::regnamespace AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)$$,
+	'eda_http: every search_path is pinned');
+SELECT is_empty($$SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'eda_http'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL$$,
+	'eda_http: every function has a comment');
+SELECT set_eq($$
+	SELECT format('%s(%s) %s', p.proname, pg_get_function_arguments(p.oid), p.provolatile) FROM pg_proc p
+	WHERE p.pronamespace = 'eda_http'::regnamespace AND p.prorettype = 'eda_http.response'::regtype AND p.proname !~ '^(mcp|answer)'$$, ARRAY[
+	'publish(body jsonb, idempotency_key text DEFAULT NULL::text) v', 'acquire(event_id uuid, body jsonb DEFAULT NULL::jsonb) v',
+	'acquire_next(body jsonb) v', 'succeed(event_id uuid, body jsonb DEFAULT NULL::jsonb, match integer DEFAULT NULL::integer) v',
+	'fail(event_id uuid, body jsonb DEFAULT NULL::jsonb, match integer DEFAULT NULL::integer) v',
+	'heartbeat(event_id uuid, body jsonb DEFAULT NULL::jsonb, match integer DEFAULT NULL::integer) v',
+	'release(event_id uuid, body jsonb DEFAULT NULL::jsonb, match integer DEFAULT NULL::integer) v',
+	'suspend(event_id uuid, body jsonb DEFAULT NULL::jsonb, match integer DEFAULT NULL::integer) v',
+	'cancel(event_id uuid, body jsonb DEFAULT NULL::jsonb) v', 'resume(event_id uuid, body jsonb DEFAULT NULL::jsonb) v',
+	'redrive(event_id uuid, body jsonb DEFAULT NULL::jsonb) v', 'redrive_dead_letters(body jsonb) v',
+	'configure(event_type text, body jsonb DEFAULT NULL::jsonb, replace boolean DEFAULT true) v',
+	'suspend_event_type(event_type text, suspended boolean) v', 'event(event_id uuid) s',
+	'events(state text DEFAULT NULL::text, flow_type text DEFAULT NULL::text, flow_id text DEFAULT NULL::text, '
+	'event_type text DEFAULT NULL::text, before uuid DEFAULT NULL::uuid, page_size integer DEFAULT NULL::integer) s',
+	'flow(flow_type text, flow_id text) s', 'counts() s', 'event_types() s', 'event_type(event_type text) s',
+	'dead_letters(flow_type text DEFAULT NULL::text, event_type text DEFAULT NULL::text, before text DEFAULT NULL::text, '
+	'page_size integer DEFAULT NULL::integer) s', 'lifecycle() s', 'errors(page_size integer DEFAULT NULL::integer) s', 'ready() s',
+	'changes(since pg_snapshot DEFAULT NULL::pg_snapshot, max_rows integer DEFAULT 10000) s'], 'eda_http: the routes; what reads is stable');
+SELECT set_eq($$
+	SELECT format('%s %s', attname, format_type(atttypid, atttypmod)) FROM pg_attribute
+	WHERE attrelid = 'eda_http.response'::regclass AND attnum > 0$$,
+	ARRAY['status integer', 'etag text', 'location text', 'body json', 'wait_for text', 'wait_ms integer'], 'eda_http: what an answer is');
+SELECT function_returns('eda_http', 'metrics', '{}'::name[], 'text');
+SELECT volatility_is('eda_http', 'metrics', '{}'::name[], 'stable');
+SELECT is(pg_get_function_arguments('eda_http.mcp'::regproc) || ' ' || pg_get_function_result('eda_http.mcp'::regproc),
+	'body jsonb, protocol_version text DEFAULT NULL::text, mcp_method text DEFAULT NULL::text, mcp_name text DEFAULT NULL::text eda_http.response', 'mcp');
 
 -- ------------------------------------------------------------------------
 -- Dump

@@ -1,0 +1,244 @@
+/*
+ * read.c
+ *		What a request wants: its headers, its path, its arguments; or the problem with it.
+ */
+#include "gateway.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+bool
+read_header(struct lws *wsi, const char *name, char *out, size_t size)
+{
+	int n = lws_hdr_custom_copy(wsi, out, (int) size, name, (int) strlen(name));
+
+	if (n < 0)
+		return false;
+	out[n] = '\0';
+	return true;
+}
+
+/* A parameter of the query; an empty one counts as none. */
+char *
+read_query(struct lws *wsi, const char *name)
+{
+	size_t size = strlen(name);
+	char part[4096];
+	int n;
+
+	for (int i = 0; (n = lws_hdr_copy_fragment(wsi, part, sizeof(part), WSI_TOKEN_HTTP_URI_ARGS, i)) >= 0; i++)
+		if (strncmp(part, name, size) == 0 && part[size] == '=' && n > (int) size + 1)
+			return copy_bytes(part + size + 1, n - size - 1);
+	return NULL;
+}
+
+Method
+read_method(struct lws *wsi, char **path, int *size, bool *head)
+{
+	*head = false;
+	switch (lws_http_get_uri_and_method(wsi, path, size))
+	{
+		case LWSHUMETH_GET:
+			return METHOD_GET;
+		case LWSHUMETH_HEAD:
+			*head = true;
+			return METHOD_GET;
+		case LWSHUMETH_POST:
+			return METHOD_POST;
+		case LWSHUMETH_PUT:
+			return METHOD_PUT;
+		case LWSHUMETH_PATCH:
+			return METHOD_PATCH;
+		default:
+			return METHOD_OTHER;
+	}
+}
+
+static bool
+is_json(struct lws *wsi)
+{
+	char type[128];
+
+	if (lws_hdr_copy(wsi, type, sizeof(type), WSI_TOKEN_HTTP_CONTENT_TYPE) <= 0)
+		return false;
+	return strncasecmp(type, "application/json", 16) == 0 && strchr("; \t", type[16]) != NULL;
+}
+
+/* If-Match: "7" is the token 7; anything else would never match. */
+static bool
+read_if_match(Request *request, int i)
+{
+	char text[64];
+	char *end;
+	size_t size;
+
+	if (lws_hdr_total_length(request->wsi, WSI_TOKEN_HTTP_IF_MATCH) <= 0)
+		return true;
+	if (lws_hdr_copy(request->wsi, text, sizeof(text), WSI_TOKEN_HTTP_IF_MATCH) <= 0)
+		text[0] = '\0';
+	size = strlen(text);
+	if (strcmp(text, "*") == 0)
+		return true;
+	if (size > 2 && size < 13 && text[0] == '"' && text[size - 1] == '"' && strtoul(text + 1, &end, 10) <= INT32_MAX &&
+	    end == text + size - 1)
+	{
+		request->values[i] = copy_bytes(text + 1, size - 2);
+		return true;
+	}
+	problem(request, 412, "The If-Match header is no token of this event.",
+	        "Send the ETag that came with the event when it was acquired, such as \"3\" with its quotes.");
+	return false;
+}
+
+/* The SQL function's arguments, but for the body; those of the path are there. */
+static bool
+read_arguments(Request *request)
+{
+	const Argument *a = request->route->arguments;
+	char *paths[MAX_ARGUMENTS];
+	int npaths = 0;
+	char text[512];
+
+	memcpy(paths, request->values, sizeof(paths));
+	memset((void *) request->values, 0, sizeof(request->values));
+	for (int i = 0; i < MAX_ARGUMENTS; i++)
+		if (a[i].source == FROM_PATH)
+			request->values[i] = paths[npaths++];
+	for (int i = 0; i < MAX_ARGUMENTS; i++)
+		switch (a[i].source)
+		{
+			case FROM_QUERY:
+				request->values[i] = read_query(request->wsi, a[i].name);
+				break;
+			case FROM_IF_MATCH:
+				if (!read_if_match(request, i))
+					return false;
+				break;
+			case FROM_HEADER:
+				if (read_header(request->wsi, a[i].name, text, sizeof(text)) && text[0] != '\0')
+					request->values[i] = copy_text(text);
+				break;
+			default:
+				break;
+		}
+	return true;
+}
+
+/*
+ * Whether this is the request that it looks like.  libwebsockets (4.1) decodes %0A in
+ * a path before it looks for the end of the line, so that a path could bring headers
+ * of its own; it then sees no version.  And of two headers it takes the first.
+ */
+static bool
+is_sound(struct lws *wsi)
+{
+	char version[16];
+
+	return lws_hdr_copy(wsi, version, sizeof(version), WSI_TOKEN_HTTP) > 0 &&
+	       (strcmp(version, "HTTP/1.1") == 0 || strcmp(version, "HTTP/1.0") == 0) &&
+	       lws_hdr_fragment_length(wsi, WSI_TOKEN_HOST, 1) <= 0 &&
+	       lws_hdr_fragment_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH, 1) <= 0;
+}
+
+/* How long the body is, or the problem with it. */
+static bool
+expect_body(Request *request, Method method)
+{
+	char text[32];
+	struct lws *wsi = request->wsi;
+	int size = lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH);
+
+	if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0)
+	{
+		request->close_after = true;
+		problem(request, 411, "A body needs a Content-Length here.", NULL);
+		return false;
+	}
+	if (size > 0 && (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HTTP_CONTENT_LENGTH) <= 0 ||
+	                 strspn(text, "0123456789") != strlen(text) || size > 18))
+	{
+		request->close_after = true;
+		problem(request, 400, "The Content-Length is no number of bytes.", NULL);
+		return false;
+	}
+	if (size > 0)
+		request->body_left = strtoull(text, NULL, 10);
+	else if (method != METHOD_GET)
+		request->close_after = true; /* libwebsockets takes all that follows for a body */
+	if (request->body_left > (uint64_t) config.max_body)
+	{
+		request->close_after = true;
+		problem(request, 413, "The body is too large.",
+		        "Publish a reference to it, or raise the gateway's --max-body.");
+		return false;
+	}
+	return true;
+}
+
+static bool
+takes_body(const Route *route)
+{
+	for (int i = 0; i < MAX_ARGUMENTS; i++)
+		if (route->arguments[i].source == FROM_BODY)
+			return true;
+	return false;
+}
+
+/* Find out what is wanted.  False: the request has its answer, a problem or a file. */
+bool
+read_request(Request *request, Method method)
+{
+	Text allowed = {0};
+	bool open;
+
+	if (!is_sound(request->wsi))
+	{
+		request->close_after = true;
+		problem(request, 400, "This is not a request that could be understood in one way only.", NULL);
+		return false;
+	}
+	if (!expect_body(request, method))
+		return false;
+	if (stopping)
+	{
+		request->close_after = true;
+		request->retry_after = 2;
+		problem(request, 503, "The gateway is shutting down.", "Try again.");
+		return false;
+	}
+	request->route = route_find(method, request->path, request->values, &allowed);
+	open = request->route != NULL ? request->route->open : allowed.size == 0;
+	if (!guard_admit(request->wsi, request, open))
+	{
+		text_free(&allowed);
+		return false;
+	}
+	request->caller->in_flight++;
+	if (request->route == NULL && allowed.size > 0)
+	{
+		request->location = NULL;
+		request->allow = request->values[0] = allowed.data == NULL ? NULL : copy_text(allowed.data);
+		text_free(&allowed);
+		problem(request, 405, "This path does not take this method.", NULL);
+		return false;
+	}
+	if (request->route == NULL)
+	{
+		if (method != METHOD_GET || !files_answer(request))
+			problem(request, 404, "There is nothing at this path.", "GET /openapi.json lists what there is.");
+		return false;
+	}
+	if (request->caller->in_flight > config.max_in_flight && !open)
+	{
+		request->retry_after = 1;
+		problem(request, 429, "This caller has too many requests under way.", "Wait for some of them to be answered.");
+		return false;
+	}
+	if (request->body_left > 0 && takes_body(request->route) && !is_json(request->wsi))
+	{
+		problem(request, 415, "The body must be JSON.", "Send the header \"Content-Type: application/json\".");
+		return false;
+	}
+	return read_arguments(request);
+}

@@ -1,0 +1,130 @@
+/* ------------------------------------------------------------------------
+ * What is new: eda.changes()
+ *
+ * A snapshot says which transactions it sees, so "new since then" is exact
+ * however long a transaction took: those that it lists as running, and those
+ * that began later.  See src/tail.c, which reads the log the same way.
+ * ------------------------------------------------------------------------ */
+
+-- A snapshot does not list its own transaction, and a caller's own steps are not committed yet.
+CREATE FUNCTION eda.current_snapshot() RETURNS pg_snapshot
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (
+	SELECT CASE WHEN own.xid IS NULL OR own.xid >= pg_snapshot_xmax(s.now) THEN s.now
+		ELSE format('%s:%s:%s', pg_snapshot_xmin(s.now), pg_snapshot_xmax(s.now),
+			(SELECT string_agg(x::text, ',' ORDER BY x)
+			 FROM (SELECT pg_snapshot_xip(s.now) UNION SELECT own.xid) running(x)))::pg_snapshot END
+	FROM (SELECT pg_current_snapshot()) s(now), (SELECT pg_current_xact_id_if_assigned()) own(xid));
+COMMENT ON FUNCTION eda.current_snapshot() IS
+	'What is committed now, for eda.changes(): the current snapshot, with the caller''s own transaction as running.';
+
+CREATE FUNCTION eda.changes(
+	since			pg_snapshot DEFAULT NULL,
+	max_rows		integer DEFAULT 10000,
+	OUT event_id	uuid,
+	OUT event_type	text,
+	OUT flow_type	text,
+	OUT flow_id		text,
+	OUT state		text,
+	OUT version		integer,
+	OUT attempt		integer,
+	OUT at			timestamptz,
+	OUT snapshot	pg_snapshot
+) RETURNS SETOF record
+-- STABLE: all its queries have the snapshot of the caller's, which it returns.
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- The indexes on xid, whatever the size of the log.
+SET enable_seqscan = off SET enable_bitmapscan = off SET max_parallel_workers_per_gather = 0 SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+	here CONSTANT pg_snapshot := eda.current_snapshot();
+	running CONSTANT bigint[] := ARRAY(SELECT x::text::bigint FROM pg_snapshot_xip(here) x);
+	was_running bigint[];		-- in the snapshot since
+	next_xid bigint;			-- the first that began after it
+	upto bigint;				-- we tell of the transactions up to this one
+	excess bigint;				-- the first that there is no room for
+	own CONSTANT bigint := coalesce(pg_current_xact_id_if_assigned()::text::bigint, 0);
+BEGIN
+	IF max_rows IS NULL OR max_rows NOT BETWEEN 1 AND 1000000 THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+			MESSAGE = format('max_rows is %s', coalesce(max_rows::text, 'null')), HINT = 'It must be from 1 to 1000000.';
+	END IF;
+	IF pg_is_in_recovery() THEN
+		-- A standby's snapshots do not list what is running.
+		RAISE EXCEPTION USING ERRCODE = 'read_only_sql_transaction', MESSAGE = 'eda.changes() cannot run on a standby',
+			HINT = 'Ask the primary server.';
+	END IF;
+	IF since IS NULL THEN
+		RETURN;
+	END IF;
+	IF pg_snapshot_xmax(since) > pg_snapshot_xmax(here) THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+			MESSAGE = format('snapshot %s is not of this server''s past', since),
+			HINT = 'It comes from another server, or from before this one was restored: read the events anew.';
+	END IF;
+	was_running := ARRAY(SELECT x::text::bigint FROM pg_snapshot_xip(since) x);
+	next_xid := pg_snapshot_xmax(since)::text::bigint;
+
+	-- Whole transactions, in the order of their numbers, as many as there is room for.
+	SELECT t.xid INTO excess FROM (
+		(SELECT o.xid FROM eda.transition o WHERE o.xid = ANY (was_running) AND o.xid <> own
+		 ORDER BY o.xid LIMIT max_rows + 1)
+		UNION ALL
+		(SELECT n.xid FROM eda.transition n WHERE n.xid >= next_xid AND n.xid <> own
+		 ORDER BY n.xid LIMIT max_rows + 1)) t
+	ORDER BY t.xid OFFSET max_rows LIMIT 1;
+	upto := coalesce(excess, pg_snapshot_xmax(here)::text::bigint) - 1;
+	IF excess IS NULL THEN
+		snapshot := here;
+	ELSE
+		SELECT format('%s:%s:%s', least(min(x), greatest(next_xid, excess)), greatest(next_xid, excess),
+			string_agg(x::text, ',' ORDER BY x))::pg_snapshot INTO snapshot
+		FROM (
+			SELECT x FROM unnest(was_running) x WHERE x > upto
+			UNION
+			SELECT x FROM unnest(running) x WHERE x < greatest(next_xid, excess)) unseen(x);
+	END IF;
+	RETURN QUERY
+		SELECT t.event_id, et.event_type, et.flow_type, e.flow_id, t.state::text, t.version, t.attempt, t.at, changes.snapshot
+		FROM (
+			SELECT o.* FROM eda.transition o WHERE o.xid = ANY (was_running) AND o.xid <= upto AND o.xid <> own
+			UNION ALL
+			SELECT n.* FROM eda.transition n WHERE n.xid >= next_xid AND n.xid <= upto AND n.xid <> own) t
+		JOIN eda.event_type et ON et.id = t.type
+		CROSS JOIN LATERAL (
+			SELECT e.flow_id FROM eda.event e WHERE e.segment = t.segment AND e.id = t.event_id LIMIT 1) e
+		ORDER BY t.at, t.event_id, t.version;
+	IF NOT FOUND AND excess IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded',
+			MESSAGE = format('transaction %s alone made more than %s transitions', excess, max_rows),
+			HINT = 'Raise max_rows, or read the events anew and go on from the current snapshot.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION eda.changes(pg_snapshot, integer) IS
+	'The transitions that a snapshot does not see and that are committed now; each row has the snapshot to go on from, until no row comes.  At most max_rows, whole transactions only.';
+
+CREATE FUNCTION eda_http.changes(since pg_snapshot DEFAULT NULL, max_rows integer DEFAULT 10000)
+RETURNS eda_http.response
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	here CONSTANT pg_snapshot := eda.current_snapshot();
+	changes json;
+	upto pg_snapshot;
+BEGIN
+	BEGIN
+		SELECT json_agg(json_build_object('event_id', c.event_id, 'event_type', c.event_type, 'flow_type', c.flow_type,
+				'flow_id', c.flow_id, 'state', c.state, 'version', c.version, 'attempt', c.attempt, 'at', c.at)),
+			(array_agg(c.snapshot))[1]
+		INTO changes, upto FROM eda.changes(since, max_rows) c;
+	EXCEPTION WHEN program_limit_exceeded THEN
+		upto := since;
+	END;
+	-- A client that is so far behind reads the events anew, rather than page after page of what became of them.
+	IF upto::text <> here::text THEN
+		changes := NULL;
+	END IF;
+	RETURN eda_http.answer(json_build_object('snapshot', here, 'feed', current_setting('eda.feed'),
+		'complete', upto IS NULL OR upto::text = here::text, 'changes', coalesce(changes, '[]')));
+END $$;
+COMMENT ON FUNCTION eda_http.changes(pg_snapshot, integer) IS
+	'For /api/stream and /ws: what happened since a snapshot, and the one of now; if that is more than max_rows, nothing, and complete is false.';
