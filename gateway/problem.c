@@ -21,24 +21,32 @@ typedef struct Mapping
 
 /* The first that fits. */
 static const Mapping mappings[] = {
-	{"ED001", 409, 0, true}, /* illegal move */
-	{"ED002", 412, 0, true}, /* stale token */
-	{"ED003", 409, 0, true}, /* already finished */
-	{"ED004", 404, 0, true}, /* no such event */
-	{"ED005", 404, 0, true}, /* no such event type: 422 when the body names it */
-	{"ED006", 422, 0, true}, /* the token was left out */
-	{"ED007", 422, 0, true}, /* key reused: draft-ietf-httpapi-idempotency-key-header asks for 422 */
-	{"ED008", 409, 1, true}, /* busy */
-	{"ED009", 413, 0, true}, /* too large */
-	{"ED010", 409, 0, true}, {"ED011", 503, 30, false}, {"42501", 403, 0, false},
-	{"22P02", 400, 0, true},                                                       /* not what its type looks like */
-	{"22P05", 400, 0, true},                                                       /* \u0000 */
-	{"22021", 400, 0, true},                                                       /* not UTF-8 */
-	{"22", 422, 0, true},    {"23", 422, 0, true},      {"54000", 413, 0, true},   /* nested too deep, and the like */
-	{"54001", 422, 0, true},                                                       /* stack depth limit */
-	{"40", 503, 1, false},   {"53", 503, 5, false},     {"57014", 503, 5, false},  /* took too long */
-	{"57", 503, 2, false},   {"08", 503, 2, false},     {"25006", 503, 10, false}, /* a standby */
-	{"", 500, 0, false},
+	{"ED001", 409, 0, true},   /* illegal move */
+	{"ED002", 412, 0, true},   /* stale token */
+	{"ED003", 409, 0, true},   /* already finished */
+	{"ED004", 404, 0, true},   /* no such event */
+	{"ED005", 404, 0, true},   /* no such event type: 422 when the body names it */
+	{"ED006", 422, 0, true},   /* the token was left out */
+	{"ED007", 422, 0, true},   /* key reused: draft-ietf-httpapi-idempotency-key-header asks for 422 */
+	{"ED008", 409, 1, true},   /* busy */
+	{"ED009", 413, 0, true},   /* too large */
+	{"ED010", 409, 0, true},   /* append-only */
+	{"ED011", 503, 30, false}, /* a table of the log was altered */
+	{"42501", 403, 0, false},  /* not allowed */
+	{"22P02", 400, 0, true},   /* not what its type looks like */
+	{"22P05", 400, 0, true},   /* \u0000 */
+	{"22021", 400, 0, true},   /* not UTF-8 */
+	{"22", 422, 0, true},      /* it looks right, and cannot be */
+	{"23", 422, 0, true},      /* the same */
+	{"54001", 422, 0, true},   /* nested too deep */
+	{"54", 413, 0, true},      /* too much of something */
+	{"40", 503, 1, false},     /* deadlocks and the like */
+	{"53", 503, 5, false},     /* out of something */
+	{"57014", 503, 5, false},  /* took too long */
+	{"57", 503, 2, false},     /* shutting down */
+	{"08", 503, 2, false},     /* the connection */
+	{"25006", 503, 10, false}, /* a standby */
+	{"", 500, 0, false},       /* anything else */
 };
 
 const char *
