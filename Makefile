@@ -62,7 +62,7 @@ eda--$(EDA_VERSION).sql: $(SQL) eda.control
 	cat $(SQL) > $@
 
 CLIENTS = $(addprefix examples/ride-hailing/, worker.c worker.h source_pull.c source_nats.c) \
-	$(addprefix bench/, bench.h bench-nats.h held-open.c latency.c nats-backlog.c nats-latency.c gateway-latency.c) test/broker/driver.c
+	$(addprefix bench/, bench.h bench-nats.h held-open.c latency.c nats-backlog.c nats-latency.c gateway-latency.c) test/broker/driver.c test/gateway/crowd.c
 
 format:
 	clang-format -i $(OBJS:.o=.c) $(SRC_H) $(CLIENTS)
