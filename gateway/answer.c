@@ -79,6 +79,8 @@ add_headers(Head *h, const Request *request)
 		add_number(h, "retry-after:", request->retry_after);
 	if (request->status == 401)
 		add(h, "www-authenticate:", "Bearer realm=\"eda\"");
+	if (request->status == 426)
+		add(h, "sec-websocket-version:", "13");
 	if (request->close_after)
 		add(h, "connection:", "close");
 	if (lws_finalize_http_header(h->wsi, &h->at, h->end))

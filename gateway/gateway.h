@@ -322,10 +322,13 @@ extern bool files_answer(Request *request); /* false: there is no such file */
  * hub.c: the feed
  * ------------------------------------------------------------------------ */
 
+#define CHANGE_KEY 52
+
 /* One change, as it goes to clients. */
 typedef struct Change
 {
-	char *json; /* and after it, in the same memory, what filters look at */
+	char key[CHANGE_KEY]; /* "event id/version" */
+	char *json;           /* and after it, in the same memory, what filters look at */
 	uint32_t json_size;
 	const char *event_type;
 	const char *flow_type;

@@ -220,6 +220,14 @@ http_stop(void)
  * libwebsockets
  * ------------------------------------------------------------------------ */
 
+static bool
+is_version_13(struct lws *wsi)
+{
+	char version[8];
+
+	return lws_hdr_copy(wsi, version, sizeof(version), WSI_TOKEN_VERSION) > 0 && strcmp(version, "13") == 0;
+}
+
 /* Somebody wants a WebSocket: 0 lets him, 1 says that he has his answer. */
 static int
 confirm_upgrade(struct lws *wsi, const char *protocol)
@@ -236,8 +244,10 @@ confirm_upgrade(struct lws *wsi, const char *protocol)
 	request = request_new(wsi, path, size);
 	if (read_request(request, method))
 	{
-		if (request->route->kind == ROUTE_SOCKET)
+		if (request->route->kind == ROUTE_SOCKET && is_version_13(wsi))
 			fine = true;
+		else if (request->route->kind == ROUTE_SOCKET)
+			problem(request, 426, "Only version 13 of WebSocket is spoken here.", NULL);
 		else
 			problem(request, 400, "There is no WebSocket at this path.", "Connect to /ws.");
 	}

@@ -10,9 +10,9 @@
  * numbers.  The last element of each tick carries a snapshot: "all that it sees has
  * been told".  We remember the last one as our position, and after a new connection,
  * a gap, or with a feed that does not say enough, ask eda_http.changes() for all that
- * the position does not see.  Meanwhile the feed goes on into the ring, so clients
- * may get some changes twice; but what they get then carries no snapshot, or one
- * that goes on from there would miss what we are still asking for.
+ * the position does not see.  Meanwhile the feed goes on into the ring, and what both
+ * tell is left out once.  What clients get until then carries no snapshot: one that
+ * goes on from there would miss what we are still asking for.
  */
 #include "gateway.h"
 
@@ -22,8 +22,8 @@
 
 #include <jansson.h>
 
-#define RING_SIZE 32768
-#define RING_BYTES (32 << 20)
+#define RING_SIZE 131072
+#define RING_BYTES (64 << 20)
 #define MAX_CATCH_UP "10000"
 #define CHECK_MS 1000 /* how often we look how the engine is, and poll when there is no feed */
 
@@ -44,6 +44,9 @@ static bool behind;          /* there is something that the feed did not tell */
 static bool asking;          /* changes_sql is under way */
 static bool missed;          /* something more since it began */
 static bool checking;        /* status_sql is */
+static uint64_t asked_at;    /* the number of the next change then */
+static uint64_t told_from;   /* changes from this number on, the position may not see */
+static json_t *told_by_log;  /* "event id/version" of what its last answer told */
 static json_int_t seq_start;
 static json_int_t seq_n;
 
@@ -188,6 +191,7 @@ set_position(const char *snapshot)
 	free(position);
 	position = copy_text(snapshot);
 	position_at = head;
+	told_from = head;
 }
 
 static const char *
@@ -210,7 +214,14 @@ keep(char **at, const char *s)
 	return start;
 }
 
-/* One element of the feed goes into the ring; a worker that waits for it is woken. */
+static void
+key_of(const json_t *element, char *key, size_t size)
+{
+	snprintf(key, size, "%.36s/%lld", text_of(element, "event_id"),
+	         (long long) json_integer_value(json_object_get(element, "version")));
+}
+
+/* One element of the feed, or of the log, goes into the ring; a worker that waits for it is woken. */
 static void
 take_change(json_t *element)
 {
@@ -240,6 +251,7 @@ take_change(json_t *element)
 	c->flow_type = keep(&at, flow_type);
 	c->flow_id = keep(&at, flow_id);
 	c->snapshot = snapshot;
+	key_of(element, c->key, sizeof(c->key));
 	free(json);
 	ring_bytes += c->json_size;
 	head++;
@@ -256,31 +268,65 @@ take_change(json_t *element)
 
 static void ask(void);
 
+/* What happened since the position, but for what the feed has told meanwhile. */
+static void
+take_missed(json_t *changes)
+{
+	json_t *told_by_feed = json_object();
+	char key[CHANGE_KEY];
+	size_t i;
+	json_t *element;
+
+	for (uint64_t n = told_from > tail ? told_from : tail; n < head; n++)
+		json_object_set_new(told_by_feed, hub_change(n)->key, json_true());
+	json_decref(told_by_log);
+	told_by_log = json_object();
+	json_array_foreach(changes, i, element)
+	{
+		key_of(element, key, sizeof(key));
+		if (json_object_get(told_by_feed, key) != NULL)
+			continue;
+		json_object_set_new(told_by_log, key, json_true());
+		take_change(element);
+	}
+	json_decref(told_by_feed);
+}
+
+/*
+ * More has happened than can be told one by one: who watches has to look again, also
+ * who comes back from before, so the ring is emptied.
+ */
+static void
+begin_anew(const char *reason)
+{
+	free(position);
+	position = NULL;
+	while (tail < head)
+		drop_oldest();
+	stream_gap(reason);
+}
+
 static void
 take_answer(const char *text)
 {
 	json_t *answer = json_loads(text, 0, NULL);
 	const char *snapshot = json_string_value(json_object_get(answer, "snapshot"));
 	json_t *changes = json_object_get(answer, "changes");
-	size_t i;
-	json_t *element;
+	uint64_t before = head;
 
 	if (json_is_false(json_object_get(answer, "complete")))
-	{
-		/* Too much to tell one by one: who watches has to look again, and we begin anew. */
-		free(position);
-		position = NULL;
-		stream_gap("more has happened than can be told");
-	}
+		begin_anew("more has happened than can be told");
 	else if (snapshot != NULL)
 	{
-		json_array_foreach(changes, i, element) take_change(element);
+		take_missed(changes);
 		behind = missed;
-		if (json_array_size(changes) > 0 && head > tail)
-			ring[(head - 1) % RING_SIZE].snapshot = copy_text(snapshot);
 		set_position(snapshot);
-		if (json_array_size(changes) > 0)
+		told_from = asked_at;
+		if (head > before)
+		{
+			ring[(head - 1) % RING_SIZE].snapshot = copy_text(snapshot);
 			stream_news();
+		}
 	}
 	json_decref(answer);
 }
@@ -304,9 +350,7 @@ answered(void *who, PGresult *result, DbTrouble trouble)
 	else if (is_useless_place(code) && position != NULL)
 	{
 		/* From before the database was restored, or too far back. */
-		free(position);
-		position = NULL;
-		stream_gap("what happened since cannot be told");
+		begin_anew("what happened since cannot be told");
 	}
 	else if (result != NULL && !complained)
 	{
@@ -326,6 +370,7 @@ ask(void)
 		return;
 	asking = true;
 	missed = false;
+	asked_at = head;
 	free(values[0]);
 	values[0] = copy_text(position);
 	db_call(changes_sql, 1, values, NULL, answered, NULL);
@@ -353,10 +398,11 @@ check_seq(const json_t *element)
 	json_int_t start = json_integer_value(json_array_get(seq, 0));
 	json_int_t n = json_integer_value(json_array_get(seq, 1));
 
-	if (start != seq_start ? seq_start != 0 : n != seq_n + 1)
+	if (start != seq_start || n != seq_n + 1)
 	{
-		fall_behind();
-		stats.gaps++;
+		fall_behind(); /* after a new connection, too: what was before the first number? */
+		if (seq_start != 0)
+			stats.gaps++;
 	}
 	seq_start = start;
 	seq_n = n;
@@ -366,6 +412,7 @@ static void
 take_message(const PGnotify *notify)
 {
 	json_t *message;
+	char key[CHANGE_KEY];
 	size_t i;
 	json_t *element;
 
@@ -381,11 +428,13 @@ take_message(const PGnotify *notify)
 	json_array_foreach(message, i, element)
 	{
 		check_seq(element);
-		/* With eda.feed = ids it says too little. */
+		key_of(element, key, sizeof(key));
 		if (json_object_get(element, "flow_type") == NULL)
-			fall_behind();
-		else
+			fall_behind(); /* eda.feed = ids: it says too little */
+		else if (told_by_log == NULL || json_object_del(told_by_log, key) != 0)
 			take_change(element);
+		else if (!behind && json_object_get(element, "snapshot") != NULL)
+			set_position(text_of(element, "snapshot"));
 	}
 	json_decref(message);
 }
@@ -457,6 +506,7 @@ hub_stop(void)
 		drop_oldest();
 	free(position);
 	position = NULL;
+	json_decref(told_by_log);
 	text_free(&status);
 	text_free(&status_told);
 }

@@ -22,7 +22,7 @@
 #define SCAN 8192         /* changes that are looked at for one message */
 #define KEEP_ALIVE_MS 15000
 #define STUCK_MS 120000 /* who does not read for so long is disconnected */
-#define ROUND_US 25     /* for each subscriber: so long does a round of messages take, about */
+#define ROUND_US 50     /* of a round for each subscriber: what a message to one costs, a few times over */
 #define FRAMES 8
 
 /* A message to those who watch everything. */
@@ -41,6 +41,7 @@ static int oldest_frame;
 static uv_timer_t keep_alive_timer;
 static uv_timer_t round_timer;
 static uint64_t next_round; /* ms */
+static uint64_t round_head; /* up to here all are told in this round */
 
 /* ------------------------------------------------------------------------
  * Messages
@@ -103,7 +104,7 @@ static uint64_t
 write_changes(const Subscriber *s, Text *t)
 {
 	uint64_t n = s->position;
-	uint64_t end = hub_head() - n > SCAN ? n + SCAN : hub_head();
+	uint64_t end = round_head - n > SCAN ? n + SCAN : round_head;
 	const char *snapshot = NULL;
 	bool any = false;
 
@@ -222,7 +223,7 @@ write_news(Subscriber *s)
 static bool
 has_news(const Subscriber *s)
 {
-	return s->kind != SUBSCRIBER_MCP && s->let_in && s->position < hub_head();
+	return s->kind != SUBSCRIBER_MCP && s->let_in && s->position < round_head;
 }
 
 /* The socket takes something: one message.  < 0: close it. */
@@ -254,8 +255,8 @@ stream_write(Subscriber *s)
 	}
 	else if (has_news(s) && s->position < hub_tail())
 	{
-		say_skipped(s, hub_tail() - s->position, "slow");
-		s->position = hub_head();
+		say_skipped(s, round_head - s->position, "slow");
+		s->position = round_head;
 		result = write_pending(s);
 	}
 	else if (has_news(s))
@@ -279,6 +280,7 @@ one_round(void)
 {
 	int n = counts[SUBSCRIBER_SSE] + counts[SUBSCRIBER_WS];
 
+	round_head = hub_head();
 	for (Subscriber *s = subscribers; s != NULL; s = s->next)
 		if (has_news(s) && s->write_asked == 0)
 			ask_to_write(s);

@@ -24,6 +24,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define QUIET_MS 60000
@@ -184,6 +185,21 @@ serve(int timeout_ms)
 	return n > 0;
 }
 
+/* A WebSocket from which nothing is heard is closed: a pong that nobody asked for will do. */
+static void
+give_signs_of_life(void)
+{
+	static const char pong[] = {(char) 0x8a, (char) 0x80, 0, 0, 0, 0};
+	static time_t last;
+
+	if (time(NULL) < last + 10)
+		return;
+	last = time(NULL);
+	for (int i = 0; i < nclients; i++)
+		if (clients[i].kind == WS && write(clients[i].fd, pong, sizeof(pong)) < 0)
+			lose(&clients[i], "it cannot send");
+}
+
 static bool
 all_have(long total)
 {
@@ -242,6 +258,7 @@ main(int argc, char **argv)
 
 		if (total < 0 && read(0, line, sizeof(line) - 1) > 0)
 			total = atol(line);
+		give_signs_of_life();
 		/* A round of up to 256 clients, then look again. */
 		if (!serve(total < 0 ? 50 : QUIET_MS) && total >= 0)
 			say_who_lacks(total);

@@ -3,6 +3,7 @@ use strict;
 use warnings;
 use EdaGateway;
 use EdaServer;
+use HTTP::Tiny;
 use IPC::Open2;
 use PostgreSQL::Test::Utils ();
 use Test::More;
@@ -17,6 +18,11 @@ my $gateway = EdaGateway->start_new($server, 'gateway');
 my $crowd = "$PostgreSQL::Test::Utils::tmp_check/crowd";
 PostgreSQL::Test::Utils::command_ok([ 'cc', '-O2', '-Wall', '-Wextra', '-Werror', '-o', $crowd, "$ENV{EDA_SOURCE}/test/gateway/crowd.c" ],
 	'the crowd compiles');
+
+# The first message of the feed has been checked against the log.
+$server->safe_psql("postgres", "SELECT test.publish('T', 'first', 1); CALL test.work('flow', 1)");
+ok(EdaGateway::becomes_true(sub { HTTP::Tiny->new->get("$gateway->{url}/metrics")->{content} =~ /^eda_gateway_changes_total 4$/m }),
+	'the gateway hears the feed');
 
 my $pid = open2(my $out, my $in, $crowd, $gateway->{port}, 1000, 1000, 2, 10000);
 my $ready = <$out> // 'it died';
@@ -36,7 +42,7 @@ for my $step (1 .. $seconds * 10)
 	select undef, undef, undef, $left if $left > 0;
 }
 my $took = Time::HiRes::time() - $began;
-is($server->ask('SELECT count(*) FROM eda.transition'), 4 * $events, 'all lives are over');
+is($server->ask('SELECT count(*) FROM eda.transition'), 4 * $events + 4, 'all lives are over');
 print $in 4 * $events, "\n";
 close $in;
 my $result = <$out> // 'it died';
