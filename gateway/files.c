@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define MAX_FILES 64
+#define MAX_FILES 256
 
 typedef struct File
 {
