@@ -162,10 +162,12 @@ body(Request *request, const char *data, size_t size)
 static int
 body_complete(Request *request)
 {
-	if (request == NULL || request->sent || request->body_left > 0)
+	if (request == NULL)
 		return 0;
-	if (request->ready || request->waiting)
+	if (request->ready || request->waiting || request->sent)
 		return -1;
+	if (request->body_left > 0)
+		return 0;
 	if (request->acted)
 		return 0;
 	request->ready = true;
