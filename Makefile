@@ -5,6 +5,8 @@
 #                           the ride-hailing example, until Ctrl-C or for so many rides
 #   make && make install    for the PostgreSQL that PG_CONFIG belongs to
 #   make gateway            the HTTP gateway; make install-gateway
+#   make bench              eda against other queues, and itself with much in the log: a table
+#                           and a chart in build/bench (settings: bench/run)
 #   make format, make lint  clang-format, clang-tidy
 
 EXTENSION  = eda
@@ -36,11 +38,14 @@ PG_CONFIG ?= pg_config
 # No bitcode: no function here is worth inlining into a query.
 override with_llvm := no
 
-ifneq (,$(filter check demo gateway install-gateway,$(MAKECMDGOALS)))
+ifneq (,$(filter check demo gateway install-gateway bench,$(MAKECMDGOALS)))
 
 # These install PostgreSQL where it is missing, or have no need of it: they do not ask pg_config.
 check:
 	test/run
+
+bench:
+	bench/run
 
 gateway:
 	$(MAKE) -C gateway
@@ -62,7 +67,7 @@ eda--$(EDA_VERSION).sql: $(SQL) eda.control
 	cat $(SQL) > $@
 
 CLIENTS = $(addprefix examples/ride-hailing/, worker.c worker.h source_pull.c source_nats.c) \
-	$(addprefix bench/, bench.h bench-nats.h held-open.c latency.c nats-backlog.c nats-latency.c gateway-latency.c) test/broker/driver.c test/gateway/crowd.c
+	$(addprefix bench/, bench.h bench-nats.h held-open.c latency.c nats-backlog.c nats-latency.c gateway-latency.c load.c) test/broker/driver.c test/gateway/crowd.c
 
 format:
 	clang-format -i $(OBJS:.o=.c) $(SRC_H) $(CLIENTS)
@@ -88,4 +93,4 @@ print-%:
 
 endif
 
-.PHONY: check demo gateway install-gateway format lint shadows
+.PHONY: check demo bench gateway install-gateway format lint shadows

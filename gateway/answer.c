@@ -133,6 +133,11 @@ answer_write(Request *request)
 	}
 	session->request = NULL;
 	request_free(request);
+	if (!broken && lws_partial_buffered(wsi))
+	{
+		session->unsent = true; /* until http.c hears that libwebsockets is through with it */
+		in_flight++;
+	}
 	if (broken || lws_http_transaction_completed(wsi))
 		lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
 }

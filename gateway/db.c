@@ -332,7 +332,16 @@ on_lost(Link *link)
 	w->job = NULL;
 	w->result = NULL;
 	if (job == NULL)
+	{
+		PQclear(result);
 		return;
+	}
+	/* It would have been committed with the pipeline's end, which did not come. */
+	if (PQresultStatus(result) != PGRES_FATAL_ERROR)
+	{
+		PQclear(result);
+		result = NULL;
+	}
 	/* An error that came before the end says more than that it is the end. */
 	finish(job, result, result == NULL ? DB_LOST : DB_FINE);
 }

@@ -233,9 +233,10 @@ typedef struct Request
 	bool close_after;   /* the rest of the body was not read */
 
 	/* the answer */
-	bool ready;    /* it is in a list of http.c */
-	bool acted;    /* all of it was here, and something was done */
-	bool answered; /* the answer stands in here */
+	uint64_t first_part; /* of the body came in this round of the loop; 0: none */
+	bool ready;          /* it is in a list of http.c */
+	bool acted;          /* all of it was here, and something was done */
+	bool answered;       /* the answer stands in here */
 	bool sent;
 	int status;
 	const char *content_type;
@@ -263,6 +264,7 @@ typedef struct Session
 {
 	Request *request;
 	struct Subscriber *subscriber;
+	bool unsent; /* libwebsockets has still to send a part of the last answer */
 } Session;
 
 extern bool stopping; /* take nothing new */
@@ -420,6 +422,7 @@ extern void waiters_stop(void);
 extern void waiters_add(Request *request, const char *flow_type, uint64_t wait_ms);
 extern void waiters_leave(Request *request);
 extern void waiters_wake(const char *flow_type);
+extern void waiters_drop_retired(void); /* their token is gone */
 
 /* ------------------------------------------------------------------------
  * stats.c

@@ -313,6 +313,7 @@ take_answer(const char *text)
 	const char *snapshot = json_string_value(json_object_get(answer, "snapshot"));
 	json_t *changes = json_object_get(answer, "changes");
 	uint64_t before = head;
+	bool anew = position == NULL;
 
 	if (json_is_false(json_object_get(answer, "complete")))
 		begin_anew("more has happened than can be told");
@@ -322,6 +323,8 @@ take_answer(const char *text)
 		behind = missed;
 		set_position(snapshot);
 		told_from = asked_at;
+		if (anew) /* what happened until now may have been told, or not */
+			stream_gap("the gateway has begun anew");
 		if (head > before)
 		{
 			ring[(head - 1) % RING_SIZE].snapshot = copy_text(snapshot);

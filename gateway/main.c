@@ -52,6 +52,10 @@ raise_file_limit(void)
 		limit.rlim_cur = limit.rlim_max == RLIM_INFINITY || limit.rlim_max > wanted ? wanted : limit.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &limit);
 		getrlimit(RLIMIT_NOFILE, &limit);
+		/* Refuse who is too many: what accept() has no file for stays readable, and the loop would spin. */
+		if (limit.rlim_cur < wanted)
+			config.max_connections =
+				limit.rlim_cur > (rlim_t) config.pool + 65 ? (int) limit.rlim_cur - config.pool - 64 : 1;
 	}
 	return limit.rlim_cur > 1000000 ? 1000000 : (int) limit.rlim_cur;
 }
@@ -73,7 +77,7 @@ listen_or_end(void)
 	               LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND;
 	info.foreign_loops = loops;
 	info.fd_limit_per_thread = raise_file_limit();
-	info.pt_serv_buf_size = 16384;
+	info.pt_serv_buf_size = 32768;    /* a TLS record and more: no part of one is left for later in the same round */
 	info.max_http_header_data = 8192; /* as long as a stream lives */
 	info.uid = info.gid = -1;
 	info.retry_and_idle_policy = &validity;
@@ -153,6 +157,7 @@ on_hangup(uv_signal_t *signal, int number)
 	if (guard_load_tokens())
 	{
 		stream_drop_retired();
+		waiters_drop_retired();
 		log_line(LOG_INFO, "the tokens were read again");
 	}
 	else
@@ -189,7 +194,7 @@ main(int argc, char **argv)
 	db_start();
 	hub_start();
 	printf("eda-gateway listening on %s://%s:%d\n", config.tls_cert != NULL ? "https" : "http",
-	       config.address[0] == '\0' ? "127.0.0.1" : config.address, config.port);
+	       config.address[0] == '\0' ? "*" : config.address, config.port); /* all addresses */
 	fflush(stdout);
 
 	uv_run(loop, UV_RUN_DEFAULT);

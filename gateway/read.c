@@ -24,7 +24,7 @@ char *
 read_query(struct lws *wsi, const char *name)
 {
 	size_t size = strlen(name);
-	char part[4096];
+	char part[8193]; /* as long as all headers together may be */
 	int n;
 
 	for (int i = 0; (n = lws_hdr_copy_fragment(wsi, part, sizeof(part), WSI_TOKEN_HTTP_URI_ARGS, i)) >= 0; i++)

@@ -7,9 +7,9 @@
  */
 #include "gateway.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 Request *
 request_new(struct lws *wsi, const char *path, int size)
@@ -63,6 +63,9 @@ void
 request_abandon(Request *request)
 {
 	request->wsi = NULL;
+	if (request->subscriber != NULL) /* it has the same connection, and is in the list of who watches */
+		stream_closed(request->subscriber);
+	request->subscriber = NULL;
 	if (request->ready)
 		http_forget_ready(request);
 	if (request->waiting)
@@ -97,13 +100,19 @@ given_back(void *who, PGresult *result, DbTrouble trouble)
 	request_free(request);
 }
 
-/* Whether the client has hung up; nothing has been read of its connection meanwhile. */
+/*
+ * Whether the client has hung up; nothing has been read of its connection meanwhile,
+ * so that there may be bytes before the end, as always with TLS, or a reset.
+ */
 static bool
 is_gone(const Request *request)
 {
-	char byte;
+	struct pollfd p = {.events = POLLRDHUP};
 
-	return request->wsi == NULL || recv(lws_get_socket_fd(request->wsi), &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+	if (request->wsi == NULL)
+		return true;
+	p.fd = lws_get_socket_fd(request->wsi);
+	return poll(&p, 1, 0) > 0;
 }
 
 /* The answer has nobody to go to. */
@@ -203,7 +212,7 @@ called(void *who, PGresult *result, DbTrouble trouble)
 	{
 		const char *wait_for = column(result, 4);
 
-		if (wait_for != NULL && request->wsi != NULL && !stopping &&
+		if (wait_for != NULL && request->wsi != NULL && !stopping && !request->caller->retired &&
 		    (request->flow_type == NULL || now_ms() < request->give_up_at))
 		{
 			waiters_add(request, wait_for, strtoull(PQgetvalue(result, 0, 5), NULL, 10));

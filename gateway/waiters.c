@@ -99,6 +99,23 @@ waiters_wake(const char *flow_type)
 	*untaken_of(flow_type) = uv_hrtime();
 }
 
+/* Their token is gone: they get no more events with it. */
+void
+waiters_drop_retired(void)
+{
+	Request *next;
+
+	for (Request *r = waiting; r != NULL; r = next)
+	{
+		next = r->next_waiter;
+		if (!r->caller->retired)
+			continue;
+		unlink_waiter(r);
+		problem(r, 401, "The token is no longer known here.", NULL);
+		request_answer(r);
+	}
+}
+
 static bool
 first_of_its_flow(const Request *request)
 {

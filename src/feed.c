@@ -12,8 +12,7 @@
  * element on eda_events carries the snapshot that the tail has read.  So a client
  * without a gap up to there has been told all that the snapshot sees, and nothing
  * else; one with a gap can read what a snapshot it was given earlier does not see.
- * A gap with nothing after it would not show: the last transition that was not
- * told is told later, when there is room again.
+ * Each tick tells one transition at least, or a gap would not show until more happens.
  *
  * The notifications go out in a transaction of their own.  Its failure (the
  * NOTIFY queue is full because some session listens and never reads) must not
@@ -49,36 +48,29 @@ typedef struct FeedItem
 static FeedItem *items = NULL;
 static int nitems = 0;
 static int max_items = 0;
-static FeedItem untold; /* the newest transition, if nothing newer was told */
-static bool has_untold = false;
 static int64 total = 0;           /* of the channel eda_events */
 static int64 started = 0;         /* seconds since 1970: the other half of the sequence */
 static double budget = FEED_RATE; /* transitions that may be told now */
 static TimestampTz budget_at = 0;
 
-static void
-add_item(const FeedItem *item)
+/* Remember a transition, to be told after this tick. */
+void
+feed_add(const Transition *t, int leaf, EngineType *type)
 {
+	FeedItem *item;
+
+	total++;
+	engine.flows[type->flow].feed_n++;
+	if (eda_feed_level == EDA_FEED_OFF || budget < 1 || engine.recovering)
+		return;
+	budget--;
 	if (nitems == max_items)
 	{
 		max_items = Max(256, 2 * max_items);
 		items = items == NULL ? MemoryContextAlloc(engine.context, sizeof(FeedItem) * max_items)
 		                      : repalloc(items, sizeof(FeedItem) * max_items);
 	}
-	items[nitems++] = *item;
-	budget--;
-}
-
-/* Remember a transition, to be told after this tick. */
-void
-feed_add(const Transition *t, int leaf, EngineType *type)
-{
-	FeedItem *item = &untold;
-
-	total++;
-	engine.flows[type->flow].feed_n++;
-	if (eda_feed_level == EDA_FEED_OFF || engine.recovering)
-		return;
+	item = &items[nitems++];
 	item->event_id = t->event_id;
 	item->at = t->at;
 	item->version = t->version;
@@ -88,9 +80,6 @@ feed_add(const Transition *t, int leaf, EngineType *type)
 	item->leaf = leaf;
 	item->n = total;
 	item->flow_n = engine.flows[type->flow].feed_n;
-	has_untold = budget < 1;
-	if (!has_untold)
-		add_item(item);
 }
 
 /* A payload in the making: a JSON array that is sent before it grows too long. */
@@ -267,13 +256,8 @@ feed_send(void)
 
 	if (started == 0)
 		started = (now + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / USECS_PER_SEC;
-	if (eda_feed_level == EDA_FEED_OFF)
-		has_untold = false;
-	if (nitems == 0 && has_untold && budget >= 1)
-		add_item(&untold);
 	if (nitems > 0)
 	{
-		has_untold = false;
 		PG_TRY();
 		{
 			engine_begin();
@@ -291,6 +275,6 @@ feed_send(void)
 		PG_END_TRY();
 		nitems = 0;
 	}
-	budget = Min(FEED_RATE, budget + FEED_RATE * ((now - budget_at) / (double) USECS_PER_SEC));
+	budget = Min(FEED_RATE, Max(1, budget + FEED_RATE * ((now - budget_at) / (double) USECS_PER_SEC)));
 	budget_at = now;
 }

@@ -31,7 +31,7 @@ sub program
 # The build with sanitizers if there is one, else the usual one.
 sub checked_program
 {
-	my $checked = "$ENV{EDA_SOURCE}/gateway/eda-gateway-asan";
+	my $checked = $ENV{EDA_GATEWAY_ASAN} || "$ENV{EDA_SOURCE}/gateway/eda-gateway-asan";
 	return -x $checked ? $checked : program();
 }
 

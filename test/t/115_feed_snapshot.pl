@@ -124,14 +124,19 @@ is(scalar(keys %{ { map { ("$_->{event_id} $_->{version}" => 1) } @told } }), sc
 
 # So many running transactions that they do not fit: a snapshot that sees less.
 my $from = @told;
+$server->ask("BEGIN; SELECT eda.publish('T', 'late in the crowd'); PREPARE TRANSACTION 'late'");
 $server->ask(join ';', map { "BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'many $_'" } 1 .. 300);
 $server->ask("SELECT test.publish('T', 'crowd', 20)");
 $server->work_off('postgres');
 hear_to_the_end('many running transactions: all is told');
 my @short = with_snapshot($from .. $#told);
+$server->ask("COMMIT PREPARED 'late'");
+hear_to_the_end('the late one too');
 is(scalar(grep { $told[$_]{snapshot} !~ /^(\d+):\1:$/ } @short), 0, 'many running transactions: the snapshots are lower bounds');
 $wrong = compare('many running transactions', 0, @short);
 is("@{ $wrong->{missing} }", '', 'nothing is lost by it');
+$server->work_off('postgres');
+hear_to_the_end('and what became of it');
 $server->ask(join ';', map { "ROLLBACK PREPARED 'many $_'" } 1 .. 300);
 
 # The other level has it too.
@@ -168,17 +173,25 @@ compare('burst', 1, with_snapshot($from .. $#told));
 my $since = $server->ask("SELECT count(*) FROM eda.transition WHERE NOT test.sees('$before->{snapshot}', xid)");
 is($since, $told[-1]{seq}[1] - $before->{seq}[1], 'a snapshot from before the gap does not see just what it hides');
 
-# A new engine starts a new count, and its snapshots go on from there.
+# A new engine starts a new count, and its snapshots go on from there.  Paused, it tells and moves nothing.
+$server->ask("ALTER SYSTEM SET eda.engine = paused");
+$server->reload;
+$server->becomes("SELECT state = 'paused' FROM eda.engine_status", 'the engine pauses');
+hear_to_the_end('and all is told');
 $listener->quit;
 my $seen_last = $told[-1]{snapshot};
 $server->restart;
-$server->runs;
-$server->becomes("SELECT queued = 1000 FROM eda.engine_status", 'after a restart what was dispatched is on offer again');
+$server->becomes("SELECT state = 'paused' FROM eda.engine_status", 'so does a new one');
 $listener = $server->background_psql('postgres');
 $listener->query_safe('LISTEN eda_events');
 @told = ();
 my $last = $server->ask("SELECT eda.publish('T', 'after')");
-hear(), select undef, undef, undef, 0.05 until grep { $_->{event_id} eq $last && $_->{snapshot} } @told;
+for (1 .. 600)
+{
+	hear();
+	last if grep { $_->{event_id} eq $last && $_->{snapshot} } @told;
+	select undef, undef, undef, 0.1;
+}
 my ($new) = grep { $_->{event_id} eq $last && $_->{snapshot} } @told;
 is($server->ask("SELECT string_agg(DISTINCT event_id || ' ' || version, ',') FROM eda.transition
 	WHERE NOT test.sees('$seen_last', xid) AND test.sees('$new->{snapshot}', xid)"), "$last 1", 'from the last one before the restart to the first one after it');

@@ -113,18 +113,33 @@ $server->ask("SELECT eda.release(test.acquired('flow'), retry_in => '1 day', rea
 $server->ask("SELECT eda.suspend(test.acquired('flow'))");
 $server->ask("SELECT eda.resume(event_id) FROM eda.event_state WHERE state = 'suspended'");
 $server->ask("SELECT eda.cancel(id) FROM eda.event_state WHERE state = 'dispatched' LIMIT 2");
+$server->ask("SELECT eda.cancel(test.acquired('flow'))");
 $server->ask("SELECT eda.suspend(id) FROM eda.event_state WHERE state = 'dispatched' LIMIT 2");
 my ($held, $token) = split /\|/, $server->ask("SELECT event_id, token FROM eda.acquire_next('flow', 1, '30 s')");
 $server->ask("SELECT eda.heartbeat('$held', $token) FROM generate_series(1, 5)");
 counters_agree('success, failure, retry, release, suspension, cancel and heartbeats');
 is(sample('eda_retries_total', 'T'), 2, 'a retry is one, with a stack trace or without; a release is none');
 is(sample('eda_transitions_total', 'T', 'state="being_processed"'), sample('eda_attempts_total', 'T') + 5, 'heartbeats are transitions and no attempts');
-is(sample('eda_events', 'T', 'state="canceled"'), 2, 'events by state');
+is(sample('eda_events', 'T', 'state="canceled"'), 3, 'events by state');
 
 # A worker that rolls back: the event is due since the first time.
-$server->ask("BEGIN; SELECT test.acquired('flow'); ROLLBACK");
-$server->becomes("SELECT count(*) = 1 FROM eda.transition WHERE returns = 1 AND state = 'awaiting_processing'", 'an event comes back');
-$server->becomes("SELECT count(*) = 0 FROM eda.event_state WHERE state = 'awaiting_processing' AND wake_at < eda.clock() + interval '1 hour'", 'and is dispatched again');
+my $back = $server->ask("BEGIN; SELECT test.acquired('flow'); ROLLBACK");
+$server->becomes("SELECT state = 'dispatched' AND version > 2 FROM eda.event_state WHERE id = '$back'", 'an event comes back and is dispatched again');
+$server->ask("SELECT eda.succeed(event_id, token) FROM eda.acquire('$back')");
+counters_agree('an event that came back');
+
+# An end that the engine reads before the acquire: its transaction is the older one.
+my $pid = $server->engine_pid;
+my $next = $server->ask("SELECT id FROM eda.event_state WHERE state = 'dispatched' LIMIT 1");
+my $old_one = $server->background_psql('postgres');
+$old_one->query_safe('BEGIN; SELECT pg_current_xact_id()');
+$server->poll_query_until('postgres', "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $pid");
+kill 'STOP', $pid;
+my $its_token = $server->ask("SELECT token FROM eda.acquire('$next')");
+$old_one->query_safe("SELECT eda.succeed('$next', $its_token); COMMIT");
+$old_one->quit;
+kill 'CONT', $pid;
+counters_agree('an end read before its acquire');
 
 # Known times, by the clock: 7 s of work, 45 s of waiting, leases that run out, an event and its attempt that expire.
 my @before = map { sample('eda_acquired_to_done_seconds_bucket', 'T', "le=\"$_\"") } qw(5 10);
@@ -165,6 +180,8 @@ $server->becomes("SELECT count(*) = 0 FROM eda.event_state WHERE state = 'being_
 $server->ask("SELECT eda.cancel(id) FROM eda.event_state WHERE state IN ('awaiting_processing', 'dispatched', 'suspended') AND (flow_type <> 'flow' OR state = 'suspended')");
 $server->work_off('postgres');
 counters_agree('all is worked off');
+$server->ask("SELECT eda.configure('LAST', priority => 9)");
+counters_agree('types in another order');
 ($text) = scrape();
 passes_promtool($text, 'after all that');
 
