@@ -264,8 +264,17 @@ export function answersIn(buffer) {
 export function connect(base) {
 	const url = new URL(base);
 	const socket = net.connect({ host: url.hostname.replace(/[[\]]/g, ""), port: Number(url.port), noDelay: true });
-	const it = { socket, received: Buffer.alloc(0), closed: false, write: (data) => { if (!socket.destroyed) socket.write(data); }, destroy: () => socket.destroy() };
-	socket.on("data", (d) => { it.received = Buffer.concat([it.received, d]); });
+	// The parts are joined only when somebody looks.
+	let parts = [];
+	const it = {
+		socket, closed: false, write: (data) => { if (!socket.destroyed) socket.write(data); }, destroy: () => socket.destroy(),
+		get received() {
+			if (parts.length !== 1) parts = [Buffer.concat(parts)];
+			return parts[0];
+		},
+		set received(buffer) { parts = [buffer]; },
+	};
+	socket.on("data", (d) => { parts.push(d); });
 	socket.on("error", () => { it.closed = true; });
 	socket.on("end", () => { it.closed = true; });
 	socket.on("close", () => { it.closed = true; });
