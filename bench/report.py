@@ -4,7 +4,8 @@ Reads OUT_DIRECTORY/results.jsonl, writes table.md and chart.svg there, and prin
     report.py OUT_DIRECTORY SETTING=VALUE ...
 
 Medians, with minimum and maximum in brackets.  Runs that others disturbed are left out where
-there are undisturbed ones, and marked * where there are not.
+there are undisturbed ones, and marked * where there are not.  A ratio is that of two runs of the
+same round.
 """
 import json
 import re
@@ -84,15 +85,40 @@ def rates(work, peer, held=False):
     return compared[key].median('rate') if key in compared else None
 
 
+class Ratio(float):
+    """Of two rates; with disturbed, a * behind it."""
+    disturbed = False
+
+    def __format__(self, form):
+        return float(self).__format__(form) + ('*' if self.disturbed else '')
+
+
+def paired(a, b):
+    """The median of the ratios of two runs of the same round: of the undisturbed pairs, or, marked, of all."""
+    of_b = {r['round']: r for r in b.all if 'error' not in r}
+    pairs = [(r['rate'] / of_b[r['round']]['rate'], max(r['others'], of_b[r['round']]['others']) >= S['QUIET'] / 100)
+             for r in a.all if 'error' not in r and r['round'] in of_b and of_b[r['round']].get('rate')]
+    if not pairs:
+        return None
+    good = [x for x, disturbed in pairs if not disturbed]
+    result = Ratio(median(good or [x for x, _ in pairs]))
+    result.disturbed = not good
+    return result
+
+
+def over(work, peer):
+    """eda's rate divided by the peer's."""
+    return paired(compared[work, 'eda', False], compared[work, peer, False])
+
+
 def held_ratio(work, peer):
-    return ratio(rates(work, peer, True), rates(work, peer))
+    return paired(compared[work, peer, True], compared[work, peer, False])
 
 
 def condition_ratio(condition):
-    """The worst of the works, and which."""
-    rs = [(ratio(r.median('rate'), alone['none', w].median('rate')), w) for (c, w), r in list(alone.items()) if c == condition and w != 'none']
-    rs = [x for x in rs if x[0]]
-    return min(rs)[0] if rs else None
+    """The worst of the works."""
+    rs = [paired(r, alone['none', w]) for (c, w), r in list(alone.items()) if c == condition and w != 'none']
+    return min((x for x in rs if x is not None), default=None)
 
 
 # ------------------------------------------------------------------------
@@ -136,9 +162,6 @@ def goals():
     def at_most(what, goal, value, form):
         return [what, '<= ' + form.format(goal), number(value, form), '' if value is None else 'yes' if value <= goal else f'no: {value / goal:.1f} times']
 
-    def over(work, peer):
-        return ratio(rates(work, 'eda'), rates(work, peer))
-
     rows = [
         at_least('publish, 1 per call / bare two-row insert', 0.8, over('publish', 'bare_two')),
         at_least('publish, 1 per call / pgmq send', 1.5, over('publish', 'pgmq')),
@@ -176,7 +199,7 @@ peer_table('Jobs a second', lambda w, p: compared[w, p, False].text('rate', rate
 if ('publish', 'bare_two', False) in compared:
     lines.append('\nA bare two-row insert transaction (one statement, C), 1 per call, 4 clients: '
                  + compared['publish', 'bare_two', False].text('rate', rate) + ' a second.')
-peer_table("eda's rate divided by the peer's", lambda w, p: number(ratio(rates(w, 'eda'), rates(w, p))))
+peer_table("eda's rate divided by the peer's", lambda w, p: number(over(w, p)))
 peer_table('Under a snapshot held open, ratio to without', lambda w, p: number(held_ratio(w, p)))
 peer_table('Server CPU a job, us', lambda w, p: compared[w, p, False].text('server_us', tenth) if (w, p, False) in compared else '')
 peer_table('WAL a job, bytes', lambda w, p: compared[w, p, False].text('wal', plain) if (w, p, False) in compared else '')
@@ -186,7 +209,7 @@ for held in (False, True):
                lambda w, p: ' '.join(f'{sum(r["dead"] for r in g) / max(sum(r["done"] for r in g), 1):.1f}; {sum(r["bytes"] for r in g) / max(sum(r["done"] for r in g), 1):.0f}'
                                      for g in [compared[w, p, held].good()] if g) if (w, p, held) in compared else '', working)
 table('eda alone: jobs a second (ratio to an empty log)', ['in the log'] + [WORKS[w]['title'] for w in ('publish', 'pipeline', 'life_1')] + ['eda.queue_metrics, ms', 'engine memory, kB'],
-      [[title] + [f'{alone[c, w].text("rate", rate)} ({number(ratio(alone[c, w].median("rate"), alone["none", w].median("rate")))})' if alone[c, w].good() else ''
+      [[title] + [f'{alone[c, w].text("rate", rate)} ({number(paired(alone[c, w], alone["none", w]))})' if alone[c, w].good() else ''
                   for w in ('publish', 'pipeline', 'life_1')] + [number(alone[c, 'none'].median('queue_metrics_ms')), number(ratio(alone[c, 'none'].median('memory'), 1024), '{:.0f}')]
        for c, title in CONDITIONS.items() if alone[c, 'none'].good()])
 if latency():
