@@ -346,7 +346,7 @@ http_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, voi
 	switch (reason)
 	{
 		case LWS_CALLBACK_FILTER_NETWORK_CONNECTION:
-			if (stopping || stats.open_connections >= config.max_connections)
+			if (stats.open_connections >= config.max_connections)
 			{
 				stats.rejected++;
 				return 1;

@@ -28,7 +28,8 @@
 #define CHECK_MS 1000 /* how often we look how the engine is, and poll when there is no feed */
 
 static const char changes_sql[] = "SELECT body FROM eda_http.changes($1::pg_snapshot, " MAX_CATCH_UP ")";
-static const char status_sql[] = "SELECT state, pid, current_setting('eda.feed') FROM eda.engine_status";
+static const char status_sql[] =
+	"SELECT state, pid, current_setting('eda.feed'), transitions_read FROM eda.engine_status";
 
 static Link feed;
 static uv_timer_t check_timer;
@@ -47,8 +48,9 @@ static bool checking;        /* status_sql is */
 static uint64_t asked_at;    /* the number of the next change then */
 static uint64_t told_from;   /* changes from this number on, the position may not see */
 static json_t *told_by_log;  /* "event id/version" of what its last answer told */
-static json_int_t seq_start;
+static json_int_t seq_start; /* 0: nothing was heard of this engine yet */
 static json_int_t seq_n;
+static json_int_t counted = -1; /* by the engine when we began to listen, or later; -1: not asked yet */
 
 static char engine[160] = "unknown";
 static int engine_pid;
@@ -132,6 +134,8 @@ status_changed(void)
 	stream_status();
 }
 
+static void ask(void);
+
 static void
 status_known(void *who, PGresult *result, DbTrouble trouble)
 {
@@ -143,6 +147,8 @@ status_known(void *who, PGresult *result, DbTrouble trouble)
 		snprintf(engine, sizeof(engine), "%s", PQgetvalue(result, 0, 0));
 		engine_pid = atoi(PQgetvalue(result, 0, 1));
 		snprintf(feed_level, sizeof(feed_level), "%s", PQgetvalue(result, 0, 2));
+		if (counted < 0)
+			counted = atoll(PQgetvalue(result, 0, 3));
 	}
 	else
 	{
@@ -150,6 +156,8 @@ status_known(void *who, PGresult *result, DbTrouble trouble)
 	}
 	PQclear(result);
 	status_changed();
+	if (behind)
+		ask();
 }
 
 static void
@@ -266,8 +274,6 @@ take_change(json_t *element)
  * Asking the log
  * ------------------------------------------------------------------------ */
 
-static void ask(void);
-
 /* What happened since the position, but for what the feed has told meanwhile. */
 static void
 take_missed(json_t *changes)
@@ -369,7 +375,7 @@ ask(void)
 {
 	static char *values[1];
 
-	if (asking || !listening)
+	if (asking || !listening || counted < 0)
 		return;
 	asking = true;
 	missed = false;
@@ -401,9 +407,10 @@ check_seq(const json_t *element)
 	json_int_t start = json_integer_value(json_array_get(seq, 0));
 	json_int_t n = json_integer_value(json_array_get(seq, 1));
 
-	if (start != seq_start || n != seq_n + 1)
+	/* What the engine had counted before we asked the log for the first time, the log has told. */
+	if (seq_start == 0 ? n > counted + 1 : start != seq_start || n != seq_n + 1)
 	{
-		fall_behind(); /* after a new connection, too: what was before the first number? */
+		fall_behind();
 		if (seq_start != 0)
 			stats.gaps++;
 	}
@@ -424,6 +431,7 @@ take_message(const PGnotify *notify)
 		/* A new engine, or a forged message: the log knows. */
 		fall_behind();
 		seq_start = 0;
+		counted = -1;
 		check_status();
 		return;
 	}
@@ -454,6 +462,7 @@ on_input(Link *link)
 		if (PQresultStatus(result) == PGRES_COMMAND_OK)
 		{
 			listening = true;
+			counted = -1;
 			fall_behind();
 			stats.feed_connects++;
 			check_status();

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define END_MS 10000 /* for requests under way */
+#define LATE_MS 100  /* for requests that were sent before their client could know: they get 503 */
 #define LOOK_MS 20
 
 uv_loop_t *loop;
@@ -146,7 +147,7 @@ on_end_signal(uv_signal_t *signal, int number)
 	end_at = now_ms() + END_MS;
 	stream_stop();
 	uv_timer_init(loop, &end_timer);
-	uv_timer_start(&end_timer, on_end_timer, 0, LOOK_MS);
+	uv_timer_start(&end_timer, on_end_timer, LATE_MS, LOOK_MS);
 }
 
 static void
