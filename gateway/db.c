@@ -118,15 +118,21 @@ on_queue_timer(uv_timer_t *timer)
 void
 db_call(const char *sql, int nvalues, char *const *values, const char *role, DbDone done, void *who)
 {
-	Job *job = get_memory(sizeof(Job));
+	Job *job;
 
+	if (queued >= QUEUE_MAX)
+	{
+		done(who, NULL, DB_BUSY);
+		return;
+	}
+	job = get_memory(sizeof(Job));
 	job->sql = sql;
 	job->nvalues = nvalues;
 	job->values = values;
 	job->role = copy_text(role);
 	job->done = done;
 	job->who = who;
-	job->queued_at = queued < QUEUE_MAX ? now_ms() : 0;
+	job->queued_at = now_ms();
 	*queue_end = job;
 	queue_end = &job->next;
 	queued++;

@@ -151,9 +151,7 @@ status_known(void *who, PGresult *result, DbTrouble trouble)
 			counted = atoll(PQgetvalue(result, 0, 3));
 	}
 	else
-	{
 		snprintf(engine, sizeof(engine), "unknown");
-	}
 	PQclear(result);
 	status_changed();
 	if (behind)
