@@ -52,6 +52,10 @@ export const says = (page, selector, pattern, name, seconds) =>
 		async (e) => ok(false, name, e.message, await page.locator(selector).allTextContents().catch(() => [])),
 	);
 
+// The address of the page becomes one that matches: the browser tells it a moment after the page has changed it.
+export const leads = (page, pattern, name) =>
+	until(name, () => pattern.test(page.url())).then(() => ok(true, name), () => ok(false, name, page.url()));
+
 // Live, with the engine running and no banner.
 export const ready = (page, name) =>
 	until(name, () => page.evaluate(() => [...document.querySelectorAll(".lamp")].slice(0, 2).every((l) => l.dataset.light === "good") && document.querySelector("#banner").hidden))

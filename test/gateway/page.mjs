@@ -4,7 +4,7 @@
 //	gateway or the data gets it down.  test/t/520_page.pl runs it.
 import { spawn } from "node:child_process";
 import { finish, gateway, is, like, note, ok, section, server, set, sql, until } from "./lib.mjs";
-import { browser, clean, open, PHONE, picture, ready, says, sound } from "./browser.mjs";
+import { browser, clean, leads, open, PHONE, picture, ready, says, sound } from "./browser.mjs";
 
 const g = await gateway();
 const one = async (text) => (await sql(text)).trim();
@@ -44,7 +44,7 @@ await section("an event is published by hand", async () => {
 	await page.locator(".toast a").click();
 	first = await one("SELECT id FROM eda.event_state WHERE flow_id = 'by hand/1?#%'");
 	is(await one(`SELECT payload ->> 'n' FROM eda.event_state WHERE id = '${first}'`), "12345678901234567890.125", "every digit of its payload arrives");
-	like(page.url(), new RegExp(`#/event/${first}$`), "its story has an address");
+	await leads(page, new RegExp(`#/event/${first}$`), "its story has an address");
 	await says(page, ".drawer .json", /"n": 12345678901234567890\.125\n/, "and shows every digit");
 	await says(page, ".drawer .chip", /^dispatched$/, "it is dispatched, live");
 });
@@ -74,7 +74,7 @@ await section("its flow on a time axis", async () => {
 	await page.locator(".lane-name").last().click();
 	await says(page, ".drawer .json[aria-label=Payload]", /"from": "parent"/, "a lane leads to its event");
 	await page.keyboard.press("Escape");
-	like(page.url(), /#\/flow\/flow\/by%20hand%2F1%3F%23%25$/, "Escape leads back to the flow");
+	await leads(page, /#\/flow\/flow\/by%20hand%2F1%3F%23%25$/, "Escape leads back to the flow");
 	await clean(page, "stories and flows");
 });
 
@@ -152,7 +152,7 @@ await section("an event type is suspended", async () => {
 		return labels.length >= 1 && labels.every((l) => l === "suspended");
 	});
 	ok(true, "a click on the state shows its events only");
-	like(page.url(), /#\/\?state=suspended$/, "and stands in the address");
+	await leads(page, /#\/\?state=suspended$/, "and stands in the address");
 	await go("#/types");
 	await rowOf(page, "T").locator("[data-do=suspend]").click();
 	await becomes(id, "dispatched", "unsuspended, it goes on");
