@@ -241,9 +241,9 @@ deliver_next(void)
 static void
 note(const Delivery *d)
 {
-	Todo todo = {d->key.event_id, d->leaf, 0};
+	Todo todo = {d->key.event_id, d->leaf};
 
-	if (!engine_todo(&todo.event_id, todo.leaf))
+	if (!engine_todo(&todo.event_id, todo.leaf, NULL))
 		engine_park(&todo, InvalidTransactionId, engine.now);
 }
 
@@ -418,7 +418,7 @@ deliver_collect(void)
 void
 deliver_recover(const pg_uuid_t *id)
 {
-	Todo todo = {*id, -1, 0};
+	Todo todo = {*id, -1};
 
 	hash_search(recovered, id, HASH_ENTER, NULL);
 	engine_park(&todo, InvalidTransactionId, engine.now);

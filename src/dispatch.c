@@ -183,10 +183,8 @@ dispatch_offer(const Transition *t, int leaf)
 	o = &engine.offering[engine.noffering++];
 	memset(o, 0, sizeof(*o));
 	o->event_id = t->event_id;
-	o->version = t->version;
-	o->type = t->type;
+	o->dispatched = journal_brief(t);
 	o->leaf = leaf;
-	o->wake_at = t->wake_at;
 	o->since = t->at;
 	o->state = OFFER_QUEUED;
 }
@@ -257,10 +255,10 @@ dispatch_forget(const pg_uuid_t *id, int32 version)
 {
 	OfferEntry *entry = version > 1 ? hash_search(engine.offer_by_id, id, HASH_FIND, NULL) : NULL;
 
-	if (entry == NULL || dispatch_offer_of(id)->version >= version)
+	if (entry == NULL || dispatch_offer_of(id)->dispatched.version >= version)
 		return;
 	if (entry->offer < 0)
-		engine.offering[-1 - entry->offer].version = 0;
+		engine.offering[-1 - entry->offer].dispatched.version = 0;
 	else
 	{
 		LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
@@ -306,11 +304,11 @@ dispatch_push(void)
 	for (int i = 0; i < engine.noffering; i++)
 	{
 		Offer *wanted = &engine.offering[i];
-		EngineType *type = engine_type(wanted->type);
+		EngineType *type = engine_type(wanted->dispatched.type);
 		OfferEntry *entry;
 		int offer = -1;
 
-		if (wanted->version == 0)
+		if (wanted->dispatched.version == 0)
 			continue;
 		LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
 		if (type)
@@ -325,7 +323,7 @@ dispatch_push(void)
 		else
 		{
 			/* The queue is full: look at the event again in a while. */
-			Todo todo = {wanted->event_id, wanted->leaf, 0};
+			Todo todo = {wanted->event_id, wanted->leaf};
 
 			hash_search(engine.offer_by_id, &wanted->event_id, HASH_REMOVE, NULL);
 			engine_park(&todo, InvalidTransactionId, engine.now + USECS_PER_SEC);
@@ -346,10 +344,10 @@ needs_look(const Offer *o)
 		case OFFER_REFUSED:
 			return true;
 		case OFFER_QUEUED:
-			type = event_type_by_id(o->type);
+			type = event_type_by_id(o->dispatched.type);
 			return type && (type->suspended || type->to_broker);
 		case OFFER_POPPED:
-			type = event_type_by_id(o->type);
+			type = event_type_by_id(o->dispatched.type);
 			return type && eda_add_interval(o->since, &type->dispatch_timeout) <= engine.now;
 		default:
 			return false;
@@ -374,7 +372,7 @@ dispatch_collect(void)
 	{
 		Offer *o = dispatch_offer_of(&entry->event_id);
 
-		if (entry->offer >= 0 && needs_look(o) && !engine_todo(&o->event_id, o->leaf))
+		if (entry->offer >= 0 && needs_look(o) && !engine_todo(&o->event_id, o->leaf, NULL))
 		{
 			engine.area->returned = true; /* no room now: look again */
 			hash_seq_term(&seq);
@@ -393,6 +391,6 @@ dispatch_oldest(void)
 
 	hash_seq_init(&seq, engine.offer_by_id);
 	while ((entry = hash_seq_search(&seq)) != NULL)
-		oldest = Min(oldest, dispatch_offer_of(&entry->event_id)->wake_at);
+		oldest = Min(oldest, dispatch_offer_of(&entry->event_id)->dispatched.wake_at);
 	return oldest;
 }

@@ -132,6 +132,19 @@ typedef struct Transition
 	bool retry;         /* as read: an attempt failed, and another one is to follow */
 } Transition;
 
+/* As much of a transition that was read as the next one is made of. */
+typedef struct Brief
+{
+	TimestampTz at;
+	TimestampTz wake_at;
+	TimestampTz expires_at;
+	int32 version; /* 0: nothing is known */
+	int32 type;
+	int32 attempt;
+	int32 attempt_base;
+	int16 returns;
+} Brief;
+
 extern const char *lifecycle_state_name(EdaState state);
 extern const char *lifecycle_suspended_by_name(EdaSuspendedBy by);
 extern bool lifecycle_is_final(EdaState state);

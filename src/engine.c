@@ -39,6 +39,7 @@
 #define IDLE_MS 1000 /* longest sleep: prepared transactions, and the clock, send no signal */
 #define HOUSEKEEPING_INTERVAL (10 * USECS_PER_SEC)
 #define MAX_HOLD_S 300
+#define PACE_MS 1 /* between ticks, while no worker waits */
 
 Engine engine;
 
@@ -102,12 +103,14 @@ add_todo(const Todo *todo)
 	return true;
 }
 
-/* Note an event to be looked at in this tick; false if there is no room for more. */
+/* Note an event to be moved in this tick, after a look at it unless its latest transition is given; false if there is no room for more. */
 bool
-engine_todo(const pg_uuid_t *id, int leaf)
+engine_todo(const pg_uuid_t *id, int leaf, const Transition *awaiting)
 {
-	Todo todo = {*id, leaf, 0};
+	Todo todo = {*id, leaf};
 
+	if (awaiting)
+		todo.awaiting = journal_brief(awaiting);
 	return add_todo(&todo);
 }
 
@@ -126,7 +129,8 @@ engine_park(const Todo *todo, TransactionId xid, TimestampTz until)
 		engine.parked = engine.parked == NULL ? MemoryContextAlloc(engine.context, sizeof(Parked) * engine.max_parked)
 		                                      : repalloc_huge(engine.parked, sizeof(Parked) * engine.max_parked);
 	}
-	engine.parked[engine.nparked++] = (Parked){*todo, xid, until};
+	engine.parked[engine.nparked] = (Parked){*todo, xid, until};
+	engine.parked[engine.nparked++].todo.awaiting.version = 0;
 }
 
 /* Note what was parked and need not be any longer. */
@@ -162,7 +166,7 @@ see_awaiting(const Transition *t, int leaf, EngineType *type)
 {
 	/* Due, and nothing before it waits on disk: it need not be found there again. */
 	if (t->wake_at <= engine.now && !type->suspended && type->due[leaf].key > engine.now && dispatch_room(type) > 0 &&
-	    engine_todo(&t->event_id, leaf))
+	    engine_todo(&t->event_id, leaf, t))
 		dispatch_note(type, 1);
 	else
 		cursor_min(&type->due[leaf], t->wake_at, &t->event_id);
@@ -360,6 +364,8 @@ move_batch(void)
 		steps[i].event_id = engine.todo[i].event_id;
 		steps[i].leaf = engine.todo[i].leaf;
 		steps[i].item = engine.todo[i].errors;
+		if (engine.todo[i].awaiting.version > 0)
+			journal_know(&steps[i], EDA_AWAITING, &engine.todo[i].awaiting);
 	}
 	nsteps = journal_unique(steps, n); /* what was noted twice would lose a race against itself */
 	PG_TRY();
@@ -517,6 +523,25 @@ engine_wait(void)
 	pgstat_report_activity(STATE_RUNNING, "eda engine");
 }
 
+/*
+ * After a tick that read something, while no worker waits: sleep until PACE_MS
+ * after its start.  What is committed meanwhile costs one tick together, and no
+ * signal, because the latch of a process that does not wait for it is only set.
+ */
+static void
+engine_pace(TimestampTz start)
+{
+	FlowQueue *queues = area_queues(engine.area);
+	TimestampTz elapsed = GetCurrentTimestamp() - start;
+
+	if (engine.read == 0 || elapsed < 0 || elapsed >= PACE_MS * 1000)
+		return;
+	for (int i = 0; i < eda_max_event_types && queues[i].flow_type[0] != '\0'; i++)
+		if (queues[i].waiting > 0)
+			return;
+	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PACE_MS, PG_WAIT_EXTENSION);
+}
+
 /* The engine of one database; arg is the database's oid. */
 void
 eda_engine_main(Datum arg)
@@ -531,6 +556,7 @@ eda_engine_main(Datum arg)
 
 	for (;;)
 	{
+		TimestampTz start = GetCurrentTimestamp();
 		bool more;
 
 		ResetLatch(MyLatch);
@@ -556,6 +582,7 @@ eda_engine_main(Datum arg)
 		}
 		PG_END_TRY();
 		MemoryContextReset(engine.tick);
+		engine_pace(start);
 		if (!more)
 			engine_wait();
 	}

@@ -89,7 +89,8 @@ typedef struct Todo
 {
 	pg_uuid_t event_id;
 	int leaf;
-	int errors; /* how often its move has raised one */
+	int errors;     /* how often its move has raised one */
+	Brief awaiting; /* its latest transition, if that was read in this tick and awaits processing */
 } Todo;
 
 /* An event that an open transaction has written to, or whose move raises an error. */
@@ -196,7 +197,7 @@ extern Engine engine;
 
 /* engine.c */
 extern void engine_see(const Transition *t, int leaf);
-extern bool engine_todo(const pg_uuid_t *id, int leaf);
+extern bool engine_todo(const pg_uuid_t *id, int leaf, const Transition *awaiting);
 extern void engine_park(const Todo *todo, TransactionId xid, TimestampTz until);
 extern bool engine_lock(void);
 extern void engine_begin(void);

@@ -7,7 +7,9 @@
  * inserts version n + 1.  The look comes before the write, so that a race is
  * seen early and nearly no row is written in vain; the index decides the rest:
  * of two rows with the same key it takes the first, and the loser deletes its
- * own and looks again.  No subtransaction is needed.
+ * own and looks again.  No subtransaction is needed.  Who has just read an event's
+ * latest transition from the log appends to it unseen: the index tells if it was not
+ * the latest any more.
  *
  * Dirty snapshots make all isolation levels see the latest committed state, as
  * foreign-key checks do.
@@ -38,6 +40,7 @@
 /* The tables one call has open. */
 typedef struct Session
 {
+	MemoryContext context;
 	JournalRel *rel[2][EDA_LEAVES]; /* by JournalTable */
 } Session;
 
@@ -56,7 +59,12 @@ session_rel(Session *session, JournalTable table, int leaf)
 	JournalRel **jrel = &session->rel[table][leaf];
 
 	if (*jrel == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(session->context);
+
 		*jrel = journal_rel_open(eda_catalog(false)->leaf[table][leaf], RowExclusiveLock);
+		MemoryContextSwitchTo(caller);
+	}
 	return *jrel;
 }
 
@@ -249,6 +257,34 @@ journal_unique(JournalStep *steps, int nsteps)
 	return kept;
 }
 
+/* What is to be remembered of a transition for the next one. */
+Brief
+journal_brief(const Transition *t)
+{
+	return (Brief){t->at, t->wake_at, t->expires_at, t->version, t->type, t->attempt, t->attempt_base, t->returns};
+}
+
+/*
+ * Have a step, whose event and leaf are filled in, go on from a committed
+ * transition that the caller remembers, without a look at the log.  Should the
+ * event have moved on, its next version is taken, and the look comes then.
+ */
+void
+journal_know(JournalStep *step, EdaState state, const Brief *brief)
+{
+	Transition *t = &step->current;
+
+	step->known = true;
+	*t = (Transition){step->event_id, brief->version, brief->type, state};
+	t->segment = step->leaf;
+	t->attempt = brief->attempt;
+	t->attempt_base = brief->attempt_base;
+	t->returns = brief->returns;
+	t->at = brief->at;
+	t->wake_at = brief->wake_at;
+	t->expires_at = brief->expires_at;
+}
+
 /* Insert the moving steps of one leaf; how many got their key. */
 static int
 insert_steps(Session *session, int leaf, JournalStep **moving, int n)
@@ -294,14 +330,14 @@ insert_moving(Session *session, JournalStep *steps, int nsteps)
 }
 
 /*
- * Move events: look at each, let decide() say what it moves to, append.  How
+ * Move events: look at each that is not known, let decide() say what it moves to, append.  How
  * many transitions were appended; each step tells what became of its event.
  * Steps come back sorted by event id.
  */
 int
 journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDecide decide, void *arg)
 {
-	Session session = {0};
+	Session session = {CurrentMemoryContext};
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eda append", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = CurrentMemoryContext;
 	int appended = 0;
@@ -310,7 +346,7 @@ journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDeci
 	if (nsteps > 1)
 		qsort(steps, nsteps, sizeof(JournalStep), compare_steps);
 	for (int i = 0; i < nsteps; i++)
-		steps[i].status = JOURNAL_MISSING;
+		steps[i].status = steps[i].known ? JOURNAL_FOUND : JOURNAL_MISSING;
 
 	for (bool first = true; again; first = false)
 	{
@@ -319,7 +355,7 @@ journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDeci
 
 		/* After the first round only those that lost their race are left. */
 		for (int i = 0; i < nsteps; i++)
-			if (first || (steps[i].moving && steps[i].status != JOURNAL_APPENDED))
+			if (first ? !steps[i].known : steps[i].moving && steps[i].status != JOURNAL_APPENDED)
 				look(&session, &steps[i], policy);
 		now = eda_now();
 		for (int i = 0; i < nsteps; i++)
@@ -367,7 +403,7 @@ journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDeci
 void
 journal_publish(Event *events, Transition *first, int n, bool *lost)
 {
-	Session session = {0};
+	Session session = {CurrentMemoryContext};
 	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
 	uint64 xid = U64FromFullTransactionId(GetTopFullTransactionId());
 
@@ -497,7 +533,7 @@ journal_event(int leaf, const pg_uuid_t *id, bool whole, Event *out)
 void
 journal_step_events(const JournalStep *steps, int nsteps, bool whole, Event *events)
 {
-	Session session = {0};
+	Session session = {CurrentMemoryContext};
 
 	for (int i = 0; i < nsteps; i++)
 		if (steps[i].status == JOURNAL_APPENDED &&

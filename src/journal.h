@@ -52,7 +52,8 @@ typedef struct JournalStep
 	Transition current;      /* the latest transition, unless missing or busy */
 	Transition next;         /* what decide() wants appended */
 	TimestampTz now;         /* the clock's time; next.at is never before current.at */
-	int item;                /* for the caller: steps are sorted by event id */
+	bool known; /* leaf and current are what the caller has read: to be looked at only if the append loses */
+	int item;   /* for the caller: steps are sorted by event id */
 	bool moving;
 } JournalStep;
 
@@ -65,6 +66,8 @@ typedef struct JournalStep
 typedef bool (*JournalDecide)(JournalStep *step, void *arg);
 
 extern int journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDecide decide, void *arg);
+extern Brief journal_brief(const Transition *t);
+extern void journal_know(JournalStep *step, EdaState state, const Brief *brief);
 extern int journal_unique(JournalStep *steps, int nsteps);
 extern void journal_publish(Event *events, Transition *first, int n, bool *lost);
 extern bool journal_claim_key(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id,

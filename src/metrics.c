@@ -98,7 +98,7 @@ metrics_publish(double tick_ms)
 		/* What is dispatched and waits was due when it was dispatched, or before. */
 		queue = dispatch_queue_of(type);
 		head = queue ? queue->head[type->priority] : -1;
-		if (head >= 0 && offers[head].type == type->id)
+		if (head >= 0 && offers[head].dispatched.type == type->id)
 			out[i].oldest_due_at = Min(out[i].oldest_due_at, offers[head].since);
 	}
 	area->nmetrics = n;

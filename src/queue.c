@@ -182,7 +182,7 @@ queue_pop(const char *flow_type, int max, Popped *out)
 			o->state = OFFER_POPPED;
 			o->since = now;
 			queue->popped++;
-			out[n++] = (Popped){i, o->generation, o->event_id, o->leaf};
+			out[n++] = (Popped){i, o->generation, o->event_id, o->leaf, o->dispatched};
 			held[nheld++] = (Held){i, o->generation, GetCurrentSubTransactionId()};
 		}
 	LWLockRelease(&area->lock);

@@ -28,8 +28,7 @@ typedef enum OfferState
 typedef struct Offer
 {
 	pg_uuid_t event_id;
-	int32 version;
-	int32 type;
+	Brief dispatched;
 	uint32 generation; /* counts the uses of this entry */
 	int32 next;        /* in the list of its priority, or the free list; -1: end */
 	int32 prev;
@@ -37,8 +36,7 @@ typedef struct Offer
 	int8 leaf;
 	int8 priority;
 	int8 state;
-	TimestampTz since;   /* of this state */
-	TimestampTz wake_at; /* of the dispatched transition */
+	TimestampTz since; /* of this state */
 } Offer;
 
 #define EDA_PRIORITIES 10
@@ -216,6 +214,7 @@ typedef struct Popped
 	uint32 generation;
 	pg_uuid_t event_id;
 	int leaf;
+	Brief dispatched;
 } Popped;
 
 extern FlowQueue *area_find_queue(EngineArea *area, const char *flow_type);

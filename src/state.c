@@ -148,7 +148,7 @@ read_counters(void)
 static void
 park_now(const pg_uuid_t *id)
 {
-	Todo todo = {*id, -1, 0};
+	Todo todo = {*id, -1};
 
 	engine_park(&todo, InvalidTransactionId, engine.now);
 }

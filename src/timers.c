@@ -41,7 +41,7 @@ typedef struct Walk
 static bool
 note_todo(int32 type, const pg_uuid_t *id, int leaf, TimestampTz key)
 {
-	return engine_todo(id, leaf);
+	return engine_todo(id, leaf, NULL);
 }
 
 static const Walk walk_due = {JOURNAL_TRANSITION, "due", true, T_WAKE_AT, T_EVENT_ID, -1, EDA_NONE, note_todo};

@@ -318,6 +318,7 @@ acquire_popped(FunctionCallInfo fcinfo, const char *flow_type, int max, AcquireA
 		steps[i].event_id = popped[i].event_id;
 		steps[i].leaf = popped[i].leaf;
 		steps[i].item = i;
+		journal_know(&steps[i], EDA_DISPATCHED, &popped[i].dispatched);
 	}
 	journal_append(steps, n, JOURNAL_SKIP, decide_acquire, args);
 	for (int i = 0; i < n; i++)
