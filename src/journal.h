@@ -80,6 +80,26 @@ extern int journal_history(int leaf, const pg_uuid_t *id, Transition *out, int m
 extern void journal_require_write(const char *what);
 
 /* ------------------------------------------------------------------------
+ * journal_shape.c: what inserting into a table needs to know, kept for the session
+ * ------------------------------------------------------------------------ */
+
+/* What all openings of a table share, as long as nobody alters it. */
+typedef struct JournalShape
+{
+	struct JournalShape *next;
+	MemoryContext context; /* of all this */
+	bool valid;
+	Oid relid;
+	TupleDesc desc; /* a copy, not reference-counted: the resource owner need not remember a thousand slots */
+	EState *estate; /* evaluates predicates and expressions */
+	int nindexes;   /* with those that are not ready for rows */
+	Oid *index;     /* index[0] is the primary key */
+	IndexInfo **info;
+} JournalShape;
+
+extern JournalShape *journal_shape_find(Relation rel, LOCKMODE lock);
+
+/* ------------------------------------------------------------------------
  * journal_rel.c: a table of the log with its indexes, opened for direct access
  * ------------------------------------------------------------------------ */
 
@@ -137,15 +157,18 @@ enum
 typedef struct JournalRel
 {
 	Relation rel;
-	TupleDesc desc; /* of slots to insert */
-	int nindexes;
-	Relation *index; /* index[0] is the primary key */
-	IndexInfo **info;
-	EState *estate;
+	LOCKMODE lock;
+	JournalShape *shape;
+	TupleDesc desc;     /* of slots to insert */
 	IndexScanDesc scan; /* of the primary key, with a dirty snapshot; NULL until asked for */
 	SnapshotData dirty;
 	TransactionId busy_with; /* after LOOK_BUSY */
 	TupleTableSlot *found;
+	struct
+	{
+		Relation rel; /* NULL: not needed so far */
+		IndexInfo *info;
+	} index[FLEXIBLE_ARRAY_MEMBER]; /* in the order of shape->index */
 } JournalRel;
 
 typedef enum JournalLook

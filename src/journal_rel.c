@@ -3,10 +3,15 @@
  *		A table of the log with its indexes, opened for direct access.
  *
  * Going past the executor has duties: every index that is ready gets its entry,
- * with its predicate evaluated, and the list of indexes is read each time; a
- * table that somebody altered in a way we would ignore is refused; nothing here
+ * with its predicate evaluated, and follows DDL (journal_shape.c); nothing here
  * keeps a BulkInsertState, whose ring of buffers would evict the pages that the
  * engine reads next.
+ *
+ * An index is opened and locked when the first row needs an entry in it, which
+ * most rows do not in most of the partial ones.  The lock on the table, taken
+ * before, is what keeps an index from being dropped, built or rebuilt meanwhile.
+ * The index's own lock is against what locks nothing else, ALTER INDEX ... SET
+ * TABLESPACE: that has moved the index when we get the lock, or waits for us.
  *
  * A row that lost the race for its primary key is gone at once if it was inserted
  * alone (speculatively).  One of many is deleted by the transaction that wrote
@@ -22,83 +27,25 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/index.h"
-#include "commands/trigger.h"
+#include "catalog/pg_am.h"
 #include "executor/executor.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-/* Refuse a table with columns or triggers that direct access would not honour. */
-static void
-check_shape(Relation rel)
-{
-	const EdaCatalog *c = eda_catalog(false);
-	int expected = K_COUNT;
-	TupleDesc desc = RelationGetDescr(rel);
-	bool user_trigger = false;
-
-	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
-	{
-		if (RelationGetRelid(rel) == c->leaf[JOURNAL_EVENT][leaf])
-			expected = E_COUNT;
-		else if (RelationGetRelid(rel) == c->leaf[JOURNAL_TRANSITION][leaf])
-			expected = T_COUNT;
-	}
-	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
-		user_trigger |= strcmp(rel->trigdesc->triggers[i].tgname, "refuse_write") != 0 &&
-		                strcmp(rel->trigdesc->triggers[i].tgname, "restored") != 0;
-	if (desc->natts != expected || user_trigger || (desc->constr && desc->constr->num_check > 0))
-		ereport(
-			ERROR, errcode(ERRCODE_EDA_LOG_ALTERED), errmsg("table eda.%s was altered", RelationGetRelationName(rel)),
-			errdetail("eda writes it directly, and would ignore columns, checks and triggers that it does not know."),
-			errhint("Take back what was added; keep your own data in a table of your own."));
-}
-
 /* Open a table of the log for inserting and looking up. */
 JournalRel *
 journal_rel_open(Oid relid, LOCKMODE lock)
 {
-	JournalRel *jrel = palloc0(sizeof(JournalRel));
-	List *indexes;
-	ListCell *lc;
+	Relation rel = table_open(relid, lock);
+	JournalShape *shape = journal_shape_find(rel, lock);
+	JournalRel *jrel = palloc0(offsetof(JournalRel, index) + sizeof(jrel->index[0]) * shape->nindexes);
 
-	jrel->rel = table_open(relid, lock);
-	check_shape(jrel->rel);
-	/* A copy is not reference-counted: a thousand slots need not be remembered by the resource owner. */
-	jrel->desc = CreateTupleDescCopy(RelationGetDescr(jrel->rel));
-	indexes = RelationGetIndexList(jrel->rel);
-	jrel->index = palloc(sizeof(Relation) * list_length(indexes));
-	jrel->info = palloc(sizeof(IndexInfo *) * list_length(indexes));
-	jrel->estate = CreateExecutorState();
-	foreach (lc, indexes)
-	{
-		Relation index = index_open(lfirst_oid(lc), lock);
-		int n = jrel->nindexes;
-
-		if (!index->rd_index->indisready)
-		{
-			index_close(index, NoLock);
-			continue;
-		}
-		/* the primary key goes to the front */
-		if (index->rd_index->indisprimary && n > 0)
-		{
-			jrel->index[n] = jrel->index[0];
-			jrel->info[n] = jrel->info[0];
-			n = 0;
-		}
-		jrel->index[n] = index;
-		jrel->info[n] = BuildIndexInfo(index);
-		if (jrel->info[n]->ii_Predicate != NIL)
-			jrel->info[n]->ii_PredicateState = ExecPrepareQual(jrel->info[n]->ii_Predicate, jrel->estate);
-		jrel->nindexes++;
-	}
-	list_free(indexes);
-	if (jrel->nindexes == 0 || !jrel->index[0]->rd_index->indisprimary)
-		ereport(ERROR, errcode(ERRCODE_EDA_LOG_ALTERED),
-		        errmsg("table eda.%s has lost its primary key", RelationGetRelationName(jrel->rel)),
-		        errhint("Create it again as the extension's install script does."));
+	jrel->rel = rel;
+	jrel->lock = lock;
+	jrel->shape = shape;
+	jrel->desc = shape->desc;
 	return jrel;
 }
 
@@ -111,43 +58,106 @@ journal_rel_close(JournalRel *jrel)
 		index_endscan(jrel->scan);
 		ExecDropSingleTupleTableSlot(jrel->found);
 	}
-	for (int i = 0; i < jrel->nindexes; i++)
+	for (int i = 0; i < jrel->shape->nindexes; i++)
 	{
-		index_insert_cleanup_compat(jrel->index[i], jrel->info[i]);
-		index_close(jrel->index[i], NoLock);
+		if (!jrel->index[i].rel)
+			continue;
+		index_insert_cleanup_compat(jrel->index[i].rel, jrel->index[i].info);
+		index_close(jrel->index[i].rel, NoLock);
 	}
-	FreeExecutorState(jrel->estate);
 	table_close(jrel->rel, NoLock);
 	pfree(jrel);
+}
+
+/* Open an index, unless it is. */
+static Relation
+need_index(JournalRel *jrel, int i)
+{
+	if (!jrel->index[i].rel)
+	{
+		MemoryContext context = GetMemoryChunkContext(jrel);
+		IndexInfo *info = MemoryContextAlloc(context, sizeof(IndexInfo));
+
+		/* A copy, because an access method may keep in it what lasts as long as the index is open. */
+		*info = *jrel->shape->info[i];
+		info->ii_Context = context;
+		jrel->index[i].info = info;
+		jrel->index[i].rel = index_open(jrel->shape->index[i], jrel->lock);
+	}
+	return jrel->index[i].rel;
+}
+
+/* Which indexes each row belongs into, row by row; they are open then. */
+static bool *
+choose_indexes(JournalRel *jrel, TupleTableSlot **slots, int n)
+{
+	JournalShape *shape = jrel->shape;
+	ExprContext *econtext = GetPerTupleExprContext(shape->estate);
+	bool *wanted = palloc(sizeof(bool) * n * shape->nindexes);
+	bool *next = wanted;
+
+	for (int row = 0; row < n; row++)
+	{
+		econtext->ecxt_scantuple = slots[row];
+		for (int i = 0; i < shape->nindexes; i++)
+		{
+			IndexInfo *info = shape->info[i];
+
+			*next =
+				info->ii_ReadyForInserts && (info->ii_Predicate == NIL || ExecQual(info->ii_PredicateState, econtext));
+			if (*next++)
+				need_index(jrel, i);
+		}
+		ResetPerTupleExprContext(shape->estate);
+	}
+	return wanted;
 }
 
 /* Enter one row into one index; false if the row lost its unique key to another. */
 static bool
 insert_entry(JournalRel *jrel, int i, TupleTableSlot *slot, IndexUniqueCheck check)
 {
-	IndexInfo *info = jrel->info[i];
-	ExprContext *econtext = GetPerTupleExprContext(jrel->estate);
+	EState *estate = jrel->shape->estate;
+	IndexInfo *info = jrel->index[i].info;
 	Datum values[INDEX_MAX_KEYS];
 	bool isnull[INDEX_MAX_KEYS];
 
-	econtext->ecxt_scantuple = slot;
-	if (info->ii_Predicate != NIL && !ExecQual(info->ii_PredicateState, econtext))
-		return true;
-	FormIndexDatum(info, slot, jrel->estate, values, isnull);
-	return index_insert(jrel->index[i], values, isnull, &slot->tts_tid, jrel->rel, check, false, info);
+	GetPerTupleExprContext(estate)->ecxt_scantuple = slot;
+	FormIndexDatum(info, slot, estate, values, isnull);
+	return index_insert(jrel->index[i].rel, values, isnull, &slot->tts_tid, jrel->rel, check, false, info);
 }
 
-/* Enter a row into all indexes but the primary key. */
-static void
-insert_other_entries(JournalRel *jrel, TupleTableSlot *slot)
+/*
+ * Whether an index that keeps one summary for many blocks (BRIN) has nothing to
+ * learn from a row: the one before, just entered, was in the same block with the
+ * same value.  Both were in the table by then, so a summary made anew since has
+ * seen them.
+ */
+static bool
+is_summarized(JournalRel *jrel, int i, TupleTableSlot *before, TupleTableSlot *slot)
 {
-	for (int i = 1; i < jrel->nindexes; i++)
-		insert_entry(jrel, i, slot, jrel->index[i]->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO);
+	IndexInfo *info = jrel->index[i].info;
+	int column = info->ii_IndexAttrNumbers[0] - 1;
+
+	return info->ii_Am == BRIN_AM_OID && before && info->ii_NumIndexAttrs == 1 && info->ii_Predicate == NIL &&
+	       column >= 0 && TupleDescAttr(jrel->desc, column)->attbyval &&
+	       ItemPointerGetBlockNumber(&before->tts_tid) == ItemPointerGetBlockNumber(&slot->tts_tid) &&
+	       !before->tts_isnull[column] && !slot->tts_isnull[column] &&
+	       before->tts_values[column] == slot->tts_values[column];
+}
+
+/* Enter a row into its indexes but the primary key; before is the row that this was last done for, if any. */
+static void
+insert_other_entries(JournalRel *jrel, TupleTableSlot *before, TupleTableSlot *slot, const bool *wanted)
+{
+	for (int i = 1; i < jrel->shape->nindexes; i++)
+		if (wanted[i] && !is_summarized(jrel, i, before, slot))
+			insert_entry(jrel, i, slot, jrel->index[i].info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO);
 }
 
 /* Insert one row as INSERT ... ON CONFLICT does; false if its key is taken, and then it is gone for everybody at once. */
 static bool
-insert_speculatively(JournalRel *jrel, TupleTableSlot *slot)
+insert_speculatively(JournalRel *jrel, TupleTableSlot *slot, const bool *wanted)
 {
 	TransactionId xid = GetCurrentTransactionId();
 	uint32 token = SpeculativeInsertionLockAcquire(xid);
@@ -156,32 +166,37 @@ insert_speculatively(JournalRel *jrel, TupleTableSlot *slot)
 	table_tuple_insert_speculative(jrel->rel, slot, GetCurrentCommandId(true), 0, NULL, token);
 	won = insert_entry(jrel, 0, slot, UNIQUE_CHECK_PARTIAL);
 	if (won)
-		insert_other_entries(jrel, slot);
+		insert_other_entries(jrel, NULL, slot, wanted);
 	table_tuple_complete_speculative(jrel->rel, slot, token, won);
 	SpeculativeInsertionLockRelease(xid);
-	ResetPerTupleExprContext(jrel->estate);
+	ResetPerTupleExprContext(jrel->shape->estate);
 	return won;
 }
 
 /* Insert many rows; those whose key is taken are deleted again, and leave a dead tuple. */
 static void
-insert_together(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost)
+insert_together(JournalRel *jrel, TupleTableSlot **slots, int n, const bool *wanted, bool *lost)
 {
+	TupleTableSlot *before = NULL;
 	bool any_lost = false;
 
 	table_multi_insert(jrel->rel, slots, n, GetCurrentCommandId(true), 0, NULL);
-	for (int row = 0; row < n; row++)
+	for (int row = 0; row < n; row++, wanted += jrel->shape->nindexes)
 	{
 		bool won = insert_entry(jrel, 0, slots[row], lost ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES);
 
 		if (won)
-			insert_other_entries(jrel, slots[row]);
+		{
+			insert_other_entries(jrel, before, slots[row], wanted);
+			before = slots[row];
+		}
 		if (lost)
 			lost[row] = !won;
 		any_lost |= lost && !won;
-		ResetPerTupleExprContext(jrel->estate);
+		ResetPerTupleExprContext(jrel->shape->estate);
 	}
-	CommandCounterIncrement();
+	if (any_lost)
+		CommandCounterIncrement();
 	for (int row = 0; any_lost && row < n; row++)
 		if (lost[row])
 			simple_heap_delete(jrel->rel, &slots[row]->tts_tid);
@@ -195,11 +210,15 @@ insert_together(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost)
 void
 journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost)
 {
+	/* Before the first write: the lock on an index may have to be waited for. */
+	bool *wanted = choose_indexes(jrel, slots, n);
+
 	if (n == 1 && lost)
-		lost[0] = !insert_speculatively(jrel, slots[0]);
+		lost[0] = !insert_speculatively(jrel, slots[0], wanted);
 	else
-		insert_together(jrel, slots, n, lost);
+		insert_together(jrel, slots, n, wanted, lost);
 	CommandCounterIncrement();
+	pfree(wanted);
 }
 
 /* Whether the transaction that is inserting this row has deleted it again. */
@@ -219,7 +238,7 @@ start_scan(JournalRel *jrel, ScanKey keys, int nkeys)
 	{
 		jrel->found = table_slot_create(jrel->rel, NULL);
 		InitDirtySnapshot(jrel->dirty);
-		jrel->scan = index_beginscan_compat(jrel->rel, jrel->index[0], &jrel->dirty, nkeys);
+		jrel->scan = index_beginscan_compat(jrel->rel, need_index(jrel, 0), &jrel->dirty, nkeys);
 	}
 	index_rescan(jrel->scan, keys, nkeys, NULL, 0);
 }
