@@ -127,6 +127,10 @@ COMMENT ON FUNCTION eda.restored() IS
  * The leaves.  All of them are made here, because attaching a partition at run
  * time blocks behind any open writer.  Indexes and keys stand on the leaves, by
  * name: the C code opens leaf and index directly and never the parent.
+ *
+ * The index on xid is for an engine that starts, and for eda.changes().  Vacuum
+ * summarizes it, and what it has not summarized is read as a whole: it is to come
+ * by every so many rows, however large the leaf is.
  */
 DO $$
 DECLARE
@@ -147,14 +151,16 @@ BEGIN
 
 		t := 'transition_' || leaf;
 		EXECUTE format('CREATE TABLE eda.%I PARTITION OF eda.transition
-			(CONSTRAINT %I PRIMARY KEY (event_id, version)) FOR VALUES IN (%s)', t, t || '_pkey', leaf);
+			(CONSTRAINT %I PRIMARY KEY (event_id, version)) FOR VALUES IN (%s)
+			WITH (autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 500000)',
+			t, t || '_pkey', leaf);
 		EXECUTE format('CREATE INDEX %I ON eda.%I (type, wake_at, event_id)
 			WHERE state = ''awaiting_processing''', t || '_due', t);
 		EXECUTE format('CREATE INDEX %I ON eda.%I (wake_at, event_id)
 			WHERE wake_at IS NOT NULL AND state <> ''awaiting_processing''', t || '_deadline', t);
 		EXECUTE format('CREATE INDEX %I ON eda.%I (expires_at, event_id)
 			WHERE expires_at IS NOT NULL AND prev_state IN (''failed'', ''expired'')', t || '_expiry', t);
-		EXECUTE format('CREATE INDEX %I ON eda.%I (xid)', t || '_xid', t);
+		EXECUTE format('CREATE INDEX %I ON eda.%I USING brin (xid) WITH (pages_per_range = 32)', t || '_xid', t);
 		EXECUTE format('CREATE INDEX %I ON eda.%I (type, at, event_id)
 			WHERE state IN (''failed'', ''expired'')', t || '_dead', t);
 		EXECUTE format('CREATE INDEX %I ON eda.%I (type, at, event_id)

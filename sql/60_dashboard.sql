@@ -140,7 +140,7 @@ SET jit = off AS $$
 DECLARE
 	max_types CONSTANT integer := 16;		-- event types shown
 	max_errors CONSTANT integer := 5;		-- lines of errors, and of dead letters
-	look_back CONSTANT integer := 2000;		-- transitions searched for errors
+	look_back CONSTANT integer := 2000;		-- errors searched for such as are tried again
 	plain CONSTANT boolean := getdatabaseencoding() <> 'UTF8' OR current_setting('client_encoding') <> 'UTF8';
 	-- succeeded, being_processed, dispatched, awaiting_processing, suspended, failed or expired, canceled
 	glyphs text[] := '{#,+,o,:,=,x,-}';
@@ -250,7 +250,7 @@ BEGIN
 		RETURN NEXT;
 	END IF;
 
-	-- Errors that are tried again, among the newest transitions.
+	-- Errors that are tried again, among the newest of the last hour.
 	line := '';
 	RETURN NEXT;
 	line := ' Errors, to be tried again';
@@ -260,8 +260,10 @@ BEGIN
 		FROM (
 			SELECT n.segment, n.event_id, n.version, n.type, n.at, n.attempt, n.attempt_base,
 				left(n.detail ->> 'error', 2000) AS error
-			FROM (SELECT * FROM eda.transition ORDER BY xid DESC LIMIT look_back) n
-			WHERE n.state = 'awaiting_processing' AND n.detail ? 'error'
+			FROM (
+				SELECT * FROM eda.transition WHERE detail ? 'error' AND at > clock - interval '1 hour'
+				ORDER BY at DESC LIMIT look_back) n
+			WHERE n.state = 'awaiting_processing'
 			ORDER BY n.at DESC, n.event_id LIMIT max_errors) t
 		JOIN eda.event_type et ON et.id = t.type
 		LEFT JOIN LATERAL (

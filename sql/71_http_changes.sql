@@ -34,7 +34,7 @@ CREATE FUNCTION eda.changes(
 -- STABLE: all its queries have the snapshot of the caller's, which it returns.
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 -- The indexes on xid, whatever the size of the log.
-SET enable_seqscan = off SET enable_bitmapscan = off SET max_parallel_workers_per_gather = 0 SET jit = off
+SET enable_seqscan = off SET enable_bitmapscan = on SET max_parallel_workers_per_gather = 0 SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	here CONSTANT pg_snapshot := eda.current_snapshot();
@@ -43,6 +43,7 @@ DECLARE
 	next_xid bigint;			-- the first that began after it
 	upto bigint;				-- we tell of the transactions up to this one
 	excess bigint;				-- the first that there is no room for
+	width bigint := 1000;		-- so many transactions are looked at
 	own CONSTANT bigint := coalesce(pg_current_xact_id_if_assigned()::text::bigint, 0);
 BEGIN
 	IF max_rows IS NULL OR max_rows NOT BETWEEN 1 AND 1000000 THEN
@@ -65,15 +66,17 @@ BEGIN
 	was_running := ARRAY(SELECT x::text::bigint FROM pg_snapshot_xip(since) x);
 	next_xid := pg_snapshot_xmax(since)::text::bigint;
 
-	-- Whole transactions, in the order of their numbers, as many as there is room for.
-	SELECT t.xid INTO excess FROM (
-		(SELECT o.xid FROM eda.transition o WHERE o.xid = ANY (was_running) AND o.xid <> own
-		 ORDER BY o.xid LIMIT max_rows + 1)
-		UNION ALL
-		(SELECT n.xid FROM eda.transition n WHERE n.xid >= next_xid AND n.xid <> own
-		 ORDER BY n.xid LIMIT max_rows + 1)) t
-	ORDER BY t.xid OFFSET max_rows LIMIT 1;
-	upto := coalesce(excess, pg_snapshot_xmax(here)::text::bigint) - 1;
+	-- Whole transactions, in the order of their numbers, as many as there is room for.  The index has no order: more
+	-- and more of them are looked at, so that who is far behind does not read all the rest for each page.
+	LOOP
+		upto := least(next_xid + width, pg_snapshot_xmax(here)::text::bigint) - 1;
+		SELECT t.xid INTO excess FROM eda.transition t
+		WHERE (t.xid = ANY (was_running) OR t.xid >= next_xid AND t.xid <= upto) AND t.xid <> own
+		ORDER BY t.xid OFFSET max_rows LIMIT 1;
+		EXIT WHEN excess IS NOT NULL OR upto >= pg_snapshot_xmax(here)::text::bigint - 1;
+		width := 4 * width;
+	END LOOP;
+	upto := coalesce(excess - 1, upto);
 	IF excess IS NULL THEN
 		snapshot := here;
 	ELSE
@@ -86,13 +89,11 @@ BEGIN
 	END IF;
 	RETURN QUERY
 		SELECT t.event_id, et.event_type, et.flow_type, e.flow_id, t.state::text, t.version, t.attempt, t.at, changes.snapshot
-		FROM (
-			SELECT o.* FROM eda.transition o WHERE o.xid = ANY (was_running) AND o.xid <= upto AND o.xid <> own
-			UNION ALL
-			SELECT n.* FROM eda.transition n WHERE n.xid >= next_xid AND n.xid <= upto AND n.xid <> own) t
+		FROM eda.transition t
 		JOIN eda.event_type et ON et.id = t.type
 		CROSS JOIN LATERAL (
 			SELECT e.flow_id FROM eda.event e WHERE e.segment = t.segment AND e.id = t.event_id LIMIT 1) e
+		WHERE (t.xid = ANY (was_running) OR t.xid >= next_xid) AND t.xid <= upto AND t.xid <> own
 		ORDER BY t.at, t.event_id, t.version;
 	IF NOT FOUND AND excess IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded',

@@ -138,6 +138,7 @@ _PG_init(void)
 	define_broker();
 	MarkGUCPrefixReserved("eda");
 	shmem_init();
+	news_init();
 	launcher_register();
 	ddl_init();
 }

@@ -493,6 +493,7 @@ engine_init(void)
 		cursor_reset(&engine.redriven[leaf]);
 		cursor_reset(&engine.dispatched[leaf]);
 	}
+	tail_init();
 	dispatch_init();
 	metrics_started();
 	observe_init();

@@ -213,6 +213,7 @@ extern EngineType *engine_type(int32 id);
 extern bool engine_decide(JournalStep *step, void *arg);
 
 /* tail.c */
+extern void tail_init(void);
 extern void tail_read(Snapshot snapshot);
 extern void tail_snapshot_from_text(const char *text);
 extern char *tail_snapshot_to_text(void);

@@ -297,6 +297,7 @@ insert_steps(Session *session, int leaf, JournalStep **moving, int n)
 	for (int i = 0; i < n; i++)
 		slots[i] = journal_transition_slot(jrel, &moving[i]->next);
 	journal_rel_insert(jrel, slots, n, lost);
+	news_add(jrel->rel, leaf, moving[0]->next.xid, slots, n, lost);
 	for (int i = 0; i < n; i++)
 	{
 		ExecDropSingleTupleTableSlot(slots[i]);
@@ -425,6 +426,8 @@ journal_publish(Event *events, Transition *first, int n, bool *lost)
 			if (m == 0 || (lost && *lost && table == JOURNAL_TRANSITION))
 				continue;
 			journal_rel_insert(session_rel(&session, table, leaf), slots, m, table == JOURNAL_EVENT ? lost : NULL);
+			if (table == JOURNAL_TRANSITION)
+				news_add(session_rel(&session, table, leaf)->rel, leaf, xid, slots, m, NULL);
 			for (int j = 0; j < m; j++)
 				ExecDropSingleTupleTableSlot(slots[j]);
 		}

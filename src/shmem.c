@@ -17,8 +17,8 @@
  * area->database is read without a lock (eda_now() is called for every row), so
  * it is set last, when everything else in the area is in place.
  *
- * Locks: EdaShmem.lock before area->lock; neither is held over anything that can
- * wait for a transaction or raise an error.
+ * Locks: EdaShmem.lock before area->lock or that of the area's news; none is held
+ * over anything that can wait for a transaction or raise an error.
  */
 #include "eda.h"
 
@@ -61,6 +61,12 @@ queues_size(void)
 	return MAXALIGN(mul_size(eda_max_event_types, sizeof(FlowQueue)));
 }
 
+static Size
+offers_size(void)
+{
+	return MAXALIGN(mul_size(eda_queue_size, sizeof(Offer)));
+}
+
 /* An area with what follows it, in whole cache lines. */
 static Size
 area_size(void)
@@ -69,7 +75,8 @@ area_size(void)
 
 	size = add_size(size, metrics_size());
 	size = add_size(size, queues_size());
-	size = add_size(size, mul_size(eda_queue_size, sizeof(Offer)));
+	size = add_size(size, offers_size());
+	size = add_size(size, sizeof(News));
 	return CACHELINEALIGN(size);
 }
 
@@ -118,6 +125,12 @@ area_offers(EngineArea *area)
 	return (Offer *) ((char *) area_queues(area) + queues_size());
 }
 
+News *
+area_news(EngineArea *area)
+{
+	return (News *) ((char *) area_offers(area) + offers_size());
+}
+
 /* ------------------------------------------------------------------------
  * Server start
  * ------------------------------------------------------------------------ */
@@ -131,7 +144,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(shmem_size());
 }
 
-/* Offers are left alone: whoever claims the area puts them on the free list. */
+/* Offers and news are left alone: whoever claims the area empties them. */
 static void
 area_init(EngineArea *area)
 {
@@ -142,6 +155,7 @@ area_init(EngineArea *area)
 	area->engine_proc = -1;
 	pg_atomic_init_u64(&area->clock_offset, 0);
 	LWLockInitialize(&area->lock, eda_shmem->tranche);
+	LWLockInitialize(&area_news(area)->lock, eda_shmem->tranche);
 	for (int i = 0; i < eda_max_event_types; i++)
 		ConditionVariableInit(&queues[i].ready);
 }
@@ -317,6 +331,7 @@ area_give(EngineArea *area, Oid db)
 		queues[i].wanted = 0;
 	}
 	LWLockRelease(&area->lock);
+	news_reset(area_news(area));
 
 	/* readers without a lock see it from here on */
 	pg_write_barrier();

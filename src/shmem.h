@@ -91,6 +91,39 @@ typedef struct TypeMetrics
 	TypeCounters counters;
 } TypeMetrics;
 
+#define NEWS_SIZE 16384
+
+/* Rows of a leaf of eda.transition that lie next to each other, of one transaction. */
+typedef struct NewsItem
+{
+	uint64 xid; /* of the top-level transaction */
+	Oid file;   /* the leaf's relfilenode: what rewrites a leaf moves its rows */
+	BlockNumber block;
+	OffsetNumber first;
+	OffsetNumber last;
+	int8 leaf;
+} NewsItem;
+
+/* Blocks of a leaf, as long as it has this file, else all of it; all zero: none. */
+typedef struct NewsRange
+{
+	Oid file;
+	BlockNumber begin;
+	BlockNumber end; /* the first one behind it */
+} NewsRange;
+
+#define NEWS_EVERYWHERE ((NewsRange){InvalidOid, 0, MaxBlockNumber})
+
+/* What writers have told the engine since it last looked; see news.c.  The lock is held for a moment only. */
+typedef struct News
+{
+	LWLock lock;
+	int nitems;
+	bool is_full;                  /* there was more: */
+	NewsRange omitted[EDA_LEAVES]; /* it is here */
+	NewsItem items[NEWS_SIZE];
+} News;
+
 /* What an engine says of itself. */
 typedef struct EngineInfo
 {
@@ -131,7 +164,7 @@ typedef struct EngineArea
 	int nfree;
 	int32 free_head;
 	bool returned; /* some offer is RETURNED or REFUSED */
-				   /* then: TypeMetrics[max_event_types], FlowQueue[max_event_types], Offer[queue_size] */
+				   /* then: TypeMetrics[max_event_types], FlowQueue[max_event_types], Offer[queue_size], News */
 } EngineArea;
 
 /* Where the start of an engine has got to. */
@@ -198,6 +231,7 @@ extern void area_reset_queues(EngineArea *area);
 extern TypeMetrics *area_metrics(EngineArea *area);
 extern FlowQueue *area_queues(EngineArea *area);
 extern Offer *area_offers(EngineArea *area);
+extern News *area_news(EngineArea *area);
 extern TimestampTz eda_now(void);
 extern void shmem_wake_engine(EngineArea *area);
 extern void shmem_wake_launcher(void);
@@ -222,6 +256,16 @@ extern void area_unlink_offer(EngineArea *area, int i);
 extern int queue_pop(const char *flow_type, int max, Popped *out);
 extern bool queue_wait(const char *flow_type, int wanted, TimestampTz until);
 extern void queue_refuse(const Popped *p);
+
+/* ------------------------------------------------------------------------
+ * news.c: where the new transitions lie
+ * ------------------------------------------------------------------------ */
+
+extern void news_init(void);
+extern void news_reset(News *news);
+extern void news_widen(NewsRange *range, Oid file, BlockNumber begin, BlockNumber end);
+extern void news_add(Relation rel, int leaf, uint64 xid, TupleTableSlot **slots, int n, const bool *lost);
+extern int news_take(EngineArea *area, NewsItem *items, bool *is_full, NewsRange omitted[EDA_LEAVES]);
 
 /* ------------------------------------------------------------------------
  * launcher.c

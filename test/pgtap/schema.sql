@@ -114,7 +114,7 @@ SELECT set_eq($$SELECT * FROM pg_temp.indexes(0)$$, ARRAY[
 	'CREATE INDEX transition_{}_due ON eda.transition_{} USING btree (type, wake_at, event_id) WHERE (state = ''awaiting_processing''::eda.state)',
 	'CREATE INDEX transition_{}_deadline ON eda.transition_{} USING btree (wake_at, event_id) WHERE ((wake_at IS NOT NULL) AND (state <> ''awaiting_processing''::eda.state))',
 	'CREATE INDEX transition_{}_expiry ON eda.transition_{} USING btree (expires_at, event_id) WHERE ((expires_at IS NOT NULL) AND (prev_state = ANY (ARRAY[''failed''::eda.state, ''expired''::eda.state])))',
-	'CREATE INDEX transition_{}_xid ON eda.transition_{} USING btree (xid)',
+	'CREATE INDEX transition_{}_xid ON eda.transition_{} USING brin (xid) WITH (pages_per_range=''32'')',
 	'CREATE INDEX transition_{}_dead ON eda.transition_{} USING btree (type, at, event_id) WHERE (state = ANY (ARRAY[''failed''::eda.state, ''expired''::eda.state]))',
 	'CREATE INDEX transition_{}_suspended ON eda.transition_{} USING btree (type, at, event_id) WHERE (suspended_by = ''type''::text)',
 	'CREATE INDEX transition_{}_error ON eda.transition_{} USING btree (at) WHERE (detail ? ''error''::text)'],
