@@ -112,17 +112,20 @@ has_ended(const TailSnapshot *s, uint64 xid)
 	return xid < s->xmax && !is_running(s, xid);
 }
 
-/* A leaf, opened and locked: its file and length stay as they are until the end of the transaction. */
+/* A leaf, opened and locked: its file stays, and nothing is cut off, until the end of the transaction. */
 static TailLeaf *
 open_leaf(TailReading *reading, int number)
 {
+	MemoryContext caller = CurrentMemoryContext; /* may be SPI's, which does not last */
 	TailLeaf *leaf = &reading->leaf[number];
 
 	if (leaf->rel == NULL)
 	{
 		leaf->rel = table_open(eda_catalog(false)->leaf[JOURNAL_TRANSITION][number], AccessShareLock);
 		leaf->nblocks = RelationGetNumberOfBlocks(leaf->rel);
+		MemoryContextSwitchTo(engine.tick);
 		leaf->slot = table_slot_create(leaf->rel, NULL);
+		MemoryContextSwitchTo(caller);
 	}
 	return leaf;
 }
