@@ -43,7 +43,7 @@ DECLARE
 	next_xid bigint;			-- the first that began after it
 	upto bigint;				-- we tell of the transactions up to this one
 	excess bigint;				-- the first that there is no room for
-	width bigint := 1000;		-- so many transactions are looked at
+	width bigint := 100;		-- so many transactions are looked at
 	own CONSTANT bigint := coalesce(pg_current_xact_id_if_assigned()::text::bigint, 0);
 BEGIN
 	IF max_rows IS NULL OR max_rows NOT BETWEEN 1 AND 1000000 THEN

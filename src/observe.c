@@ -13,7 +13,7 @@
  * a thousand events under way, one in sixteen with ten thousand.  So is one that
  * was begun under another engine.
  *
- * The tail reads the steps of one tick in any order, also those of one transaction:
+ * The tail may read the steps of one tick in any order, also those of one transaction:
  * an end whose acquire has not been read yet waits for it until the tick's reading
  * is over.
  */
