@@ -56,6 +56,7 @@ typedef struct TailReading
 	const TailSnapshot *upto; /* the same */
 	Buffer buffer;
 	TailLeaf leaf[EDA_LEAVES];
+	NewsRange left[EDA_LEAVES]; /* what this tick leaves to the table */
 } TailReading;
 
 static NewsItem *pending = NULL; /* told, and not seen yet */
@@ -169,9 +170,9 @@ begin_anew(void)
 	table_before = U64FromFullTransactionId(ReadNextFullTransactionId());
 }
 
-/* Take what has been told since the last tick; what there was no room for has to be found in the table. */
+/* Take what has been told since the last tick; what there was no room for is left to the table. */
 static void
-take_news(void)
+take_news(NewsRange left[EDA_LEAVES])
 {
 	NewsRange omitted[EDA_LEAVES];
 	bool is_full;
@@ -187,7 +188,7 @@ take_news(void)
 		return;
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 		if (omitted[leaf].end > 0)
-			news_widen(&unread[leaf], omitted[leaf].file, omitted[leaf].begin, omitted[leaf].end);
+			news_widen(&left[leaf], omitted[leaf].file, omitted[leaf].begin, omitted[leaf].end);
 	begin_anew();
 }
 
@@ -204,7 +205,7 @@ check_files(TailReading *reading)
 		if (item->xid >= table_before && has_ended(reading->upto, item->xid) &&
 		    open_leaf(reading, item->leaf)->rel->rd_rel->relfilenode != item->file)
 		{
-			unread[item->leaf] = NEWS_EVERYWHERE;
+			reading->left[item->leaf] = NEWS_EVERYWHERE;
 			moved = true;
 		}
 	}
@@ -214,7 +215,7 @@ check_files(TailReading *reading)
 
 /* Leave to the table what is its own. */
 static void
-drop_old_news(void)
+drop_old_news(TailReading *reading)
 {
 	int kept = 0;
 
@@ -223,11 +224,28 @@ drop_old_news(void)
 		const NewsItem *item = &pending[i];
 
 		if (item->xid < table_before)
-			news_widen(&unread[item->leaf], item->file, item->block, item->block + 1);
+			news_widen(&reading->left[item->leaf], item->file, item->block, item->block + 1);
 		else
 			pending[kept++] = *item;
 	}
 	npending = kept;
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+		if (reading->left[leaf].end > 0)
+			news_widen(&unread[leaf], reading->left[leaf].file, reading->left[leaf].begin, reading->left[leaf].end);
+}
+
+/*
+ * The table has been read.  What earlier ticks left to it was of transactions below the
+ * mark of then: when these have ended, it is done.  So it does not add up where
+ * each tick finds more than there is room for.
+ */
+static void
+forget_read(const TailReading *reading, uint64 mark)
+{
+	if (reading->upto->xmin >= table_before)
+		memset(unread, 0, sizeof(unread));
+	else if (reading->upto->xmin >= mark)
+		memcpy(unread, reading->left, sizeof(unread));
 }
 
 /* See the rows of an item, as far as they are visible. */
@@ -351,7 +369,7 @@ void
 tail_init(void)
 {
 	row_context = AllocSetContextCreate(engine.context, "eda tail", ALLOCSET_SMALL_SIZES);
-	take_news();
+	take_news(unread);
 	npending = 0;
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 		unread[leaf] = NEWS_EVERYWHERE;
@@ -365,16 +383,16 @@ tail_read(Snapshot snapshot)
 	TailSnapshot *a = &engine.seen;
 	TailSnapshot b;
 	TailReading reading = {snapshot, &b, InvalidBuffer};
+	uint64 mark = table_before;
 
 	copy_snapshot(snapshot, &b);
-	take_news(); /* after the snapshot was taken */
+	take_news(reading.left); /* after the snapshot was taken */
 	check_files(&reading);
-	drop_old_news();
+	drop_old_news(&reading);
 	read_table(&reading);
 	read_news(&reading);
 	close_leaves(&reading);
-	if (b.xmin >= table_before)
-		memset(unread, 0, sizeof(unread));
+	forget_read(&reading, mark);
 
 	/* From here on, B is what has been seen. */
 	if (a->xip)
