@@ -191,7 +191,7 @@ passes_promtool($text, 'after all that');
 
 my $id = $server->ask("SELECT eda.publish('T', 'long')");
 $token = $server->ask("SELECT token FROM eda.acquire_next('flow', 1, '30 s')");
-my $worker = $server->client('postgres', "SELECT test.publish('T', 'flow', 300); CALL test.work('flow', 270, 0.2, 7);\n" x 5);
+my $worker = $server->client('postgres', "SELECT test.publish('T', 'flow', 300); CALL test.work('flow', 270, 0.2, 7);\n" x 20);
 my $scrapes = 0;
 while ($worker->pumpable)
 {
@@ -205,7 +205,7 @@ $worker->finish;
 cmp_ok($scrapes, '>', 1, 'it was scraped while it worked');
 $server->ask("SELECT eda.succeed('$id', $token)");
 $server->work_off('postgres');
-counters_agree('1500 events in the meantime');
+counters_agree('6000 events in the meantime');
 
 # ------------------------------------------------------------------------
 # From zero
