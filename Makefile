@@ -15,7 +15,7 @@ EDA_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" eda.control)
 
 OBJS = $(addprefix src/, \
 	eda.o lifecycle.o catalog.o event_type.o \
-	journal.o journal_rel.o journal_shape.o publish.o item.o work.o report.o control.o json.o \
+	journal.o journal_rel.o journal_shape.o idempotency.o publish.o item.o work.o report.o control.o json.o \
 	shmem.o news.o queue.o launcher.o attach.o ddl.o \
 	engine.o engine_type.o engine_decide.o tail.o timers.o dispatch.o deliver.o handover.o outlet.o message.o \
 	broker.o broker_courier.o broker_link.o broker_ring.o broker_stream.o broker_text.o \

@@ -70,8 +70,6 @@ extern Brief journal_brief(const Transition *t);
 extern void journal_know(JournalStep *step, EdaState state, const Brief *brief);
 extern int journal_unique(JournalStep *steps, int nsteps);
 extern void journal_publish(Event *events, Transition *first, int n, bool *lost);
-extern bool journal_claim_key(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id,
-                              pg_uuid_t *first);
 extern bool journal_event(int leaf, const pg_uuid_t *id, bool whole, Event *out);
 extern void journal_step_events(const JournalStep *steps, int nsteps, bool whole, Event *events);
 extern bool journal_find_event(const pg_uuid_t *id, Event *out);
@@ -98,6 +96,13 @@ typedef struct JournalShape
 } JournalShape;
 
 extern JournalShape *journal_shape_find(Relation rel, LOCKMODE lock);
+
+/* ------------------------------------------------------------------------
+ * idempotency.c: the keys under which events were published
+ * ------------------------------------------------------------------------ */
+
+extern bool idempotency_claim(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id,
+                              pg_uuid_t *first);
 
 /* ------------------------------------------------------------------------
  * journal_rel.c: a table of the log with its indexes, opened for direct access

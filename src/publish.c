@@ -247,7 +247,7 @@ claim_keys(Publishing *pubs, int n)
 			check_same(p->item, p->id, before->item->event_type, before->item->flow_id);
 			p->done = true;
 		}
-		else if (!journal_claim_key(KEY_SCOPE, &p->key_hash, p->id, p->id))
+		else if (!idempotency_claim(KEY_SCOPE, &p->key_hash, p->id, p->id))
 		{
 			check_same_as_published(p->item, p->id);
 			p->done = true;

@@ -112,7 +112,7 @@ $server->work_off('postgres');
 hear_to_the_end('all is told');
 
 my @positions = with_snapshot(0 .. $#told);
-cmp_ok(scalar @positions, '>=', 50, scalar @positions . ' ticks have told how far');
+cmp_ok(scalar @positions, '>=', 20, scalar @positions . ' ticks have told how far');
 is($positions[-1], $#told, 'the last element has a snapshot');
 is(scalar(grep { defined $_->{snapshot} } @told_to_flow), 0, 'those on the channel of a flow type have none');
 my $lists = grep { $told[$_]{snapshot} =~ /:\d+:\d/ } @positions;
