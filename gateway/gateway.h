@@ -264,7 +264,8 @@ typedef struct Session
 {
 	Request *request;
 	struct Subscriber *subscriber;
-	bool unsent; /* libwebsockets has still to send a part of the last answer */
+	bool unsent;            /* libwebsockets has still to send a part of the last answer */
+	uint64_t body_complete; /* in which round of the loop it said so of this request; 0: not yet */
 } Session;
 
 extern bool stopping; /* take nothing new */

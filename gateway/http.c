@@ -125,6 +125,7 @@ begin(struct lws *wsi, Session *session, const char *in)
 	request = request_new(wsi, in, (int) strlen(in));
 	request->head = head;
 	session->request = request;
+	session->body_complete = 0;
 	if (!read_request(request, method))
 	{
 		/* A body of bearable size is read first, or the next request would begin inside of it. */
@@ -167,11 +168,18 @@ body(Request *request, const char *data, size_t size)
 /*
  * The body is here.  What it is for is done before the loop waits again, and not now:
  * with a pipelined request behind it, libwebsockets (4.1) goes on in circles,
- * completing the body for ever, unless we end the connection; then nothing was done.
+ * completing the body for ever, unless we end the connection; then nothing was done,
+ * or the request has had its answer, and is gone.
  */
 static int
-body_complete(Request *request)
+body_complete(Session *session)
 {
+	Request *request = session->request;
+	bool in_circles = session->body_complete == rounds;
+
+	session->body_complete = rounds;
+	if (in_circles)
+		return -1;
 	if (request == NULL)
 		return 0;
 	if (request->ready || request->waiting || request->sent)
@@ -366,7 +374,7 @@ http_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, voi
 		case LWS_CALLBACK_HTTP_BODY:
 			return body(session->request, in, len);
 		case LWS_CALLBACK_HTTP_BODY_COMPLETION:
-			return body_complete(session->request);
+			return body_complete(session);
 		case LWS_CALLBACK_HTTP_WRITEABLE:
 		case LWS_CALLBACK_SERVER_WRITEABLE:
 			return writable(session);
