@@ -39,7 +39,8 @@
 #define IDLE_MS 1000 /* longest sleep: prepared transactions, and the clock, send no signal */
 #define HOUSEKEEPING_INTERVAL (10 * USECS_PER_SEC)
 #define MAX_HOLD_S 300
-#define PACE_MS 1 /* between ticks, while no worker waits */
+#define PACE_MS 1    /* between ticks, if busy and no worker waits */
+#define PACE_FROM 10 /* transitions in some 2 ms: busy */
 
 Engine engine;
 
@@ -525,17 +526,21 @@ engine_wait(void)
 }
 
 /*
- * After a tick that read something, while no worker waits: sleep until PACE_MS
- * after its start.  What is committed meanwhile costs one tick together, and no
- * signal, because the latch of a process that does not wait for it is only set.
+ * Busy, and no worker waits: sleep until PACE_MS after the start of the tick.
+ * What is committed meanwhile costs one tick together, and no signal, because the
+ * latch of a process that does not wait for it is only set.
  */
 static void
 engine_pace(TimestampTz start)
 {
+	static TimestampTz last = 0;
+	static double recent = 0; /* transitions read, those of some milliseconds ago hardly counted */
 	FlowQueue *queues = area_queues(engine.area);
 	TimestampTz elapsed = GetCurrentTimestamp() - start;
 
-	if (engine.read == 0 || elapsed < 0 || elapsed >= PACE_MS * 1000)
+	recent = recent / (1 + Max(start - last, 0) / (PACE_MS * 2000.0)) + engine.read;
+	last = start;
+	if (recent < PACE_FROM || elapsed < 0 || elapsed >= PACE_MS * 1000)
 		return;
 	for (int i = 0; i < eda_max_event_types && queues[i].flow_type[0] != '\0'; i++)
 		if (queues[i].waiting > 0)
