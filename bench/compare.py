@@ -32,9 +32,9 @@ HZ = os.sysconf('SC_CLK_TCK')
 # The server
 # ------------------------------------------------------------------------
 
-def psql(sql, db='run'):
+def psql(sql, db=None):
     """Run SQL, psql's own commands too; what it prints."""
-    r = subprocess.run(['psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', db], input=sql, text=True, capture_output=True)
+    r = subprocess.run(['psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', db or os.environ['PGDATABASE']], input=sql, text=True, capture_output=True)
     if r.returncode:
         raise RuntimeError(r.stderr.strip())
     return r.stdout.strip()
@@ -74,11 +74,12 @@ def engine_pid():
     return int(pid) if pid else None
 
 
-def fresh(peer):
-    """An empty database with a peer."""
+def fresh(peer, db='run'):
+    """An empty database with a peer, in which things happen from here on."""
     p = PEERS[peer]
-    psql('DROP DATABASE IF EXISTS run WITH (FORCE)', 'postgres')
-    psql('CREATE DATABASE run', 'postgres')
+    psql(f'DROP DATABASE IF EXISTS {db} WITH (FORCE)', 'postgres')
+    psql(f'CREATE DATABASE {db}', 'postgres')
+    os.environ['PGDATABASE'] = db
     if p['driver'] == 'Node':
         node(dict(peer=peer, install=True), 120)
     else:
@@ -143,7 +144,7 @@ def drive(peer, work):
         w.update({k: p[k] for k in ('next', 'tick', 'tick_ms') if k in p})
     if w.get('clients'):
         w['send'] = p['send_many' if w['per'] > 1 else 'send']
-    return run([f'{OUT}/load'] + [f'{k}={v}' for k, v in w.items()], 180)
+    return run([f'{OUT}/load'] + [f'{k}={v}' for k, v in w.items()], 120 + w['limit'])
 
 
 def measure(peer, work):
@@ -253,23 +254,31 @@ def queue_metrics_ms():
     return statistics.median(float(line.split()[1]) for line in times.splitlines() if line.startswith('Time'))
 
 
+def without_leftovers(work):
+    """Do a work; what an earlier publishing has left is drained first."""
+    left = int(psql("SELECT sum(events) FROM eda.queue_metrics WHERE event_type = 'BENCH' AND state <> 'succeeded'") or 0)
+    if left > 0:
+        drive('eda', dict(workers=2, batch=500, total=left))
+    return measure('eda', WORKS[work])
+
+
 def alone(name):
-    """The works in one condition; a record each."""
+    """The works in one condition, and in an empty database beside it in the same minutes; a record each."""
     fresh('eda')
     before = rss(engine_pid())
     condition(name)
     r = dict(kind='condition', condition=name, memory=rss(engine_pid()) - before, events=int(psql('SELECT count(*) FROM eda.event')),
              queue_metrics_ms=queue_metrics_ms())
-    yield dict(r, work='none')
+    yield dict(r, work='none', turn=0)
     if name == 'waiting':
         return
-    for work in ('publish', 'pipeline', 'life_1'):
-        # what publishing has left goes first
-        if work != 'publish':
-            drain = dict(workers=2, batch=500, total=int(psql("SELECT sum(events) FROM eda.queue_metrics WHERE event_type = 'BENCH' AND state <> 'succeeded'") or 0))
-            if drain['total'] > 0:
-                drive('eda', drain)
-        yield dict(r, work=work, **measure('eda', WORKS[work]))
+    fresh('eda', 'beside')
+    for turn in range(2):
+        for work in ('publish', 'pipeline', 'life_1'):
+            for db in ('run', 'beside') if turn % 2 else ('beside', 'run'):
+                os.environ['PGDATABASE'] = db
+                yield dict(r, condition=name if db == 'run' else 'beside ' + name, work=work, turn=turn, **without_leftovers(work))
+    psql('DROP DATABASE beside WITH (FORCE)', 'postgres')
 
 
 # ------------------------------------------------------------------------
@@ -304,7 +313,7 @@ def main():
             note(dict(r, round=n))
         for name in S['CONDITIONS'].split():
             for r in alone(name):
-                note(dict(r, round=n))
+                note(dict(r, round=f"{n}.{r['turn']}"))
     psql('DROP DATABASE IF EXISTS run WITH (FORCE)', 'postgres')
 
 
