@@ -111,6 +111,11 @@ def over(work, peer):
     return paired(compared[work, 'eda', False], compared[work, peer, False])
 
 
+def cpu_ratio(work, peer):
+    """eda's CPU a job divided by the peer's."""
+    return ratio(*(compared[work, p, False].median('server_us') for p in ('eda', peer))) if (work, peer, False) in compared else None
+
+
 def held_ratio(work, peer):
     return paired(compared[work, peer, True], compared[work, peer, False])
 
@@ -177,6 +182,7 @@ def goals():
              for c in CONDITIONS]
     cost = compared['pipeline', 'eda', False]
     rows += [at_most('server CPU of a whole life, batches', 17, cost.median('server_us'), '{:.1f} us'),
+             at_most("the same / pgmq's (17 us was 1.0 of it on the machine of the goals)", 1, cpu_ratio('pipeline', 'pgmq'), '{:.2f}'),
              at_most('WAL of a whole life, batches', 1600, cost.median('wal'), '{:.0f} B')]
     t = latency()
     if t:
