@@ -526,8 +526,8 @@ engine_wait(void)
 }
 
 /*
- * Busy, and no worker waits: sleep until PACE_MS after the start of the tick.
- * What is committed meanwhile costs one tick together, and no signal, because the
+ * Busy, no worker waits, and the tick that began at start was a short one: sleep
+ * for PACE_MS.  What is committed meanwhile costs one tick together, and no signal, because the
  * latch of a process that does not wait for it is only set.
  */
 static void
