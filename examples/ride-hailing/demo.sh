@@ -240,10 +240,11 @@ start_gateway() {
 	local i try
 	cp -r "$top/gateway/eda-gateway" "$top/gateway/www" "$dir"
 	for try in "$port" 0; do
+		: >"$dir/gateway.out" # what is in the background may open it later than we look
 		"${as[@]}" "$dir/eda-gateway" --db "user=ride_gateway" --www "$dir/www" --listen "127.0.0.1:$try" \
 			--log-level warn >"$dir/gateway.out" 2>>"$dir/gateway.log" &
 		gateway_pid=$!
-		for ((i = 0; i < 50; i++)); do
+		for ((i = 0; i < 300; i++)); do
 			page=$(sed -n 's/.*listening on //p' "$dir/gateway.out")
 			[ -z "$page" ] || return 0
 			kill -0 "$gateway_pid" 2>/dev/null || break
