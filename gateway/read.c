@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define PART_SIZE 8193 /* as long as all headers together may be */
+
 bool
 read_header(struct lws *wsi, const char *name, char *out, size_t size)
 {
@@ -24,7 +26,7 @@ char *
 read_query(struct lws *wsi, const char *name)
 {
 	size_t size = strlen(name);
-	char part[8193]; /* as long as all headers together may be */
+	char part[PART_SIZE];
 	int n;
 
 	for (int i = 0; (n = lws_hdr_copy_fragment(wsi, part, sizeof(part), WSI_TOKEN_HTTP_URI_ARGS, i)) >= 0; i++)
@@ -128,13 +130,19 @@ read_arguments(Request *request)
 /*
  * Whether this is the request that it looks like.  libwebsockets (4.1) decodes %0A in
  * a path before it looks for the end of the line, so that a path could bring headers
- * of its own; it then sees no version.  And of two headers it takes the first.
+ * of its own; it then sees no version.  And of two headers it takes the first.  Later
+ * versions let %00 through in a query, where what reads it would see the half before.
  */
 static bool
 is_sound(struct lws *wsi)
 {
 	char version[16];
+	char part[PART_SIZE];
+	int n;
 
+	for (int i = 0; (n = lws_hdr_copy_fragment(wsi, part, sizeof(part), WSI_TOKEN_HTTP_URI_ARGS, i)) >= 0; i++)
+		if (memchr(part, '\0', (size_t) n) != NULL)
+			return false;
 	return lws_hdr_copy(wsi, version, sizeof(version), WSI_TOKEN_HTTP) > 0 &&
 	       (strcmp(version, "HTTP/1.1") == 0 || strcmp(version, "HTTP/1.0") == 0) &&
 	       lws_hdr_fragment_length(wsi, WSI_TOKEN_HOST, 1) <= 0 &&
