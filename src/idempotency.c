@@ -22,7 +22,8 @@ insert_key(JournalRel *jrel, Datum scope, const pg_uuid_t *key_hash, const pg_uu
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(jrel->desc, &TTSOpsVirtual);
 	bool lost;
 
-	memset(slot->tts_isnull, false, jrel->desc->natts);
+	memset(slot->tts_isnull, true, jrel->desc->natts);
+	memset(slot->tts_isnull, false, K_COUNT);
 	slot->tts_values[K_SCOPE] = scope;
 	slot->tts_values[K_KEY_HASH] = UUIDPGetDatum(key_hash);
 	slot->tts_values[K_EVENT_ID] = UUIDPGetDatum(event_id);

@@ -22,6 +22,7 @@
 
 #include "access/genam.h"
 #include "catalog/index.h"
+#include "catalog/pg_am.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "utils/inval.h"
@@ -30,30 +31,70 @@
 static JournalShape *shapes;
 static uint64 messages; /* of the relation cache, that have come so far */
 
-/* Refuse a table with columns or triggers that direct access would not honour. */
+/* A table's columns as the install script makes them: how many, and which may be null. */
+typedef struct Columns
+{
+	int n;
+	uint32 nullable;
+} Columns;
+
+#define BIT(column) (UINT32_C(1) << (column))
+
+static const Columns event_columns = {E_COUNT, BIT(E_EXPIRES_AT) | BIT(E_PARENT_ID) | BIT(E_CORRELATION_ID) |
+                                                   BIT(E_ON_FAIL) | BIT(E_HEADERS)};
+static const Columns transition_columns = {T_COUNT, BIT(T_PREV_STATE) | BIT(T_TOKEN) | BIT(T_WAKE_AT) |
+                                                        BIT(T_EXPIRES_AT) | BIT(T_SUSPENDED_BY) | BIT(T_WORKER) |
+                                                        BIT(T_DETAIL)};
+static const Columns idempotency_columns = {K_COUNT, 0};
+
+/* Whether a table has these columns.  One that was added stays in the catalog when it is dropped, and is null in new rows. */
+static bool
+has_columns(TupleDesc desc, const Columns *expected)
+{
+	bool same = desc->natts >= expected->n;
+
+	for (int i = 0; same && i < desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+
+		same = i < expected->n ? !column->attisdropped && column->attnotnull == ((expected->nullable & BIT(i)) == 0)
+		                       : column->attisdropped;
+	}
+	return same;
+}
+
+static void
+refuse(Relation rel)
+{
+	ereport(ERROR, errcode(ERRCODE_EDA_LOG_ALTERED), errmsg("table eda.%s was altered", RelationGetRelationName(rel)),
+	        errdetail("eda writes it directly, and would ignore columns, constraints, rules, triggers and a detachment "
+	                  "that it does not know."),
+	        errhint("Take back what was changed; keep your own data in a table of your own."));
+}
+
+/* Refuse a table with what direct access would not honour. */
 static void
 check_shape(Relation rel)
 {
 	const EdaCatalog *c = eda_catalog(false);
-	int expected = K_COUNT;
+	const Columns *columns = &idempotency_columns;
 	TupleDesc desc = RelationGetDescr(rel);
-	bool user_trigger = false;
+	bool altered = rel->rd_rel->relam != HEAP_TABLE_AM_OID || rel->rd_rules != NULL;
 
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 	{
 		if (RelationGetRelid(rel) == c->leaf[JOURNAL_EVENT][leaf])
-			expected = E_COUNT;
+			columns = &event_columns;
 		else if (RelationGetRelid(rel) == c->leaf[JOURNAL_TRANSITION][leaf])
-			expected = T_COUNT;
+			columns = &transition_columns;
 	}
 	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
-		user_trigger |= strcmp(rel->trigdesc->triggers[i].tgname, "refuse_write") != 0 &&
-		                strcmp(rel->trigdesc->triggers[i].tgname, "restored") != 0;
-	if (desc->natts != expected || user_trigger || (desc->constr && desc->constr->num_check > 0))
-		ereport(
-			ERROR, errcode(ERRCODE_EDA_LOG_ALTERED), errmsg("table eda.%s was altered", RelationGetRelationName(rel)),
-			errdetail("eda writes it directly, and would ignore columns, checks and triggers that it does not know."),
-			errhint("Take back what was added; keep your own data in a table of your own."));
+		altered |= strcmp(rel->trigdesc->triggers[i].tgname, "refuse_write") != 0 &&
+		           strcmp(rel->trigdesc->triggers[i].tgname, "restored") != 0;
+	/* What lies in a leaf that was detached, no view shows. */
+	altered |= columns != &idempotency_columns && !rel->rd_rel->relispartition;
+	if (altered || !has_columns(desc, columns) || (desc->constr && desc->constr->num_check > 0))
+		refuse(rel);
 }
 
 /* The oids of a table's indexes, the primary key first. */
@@ -93,6 +134,8 @@ read_shape(Relation rel, LOCKMODE lock)
 		Relation index = index_open(lfirst_oid(lc), lock);
 		IndexInfo *info = BuildIndexInfo(index);
 
+		if (info->ii_ExclusionOps)
+			refuse(rel);
 		if (info->ii_Predicate != NIL)
 			info->ii_PredicateState = ExecPrepareQual(info->ii_Predicate, shape->estate);
 		if (info->ii_Expressions != NIL)

@@ -69,7 +69,7 @@ sub refused
 	my ($ddl, $undo) = @_;
 
 	$server->ask($ddl);
-	like(eval { $session->query("SELECT eda.publish('T', 'no')"); $session->{stderr} }, qr/was altered/, "refused: $ddl");
+	like(eval { $session->query("SELECT eda.publish('T', 'no', idempotency_key => gen_random_uuid()::text)"); $session->{stderr} }, qr/was altered/, "refused: $ddl");
 	$session->{stderr} = '';
 	$server->ask($undo);
 	work();
@@ -79,6 +79,12 @@ sub refused
 $server->ask('CREATE FUNCTION test.no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$');
 refused("CREATE TRIGGER mine BEFORE INSERT ON $event FOR EACH ROW EXECUTE FUNCTION test.no()", "DROP TRIGGER mine ON $event");
 refused("ALTER TABLE $transition ADD CONSTRAINT mine CHECK (version > 0)", "ALTER TABLE $transition DROP CONSTRAINT mine");
+refused("ALTER TABLE eda.transition ADD COLUMN mine integer DEFAULT 1", 'ALTER TABLE eda.transition DROP COLUMN mine');
+refused('ALTER TABLE eda.idempotency ADD COLUMN mine integer', 'ALTER TABLE eda.idempotency DROP COLUMN mine');
+refused("ALTER TABLE $event ALTER expires_at SET NOT NULL", "ALTER TABLE $event ALTER expires_at DROP NOT NULL");
+refused("CREATE RULE mine AS ON INSERT TO $event DO INSTEAD NOTHING", "DROP RULE mine ON $event");
+refused("ALTER TABLE $event ADD CONSTRAINT mine EXCLUDE USING btree (id WITH =)", "ALTER TABLE $event DROP CONSTRAINT mine");
+refused("ALTER TABLE eda.transition DETACH PARTITION $transition", "ALTER TABLE eda.transition ATTACH PARTITION $transition FOR VALUES IN ($leaf)");
 
 # In the session's own transaction, rolled back: neither the index nor what was known with it is left.
 $session->query_safe("BEGIN; SELECT eda.publish('T', 'a'); SAVEPOINT s; CREATE INDEX mine ON $event (created_at);
