@@ -281,6 +281,18 @@ dispatch_requeue(Offer *offer)
 	LWLockRelease(&engine.area->lock);
 }
 
+/* Whether a worker waits for something to do. */
+bool
+dispatch_is_awaited(void)
+{
+	FlowQueue *queues = area_queues(engine.area);
+
+	for (int i = 0; i < eda_max_event_types && queues[i].flow_type[0] != '\0'; i++)
+		if (queues[i].waiting > 0)
+			return true;
+	return false;
+}
+
 /* Wake as many waiting workers as there is something for. */
 static void
 wake_workers(void)

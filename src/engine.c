@@ -39,8 +39,9 @@
 #define IDLE_MS 1000 /* longest sleep: prepared transactions, and the clock, send no signal */
 #define HOUSEKEEPING_INTERVAL (10 * USECS_PER_SEC)
 #define MAX_HOLD_S 300
-#define PACE_MS 1    /* between ticks, if busy and no worker waits */
-#define PACE_FROM 10 /* transitions in some 2 ms: busy */
+#define PACE_MS 1          /* between ticks, if busy and no worker waits */
+#define PACE_FROM 10       /* transitions in some 2 ms: busy */
+#define FAILED_IN_A_ROW 30 /* events that cannot be moved, and none that can: it is not them */
 
 Engine engine;
 
@@ -82,7 +83,8 @@ engine_recover_from_error(MemoryContext caller, const char *what)
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(caller);
 	error = CopyErrorData();
-	EmitErrorReport();
+	if (metrics_may_log_error())
+		EmitErrorReport();
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(caller);
 	FlushErrorState();
@@ -346,7 +348,9 @@ hold_back(Todo *todo)
 	int seconds = Min(1 << Min(todo->errors, 10), MAX_HOLD_S);
 
 	todo->errors++;
-	ereport(LOG, errmsg("eda engine: event %s is held back for %d s", eda_uuid_text(&todo->event_id), seconds));
+	engine.failed++;
+	if (metrics_may_log_error())
+		ereport(LOG, errmsg("eda engine: event %s is held back for %d s", eda_uuid_text(&todo->event_id), seconds));
 	engine_park(todo, InvalidTransactionId, engine.now + seconds * USECS_PER_SEC);
 	done_todo(1);
 }
@@ -388,11 +392,12 @@ move_batch(void)
 		if (n == 1)
 			hold_back(&engine.todo[0]);
 		engine.batch = Max(n / 2, 1);
-		return true;
+		return engine.failed < FAILED_IN_A_ROW;
 	}
 	PG_END_TRY();
 	if (!locked)
 		return false;
+	engine.failed = 0;
 	for (int i = 0; i < nsteps; i++)
 		if (steps[i].status == JOURNAL_BUSY)
 		{
@@ -442,7 +447,7 @@ engine_tick(void)
 		housekept_at = engine.now;
 	}
 	metrics_publish((GetCurrentTimestamp() - start) / 1000.0);
-	return more || engine.made > 0;
+	return more || engine.made > 0 || (engine.failed > 0 && engine.ntodo > 0);
 }
 
 /* ------------------------------------------------------------------------
@@ -528,24 +533,22 @@ engine_wait(void)
 /*
  * Busy, no worker waits, and the tick that began at start was a short one: sleep
  * for PACE_MS.  What is committed meanwhile costs one tick together, and no signal, because the
- * latch of a process that does not wait for it is only set.
+ * latch of a process that does not wait for it is only set.  And where nothing can be
+ * moved, as on a full disk, be slow to use up xids in vain.
  */
 static void
 engine_pace(TimestampTz start)
 {
 	static TimestampTz last = 0;
 	static double recent = 0; /* transitions read, those of some milliseconds ago hardly counted */
-	FlowQueue *queues = area_queues(engine.area);
 	TimestampTz elapsed = GetCurrentTimestamp() - start;
+	bool failing = engine.failed >= FAILED_IN_A_ROW;
 
 	recent = recent / (1 + Max(start - last, 0) / (PACE_MS * 2000.0)) + engine.read;
 	last = start;
-	if (recent < PACE_FROM || elapsed < 0 || elapsed >= PACE_MS * 1000)
+	if (!failing && (recent < PACE_FROM || elapsed < 0 || elapsed >= PACE_MS * 1000 || dispatch_is_awaited()))
 		return;
-	for (int i = 0; i < eda_max_event_types && queues[i].flow_type[0] != '\0'; i++)
-		if (queues[i].waiting > 0)
-			return;
-	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PACE_MS, PG_WAIT_EXTENSION);
+	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, failing ? 10 : PACE_MS, PG_WAIT_EXTENSION);
 }
 
 /* The engine of one database; arg is the database's oid. */

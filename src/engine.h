@@ -176,7 +176,8 @@ typedef struct Engine
 	int max_parked;
 	Parked *parked;
 	HTAB *parked_ids;
-	int batch; /* ENGINE_BATCH, halved by errors */
+	int batch;  /* ENGINE_BATCH, halved by errors */
+	int failed; /* events in a row that could not be moved */
 
 	int queue_left;       /* offers that any flow type may have */
 	Broker *broker;       /* NULL: none */
@@ -240,6 +241,7 @@ extern void dispatch_requeue(Offer *offer);
 extern void dispatch_push(void);
 extern void dispatch_collect(void);
 extern TimestampTz dispatch_oldest(void);
+extern bool dispatch_is_awaited(void);
 
 /* deliver.c */
 extern void deliver_init(void);
@@ -304,6 +306,7 @@ extern void metrics_publish(double tick_ms);
 extern void metrics_state(const char *state);
 extern void metrics_started(void);
 extern void metrics_error(const char *message);
+extern bool metrics_may_log_error(void);
 extern void metrics_broker(const BrokerStatus *status);
 extern Datum metrics_array(const int64 *counts, int n);
 

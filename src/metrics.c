@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 
 #define BUCKET_US (60 * USECS_PER_SEC / EDA_RATE_BUCKETS)
+#define LOGGED_ERRORS 30 /* in a second: more than it takes to find an event that causes one */
 
 PG_FUNCTION_INFO_V1(eda_type_metrics);
 PG_FUNCTION_INFO_V1(eda_engine_info);
@@ -155,6 +156,24 @@ metrics_error(const char *message)
 	strlcpy(engine.area->info.last_error, message, sizeof(engine.area->info.last_error));
 	engine.area->info.last_error_at = GetCurrentTimestamp();
 	LWLockRelease(&engine.area->lock);
+}
+
+/* Whether to log one more error, or what came of it.  Where a disk is full each event has one, and the log may lie on that disk. */
+bool
+metrics_may_log_error(void)
+{
+	static TimestampTz second = 0;
+	static int n = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now < second || now >= second + USECS_PER_SEC)
+	{
+		if (n > LOGGED_ERRORS)
+			ereport(LOG, errmsg("eda engine: %d more messages about errors were not logged", n - LOGGED_ERRORS));
+		second = now;
+		n = 0;
+	}
+	return ++n <= LOGGED_ERRORS;
 }
 
 /* How the broker is. */

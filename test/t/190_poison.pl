@@ -28,6 +28,16 @@ $server->ask("SELECT eda.move_clock('3 hours')");
 $server->becomes("SELECT count(*) = 3 FROM eda.event_state WHERE state = 'dispatched'", 'with the cause gone they go on');
 $server->becomes("SELECT held_back = 0 FROM eda.engine_status", 'nothing is held back any more');
 $server->work_off('postgres');
+
+# Where none can be moved, as on a full disk, it is slow to try, and so to use up xids.
+$server->ask('CREATE FUNCTION test.fits(state eda.state, at timestamptz) RETURNS boolean IMMUTABLE LANGUAGE sql AS
+	$$ SELECT 1 / (CASE WHEN state = $q$dispatched$q$ AND at > ' . "'" . $server->ask('SELECT eda.clock()') . "'" . ' THEN 0 ELSE 1 END) = 1 $$');
+$server->ask("CREATE INDEX poison ON eda.transition_$leaf (test.fits(state, at))");
+my $began = $server->ask("SELECT test.publish('T', 'late', 1000), clock_timestamp()") =~ s/.*\|//r;
+$server->becomes("SELECT held_back > 130 FROM eda.engine_status", 'all are held back');
+is($server->ask("SELECT clock_timestamp() > timestamptz '$began' + interval '1 s'"), 't', 'one after the other');
+$server->ask('DROP INDEX eda.poison');
+$server->work_off('postgres');
 $server->ends_well;
 
 done_testing();
