@@ -17,8 +17,6 @@
  */
 #include "engine.h"
 
-#include "access/table.h"
-#include "access/tableam.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
 #include "miscadmin.h"
@@ -243,31 +241,17 @@ engine_lock(void)
 	return lock_extension() != NULL && journal_lock_leaves();
 }
 
-static int64
-read_config_version(Snapshot snapshot)
-{
-	Relation rel = table_open(eda_catalog(false)->config, AccessShareLock);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	bool isnull;
-	int64 version = 0;
-
-	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		version = DatumGetInt64(slot_getattr(slot, 2, &isnull));
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return version;
-}
-
-/* Whether the engine can work in this transaction: NULL, or why not. */
+/*
+ * Whether the engine can work in this transaction: NULL, or why not.  The snapshot, which is
+ * active then, comes after the locks: an ALTER TABLE that rewrites a leaf makes new rows, which one
+ * from before its commit does not see.
+ */
 static const char *
-check_in(Snapshot snapshot)
+check_in(Snapshot *snapshot)
 {
 	static bool loaded = false;
 	const EdaCatalog *c = lock_extension();
 	const char *why = NULL;
-	int64 version;
 
 	if (c == NULL)
 		return "the extension is being dropped";
@@ -277,12 +261,11 @@ check_in(Snapshot snapshot)
 	if (OidIsValid(engine.extension) && engine.extension != c->extension)
 		proc_exit(0);
 	engine.extension = c->extension;
-	version = read_config_version(snapshot);
-	if (version != engine.config_version)
-		engine_read_config();
-	engine.config_version = version;
 	if (!journal_lock_leaves())
 		return "a table of the log is locked";
+	*snapshot = GetTransactionSnapshot();
+	PushActiveSnapshot(*snapshot);
+	engine_read_config(*snapshot);
 	if (!loaded)
 		why = state_load();
 	loaded = why == NULL;
@@ -293,7 +276,7 @@ check_in(Snapshot snapshot)
 static bool
 read_log(bool collect)
 {
-	Snapshot snapshot;
+	Snapshot snapshot = NULL;
 	const char *why;
 
 	engine_begin();
@@ -302,9 +285,7 @@ read_log(bool collect)
 		attach_no_extension(engine.area);
 		proc_exit(0);
 	}
-	snapshot = GetTransactionSnapshot();
-	PushActiveSnapshot(snapshot);
-	why = check_in(snapshot);
+	why = check_in(&snapshot);
 	if (why == NULL)
 	{
 		deliver_collect();
@@ -323,7 +304,8 @@ read_log(bool collect)
 			timers_read(snapshot);
 		}
 	}
-	PopActiveSnapshot();
+	if (snapshot)
+		PopActiveSnapshot();
 	engine_commit();
 	engine.idle = why != NULL;
 	if (why)

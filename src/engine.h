@@ -207,7 +207,7 @@ extern void engine_recover_from_error(MemoryContext caller, const char *what);
 
 /* engine_type.c */
 extern void engine_type_init(void);
-extern void engine_read_config(void);
+extern void engine_read_config(Snapshot snapshot);
 extern EngineType *engine_type(int32 id);
 
 /* engine_decide.c: the rule by which the engine moves an event */

@@ -5,6 +5,8 @@
  */
 #include "engine.h"
 
+#include "access/table.h"
+#include "access/tableam.h"
 #include "utils/memutils.h"
 
 typedef struct TypeEntry
@@ -89,13 +91,34 @@ look_at_delivered(EngineType *type)
 	}
 }
 
-/* Take over the config as it is now. */
-void
-engine_read_config(void)
+static int64
+config_version(Snapshot snapshot)
 {
+	Relation rel = table_open(eda_catalog(false)->config, AccessShareLock);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool isnull;
+	int64 version = 0;
+
+	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		version = DatumGetInt64(slot_getattr(slot, 2, &isnull));
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return version;
+}
+
+/* Take over the config as it is now, if it has changed since the last time. */
+void
+engine_read_config(Snapshot snapshot)
+{
+	int64 version = config_version(snapshot);
 	const EventType **configs;
 	int n;
 
+	if (version == engine.config_version)
+		return;
+	engine.config_version = version;
 	config_forget();
 	n = event_type_all(&configs);
 	for (int i = 0; i < n; i++)

@@ -115,6 +115,8 @@ while_stopped(sub { $server->ask("CALL test.burst('moved', 10)"); leaf_is_rewrit
 all_is_counted('after a leaf was rewritten');
 while_stopped(sub { $server->ask("CALL test.burst('burst', 16500)"); leaf_is_rewritten(); $server->ask("CALL test.burst('burst', 10)") });
 all_is_counted('after a burst and a leaf that was rewritten');
+while_stopped(sub { $server->ask("CALL test.burst('new rows', 10)"); $server->ask("ALTER TABLE eda.transition_1 SET $_") for 'UNLOGGED', 'LOGGED' });
+all_is_counted('after a leaf got new rows for old');
 $server->ask("BEGIN; SELECT test.publish('T', 'own', 50); CLUSTER eda.transition_1 USING transition_1_pkey; SELECT test.publish('T', 'own', 50); COMMIT");
 all_is_counted('after the writer has rewritten it');
 
