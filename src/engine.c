@@ -234,11 +234,13 @@ lock_extension(void)
 	return c && c->extension == extension ? c : NULL;
 }
 
-/* Lock extension and log in this transaction, unless that would mean waiting. */
+/* Lock extension and log in this transaction, unless that would mean waiting, or it is another log by now. */
 bool
 engine_lock(void)
 {
-	return lock_extension() != NULL && journal_lock_leaves();
+	const EdaCatalog *c = lock_extension();
+
+	return c != NULL && c->extension == engine.extension && journal_lock_leaves();
 }
 
 /*
@@ -260,7 +262,7 @@ check_in(Snapshot *snapshot)
 	/* Dropped and made again behind our back: what we remember is of another log. */
 	if (OidIsValid(engine.extension) && engine.extension != c->extension)
 		proc_exit(0);
-	engine.extension = c->extension;
+	engine.area->extension = engine.extension = c->extension;
 	if (!journal_lock_leaves())
 		return "a table of the log is locked";
 	*snapshot = GetTransactionSnapshot();

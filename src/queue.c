@@ -117,6 +117,15 @@ reserve(int n)
  * Taking
  * ------------------------------------------------------------------------ */
 
+/* The area, if what is on offer in it is of this log. */
+static EngineArea *
+area_of_log(void)
+{
+	EngineArea *area = shmem_my_area();
+
+	return area != NULL && area->extension == eda_catalog(false)->extension ? area : NULL;
+}
+
 /* The flow type's queue, made if it has none yet; NULL if there is no room.  Under the lock. */
 FlowQueue *
 area_find_queue(EngineArea *area, const char *flow_type)
@@ -162,7 +171,7 @@ area_unlink_offer(EngineArea *area, int i)
 int
 queue_pop(const char *flow_type, int max, Popped *out)
 {
-	EngineArea *area = shmem_my_area();
+	EngineArea *area = area_of_log();
 	TimestampTz now = eda_now();
 	FlowQueue *queue;
 	int n = 0;
@@ -267,7 +276,7 @@ sleep_in_queue(const Waiter *w, TimestampTz until)
 bool
 queue_wait(const char *flow_type, int wanted, TimestampTz until)
 {
-	Waiter w = {shmem_my_area(), NULL, wanted};
+	Waiter w = {area_of_log(), NULL, wanted};
 	bool ready = false;
 
 	if (w.area)

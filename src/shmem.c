@@ -313,6 +313,7 @@ area_give(EngineArea *area, Oid db)
 	area->no_extension = false;
 	area->blocked = 0;
 	area->engine_proc = -1;
+	area->extension = InvalidOid;
 	for (int i = 0; i < eda_shmem->nnotes; i++)
 	{
 		if (shmem_note(i)->database == db)

@@ -158,6 +158,8 @@ typedef struct EngineArea
 	pid_t engine_pid;  /* 0: none */
 	int engine_proc;   /* its number in ProcGlobal, to set the latch */
 
+	Oid extension; /* whose events are on offer: the database's may be another one, just created */
+
 	LWLock lock;
 	EngineInfo info;
 	int nmetrics;
