@@ -54,7 +54,7 @@ $server->work_off('postgres', 'created anew, all works as before');
 # Dropped and created in one transaction: what the old log had on offer is not of the new one.
 $server->ask("SELECT test.publish('T', 'old', 100)");
 $server->becomes("SELECT queued = 100 FROM eda.engine_status", 'events are on offer');
-like($server->ask("BEGIN; DROP EXTENSION eda; CREATE EXTENSION eda; SELECT FROM eda.configure('T', flow_type => 'flow');
+like($server->ask("BEGIN; TRUNCATE test.effect; DROP EXTENSION eda; CREATE EXTENSION eda; SELECT FROM eda.configure('T', flow_type => 'flow');
 	SELECT eda.publish('T', 'new'); SELECT count(*) FROM eda.acquire_next('flow', 10, '0.2 s'); COMMIT"), qr/^0$/m,
 	'dropped and created in one transaction: nothing of the old log is handed out');
 $server->work_off('postgres', 'and the new log works');
