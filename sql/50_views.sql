@@ -91,7 +91,7 @@ FROM eda.event_type et
 CROSS JOIN unnest(enum_range(NULL::eda.state)) WITH ORDINALITY s(state, n)
 LEFT JOIN eda.type_metrics() m ON m.type = et.id;
 COMMENT ON VIEW eda.queue_metrics IS
-	'Events by flow type, event type and state, moves into that state in the last minute, and how long the oldest due event has waited; read from counters, so it costs the same at any size.';
+	'Events by flow type, event type and state, moves into that state in the last minute, and how long the oldest due event has waited; read from the engine''s counters, so it costs the same at any size, and stands still while there is no engine.';
 
 CREATE FUNCTION eda.type_counters(
 	OUT type integer, OUT transitions bigint[], OUT attempts bigint, OUT retries bigint, OUT rescues bigint, OUT redrives bigint,

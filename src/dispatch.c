@@ -370,27 +370,32 @@ needs_look(const Offer *o)
  * Note the events whose offers need a look: those that came back, those that a
  * worker has had for longer than the dispatch timeout, and those whose type was
  * suspended or goes to the broker now.  Called each second, and when something has come back.
+ * By the way it finds the oldest offer of each type.
  */
 void
 dispatch_collect(void)
 {
 	HASH_SEQ_STATUS seq;
 	OfferEntry *entry;
+	bool room = true;
 
+	for (int i = 0; i < engine.ntypes; i++)
+		engine.types[i]->oldest_offer = EDA_NEVER;
 	engine.area->returned = false;
 	pg_memory_barrier(); /* what comes back from here on sets it again, after its state */
 	hash_seq_init(&seq, engine.offer_by_id);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
 		Offer *o = dispatch_offer_of(&entry->event_id);
+		EngineType *type = engine_type(o->dispatched.type);
 
-		if (entry->offer >= 0 && needs_look(o) && !engine_todo(&o->event_id, o->leaf, NULL))
-		{
-			engine.area->returned = true; /* no room now: look again */
-			hash_seq_term(&seq);
-			break;
-		}
+		if (type && o->state != OFFER_POPPED)
+			type->oldest_offer = Min(type->oldest_offer, o->dispatched.at);
+		if (room && entry->offer >= 0 && needs_look(o))
+			room = engine_todo(&o->event_id, o->leaf, NULL);
 	}
+	if (!room)
+		engine.area->returned = true; /* look again */
 }
 
 /* The time of the oldest dispatched transition that is not settled, by its deadline; EDA_NEVER if none. */

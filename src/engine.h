@@ -77,7 +77,8 @@ typedef struct EngineType
 	int64 moved[EDA_RATE_BUCKETS][EDA_RATES];
 	int64 bucket;
 	TypeCounters counters;
-	bool counted; /* since the counters were shown */
+	bool counted;             /* since the counters were shown */
+	TimestampTz oldest_offer; /* of those that wait for a worker, when dispatch_collect() last looked */
 	Cursor due[EDA_LEAVES];
 	Cursor resume[EDA_LEAVES];          /* suspended by the type */
 	Cursor dead[EDA_LEAVES];            /* dead letters that the broker is to be told of, by transition.at */

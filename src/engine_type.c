@@ -48,6 +48,7 @@ add_type(int32 id)
 
 	entry->type = type;
 	type->id = id;
+	type->oldest_offer = EDA_NEVER;
 	dlist_init(&type->deliveries);
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 	{

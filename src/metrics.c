@@ -96,11 +96,13 @@ metrics_publish(double tick_ms)
 			type->counted = false;
 		}
 		out[i].oldest_due_at = Min(oldest_due(type), deliver_oldest(type));
-		/* What is dispatched and waits was due when it was dispatched, or before. */
+		/* What is dispatched and waits was due when it was dispatched, or before.  Types share a queue: its head may be another's. */
+		if (type->counts[EDA_DISPATCHED] > 0)
+			out[i].oldest_due_at = Min(out[i].oldest_due_at, type->oldest_offer);
 		queue = dispatch_queue_of(type);
 		head = queue ? queue->head[type->priority] : -1;
 		if (head >= 0 && offers[head].dispatched.type == type->id)
-			out[i].oldest_due_at = Min(out[i].oldest_due_at, offers[head].since);
+			out[i].oldest_due_at = Min(out[i].oldest_due_at, offers[head].dispatched.at);
 	}
 	area->nmetrics = n;
 	area->info.last_tick_at = engine.now;

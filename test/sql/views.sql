@@ -75,6 +75,13 @@ SELECT t.until($$(SELECT oldest_due_age FROM eda.queue_metrics WHERE event_type 
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
 SELECT count(eda.cancel(id)) FROM eda.event WHERE event_type = 'VIEW_RATE';
 
+-- a type behind another one in its queue has an age of its own
+SELECT count(*) FROM eda.configure('VIEW_FIRST', 'view_share') a, eda.configure('VIEW_SECOND', 'view_share') b;
+SELECT eda.publish('VIEW_FIRST', 's') IS NOT NULL AS first;
+SELECT eda.publish('VIEW_SECOND', 's') IS NOT NULL AS second;
+SELECT t.until($$(SELECT count(*) FROM eda.queue_metrics WHERE flow_type = 'view_share' AND state = 'dispatched' AND oldest_due_age > '0') = 2$$);
+SELECT count(eda.cancel(id)) FROM eda.event WHERE flow_type = 'view_share';
+
 -- the engine
 SELECT state, pid IS NOT NULL AS pid, started_at IS NOT NULL AS started, last_tick_at IS NOT NULL AS last_tick, ticks > 0 AS ticks,
 	transitions_read > 0 AS read, transitions_made > 0 AS made, last_tick_ms >= 0 AS last_ms, max_tick_ms >= last_tick_ms AS max_ms,
