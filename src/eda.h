@@ -245,10 +245,13 @@ typedef struct PublishItem
 	const char *correlation_id;
 	bool has_parent;
 	pg_uuid_t parent_id;
-	bool trusted; /* made by the engine: no size limits */
+	bool trusted;     /* made by the engine: no size limits */
+	const char *list; /* what holds it, for errors; or NULL */
+	int element;      /* where, counted from 1 */
 } PublishItem;
 
 extern void publish_items(PublishItem *items, int n, pg_uuid_t *ids);
+extern void publish_item_context(void *arg);
 extern int publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **items);
 extern void publish_inherit(PublishItem *item, const Event *parent);
 

@@ -20,6 +20,16 @@ parse_time(const char *text)
 		DirectFunctionCall3(timestamptz_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
+/* For an error's context: which item of a list it is about. */
+void
+publish_item_context(void *arg)
+{
+	const PublishItem *item = arg;
+
+	if (item && item->list)
+		errcontext("element %d of %s", item->element, item->list);
+}
+
 /* Put one member of an object into the item. */
 static void
 set_member(PublishItem *item, const char *key, JsonbValue *value, const char *what)
@@ -122,16 +132,21 @@ publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem *
 	int n = 0;
 	bool inside = false;
 	bool single = JB_ROOT_IS_OBJECT(array);
+	ErrorContextCallback context = {.previous = error_context_stack, .callback = publish_item_context};
 
 	if (JB_ROOT_IS_SCALAR(array))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a JSON array of objects", what),
 		        errhint("For example '[{\"event_type\": \"...\", \"flow_id\": \"...\", \"payload\": {}}]'."));
 	*items = palloc0(sizeof(PublishItem) * Max(single ? 1 : JB_ROOT_COUNT(array), 1));
+	error_context_stack = &context;
 	while ((token = JsonbIteratorNext(&it, &v, item != NULL)) != WJB_DONE)
+	{
 		switch (token)
 		{
 			case WJB_BEGIN_OBJECT:
 				item = &(*items)[n++];
+				item->list = what;
+				item->element = n;
 				break;
 			case WJB_KEY:
 				key = pnstrdup(v.val.string.val, v.val.string.len);
@@ -159,5 +174,8 @@ publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem *
 			default:
 				break;
 		}
+		context.arg = item;
+	}
+	error_context_stack = context.previous;
 	return n;
 }

@@ -353,12 +353,15 @@ publish_items(PublishItem *items, int n, pg_uuid_t *ids)
 {
 	Publishing *pubs = palloc0(sizeof(Publishing) * Max(n, 1));
 	TimestampTz now = eda_now();
+	ErrorContextCallback context = {.previous = error_context_stack, .callback = publish_item_context};
 
 	if (n == 0)
 		return;
 	journal_require_write("eda.publish()");
+	error_context_stack = &context;
 	for (int i = 0; i < n; i++)
 	{
+		context.arg = &items[i];
 		pubs[i].item = &items[i];
 		pubs[i].type = check_item(&items[i]);
 		pubs[i].id = &ids[i];
@@ -367,6 +370,7 @@ publish_items(PublishItem *items, int n, pg_uuid_t *ids)
 		else
 			make_event_id(now, &ids[i]);
 	}
+	error_context_stack = context.previous;
 	claim_keys(pubs, n);
 	write_events(pubs, n, now);
 }
@@ -465,6 +469,8 @@ eda_publish_many_arrays(PG_FUNCTION_ARGS)
 	ids = palloc(sizeof(pg_uuid_t) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
+		items[i].list = "flow_ids";
+		items[i].element = i + 1;
 		items[i].event_type = event_type;
 		items[i].flow_id = null_flow[i] ? NULL : TextDatumGetCString(flow_ids[i]);
 		items[i].payload = payloads && !null_payload[i] ? DatumGetJsonbP(payloads[i]) : NULL;

@@ -331,13 +331,19 @@ static void
 require_flow_type(const char *flow_type)
 {
 	const EventType **types;
+	const char *similar = NULL;
 	int n = event_type_all(&types);
 
 	for (int i = 0; i < n; i++)
+	{
 		if (strcmp(types[i]->flow_type, flow_type) == 0)
 			return;
+		if (pg_strcasecmp(types[i]->flow_type, flow_type) == 0)
+			similar = types[i]->flow_type;
+	}
 	ereport(ERROR, errcode(ERRCODE_EDA_UNKNOWN_EVENT_TYPE), errmsg("no event type has flow type \"%s\"", flow_type),
-	        errhint("Configure one first: SELECT eda.configure('...', flow_type => '%s').", flow_type));
+	        similar ? errhint("Did you mean \"%s\"?", similar)
+	                : errhint("Configure one first: SELECT eda.configure('...', flow_type => '%s').", flow_type));
 }
 
 /* eda.acquire_next(): errors ED005, 22023. */
