@@ -32,6 +32,11 @@ CREATE FUNCTION eda.redrive_many(event_ids uuid[], reason text DEFAULT NULL) RET
 COMMENT ON FUNCTION eda.redrive_many(uuid[], text) IS
 	'eda.redrive() for many events at once, all or none; how many events it moved.';
 
+CREATE FUNCTION eda.redrive_if_dead(event_ids uuid[], reason text) RETURNS integer
+	AS 'MODULE_PATHNAME', 'eda_redrive_if_dead' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION eda.redrive_if_dead(uuid[], text) IS
+	'eda.redrive_many() without those that somebody else has redriven; how many events it moved.';
+
 -- A dead letter is an event whose *last* step is failed or expired.
 CREATE FUNCTION eda.redrive(event_type text, since timestamptz DEFAULT '-infinity', reason text DEFAULT NULL)
 RETURNS integer
@@ -44,7 +49,7 @@ BEGIN
 		RETURN eda.redrive(redrive.event_type::uuid, redrive.reason);
 	END IF;
 	type_id := eda.event_type_id(redrive.event_type);
-	RETURN eda.redrive_many(ARRAY(
+	RETURN eda.redrive_if_dead(ARRAY(
 		SELECT t.event_id FROM eda.transition t
 		WHERE t.type = type_id AND t.state IN ('failed', 'expired') AND t.at >= redrive.since
 		AND NOT EXISTS (
@@ -69,8 +74,9 @@ CREATE FUNCTION eda.total_delay(attempt_delays interval[], max_attempts integer,
 RETURNS interval
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 RETURN (
-	SELECT sum(least(d.delay * least(power(backoff, least(greatest(n - cardinality(attempt_delays), 0), 300)), 1e7),
-		greatest(d.delay, interval '30 days')))
+	SELECT sum(CASE WHEN d.delay >= interval '30 days' OR backoff = 1 OR n <= cardinality(attempt_delays) THEN d.delay
+		-- a factor of up to 1e7, without an overflow on the way there
+		ELSE least(d.delay * power(backoff, least(n - cardinality(attempt_delays), 7 / log(backoff))), interval '30 days') END)
 	FROM generate_series(1, max_attempts) n,
 	LATERAL (SELECT attempt_delays[least(n, cardinality(attempt_delays))]) d(delay));
 COMMENT ON FUNCTION eda.total_delay(interval[], integer, double precision) IS
@@ -191,8 +197,9 @@ COMMENT ON FUNCTION eda.configure(text, text, integer, interval, interval[], dou
 	'Create an event type, or change the rules that are given (reset => true starts from the defaults); its row.';
 
 -- One sentence for each rule that a row can break: what is wrong, and what would be right.
+-- (The patterns have backslashes: a session may read those in its own way.)
 CREATE FUNCTION eda.check_event_type(new eda.event_type, old eda.event_type) RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	wrong text;
 	right_is text;
@@ -219,8 +226,8 @@ BEGIN
 		wrong := format('lifespan is %s', new.lifespan);
 		right_is := 'An event must live for some time; leave lifespan out for one that never expires.';
 	ELSIF coalesce(cardinality(new.attempt_delays), 0) = 0 OR array_ndims(new.attempt_delays) > 1
-		OR array_position(new.attempt_delays, NULL) IS NOT NULL THEN
-		wrong := 'attempt_delays is empty or holds a null';
+		OR array_lower(new.attempt_delays, 1) <> 1 OR array_position(new.attempt_delays, NULL) IS NOT NULL THEN
+		wrong := format('attempt_delays is %L', new.attempt_delays);
 		right_is := 'Give the wait before attempt 1, 2, ..., for example ''{0 s, 10 s, 1 min}''; the last one repeats.';
 	ELSIF interval '0' > ANY (new.attempt_delays) THEN
 		wrong := format('attempt_delays has a negative delay: %s', new.attempt_delays);

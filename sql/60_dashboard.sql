@@ -40,7 +40,7 @@ RETURN (
 COMMENT ON FUNCTION eda.screen_age(interval) IS 'For the dashboard: a time span in five characters, 1.2s, 4m05, 3h10, 12d.';
 
 CREATE FUNCTION eda.screen_text(value text, width integer, plain boolean) RETURNS text
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	line text := coalesce(left(value, 2000), '');
 	code integer;

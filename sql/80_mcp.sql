@@ -415,7 +415,7 @@ COMMENT ON FUNCTION eda_http.mcp_era(text, jsonb, text, text, text) IS
 
 -- What a header says: as it is, or =?base64?...?=; null: neither.
 CREATE FUNCTION eda_http.mcp_header(value text) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 BEGIN
 	value := btrim(value, E' \t');
 	IF value !~ '^=\?base64\?.*\?=$' THEN

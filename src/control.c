@@ -14,6 +14,7 @@ PG_FUNCTION_INFO_V1(eda_suspend);
 PG_FUNCTION_INFO_V1(eda_resume);
 PG_FUNCTION_INFO_V1(eda_redrive);
 PG_FUNCTION_INFO_V1(eda_redrive_many);
+PG_FUNCTION_INFO_V1(eda_redrive_if_dead);
 
 /* What an operator asks for. */
 typedef struct Request
@@ -24,6 +25,7 @@ typedef struct Request
 	int32 token;          /* suspend by a worker; or EDA_TOKEN_LEFT_OUT */
 	bool has_deadline;    /* suspend; without one, the event type's timeout */
 	TimestampTz deadline; /* EDA_NEVER: none */
+	bool if_dead;         /* redrive: leave alone what is not dead any more */
 } Request;
 
 static void
@@ -62,7 +64,11 @@ decide_resume(JournalStep *step, void *arg)
 static bool
 decide_redrive(JournalStep *step, void *arg)
 {
-	if (step->current.state != EDA_FAILED && step->current.state != EDA_EXPIRED)
+	bool dead = step->current.state == EDA_FAILED || step->current.state == EDA_EXPIRED;
+
+	if (!dead && ((const Request *) arg)->if_dead)
+		return false;
+	if (!dead)
 		ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
 		        errmsg("event %s cannot be redriven: it is \"%s\"", eda_uuid_text(&step->event_id),
 		               lifecycle_state_name(step->current.state)),
@@ -172,11 +178,10 @@ eda_redrive(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.redrive()", decide_redrive, &request));
 }
 
-/* eda.redrive_many() */
-Datum
-eda_redrive_many(PG_FUNCTION_ARGS)
+static Datum
+redrive_array(FunctionCallInfo fcinfo, bool if_dead)
 {
-	Request request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1)};
+	Request request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1), .if_dead = if_dead};
 	Datum *elements;
 	bool *nulls;
 	pg_uuid_t *ids;
@@ -193,4 +198,18 @@ eda_redrive_many(PG_FUNCTION_ARGS)
 		ids[i] = *DatumGetUUIDP(elements[i]);
 	}
 	PG_RETURN_INT32(carry_out(ids, n, "eda.redrive_many()", decide_redrive, &request));
+}
+
+/* eda.redrive_many(): errors ED001, ED004, ED008. */
+Datum
+eda_redrive_many(PG_FUNCTION_ARGS)
+{
+	return redrive_array(fcinfo, false);
+}
+
+/* eda.redrive_if_dead(), for eda.redrive(text): errors ED008. */
+Datum
+eda_redrive_if_dead(PG_FUNCTION_ARGS)
+{
+	return redrive_array(fcinfo, true);
 }

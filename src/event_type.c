@@ -293,7 +293,7 @@ event_type_all(const EventType ***types)
 	return c->ntypes;
 }
 
-/* A time and an interval: EDA_NEVER when the sum is out of range. */
+/* A time and an interval; an error (22008) when the sum is out of range. */
 TimestampTz
 eda_add_interval(TimestampTz t, const Interval *i)
 {

@@ -111,6 +111,16 @@ SELECT * FROM dblink('other', $$SELECT event_type FROM eda.configure('CFG_TX', '
 SELECT t.try($$SELECT eda.publish('CFG_TX', 'f')$$);
 SELECT dblink_disconnect('other');
 
+-- delays that would grow beyond all bounds stop at 30 days, and add up without an overflow
+SELECT eda.total_delay('{0 s, 1 s}', 10, 2), eda.total_delay('{0 s, 1 day}', 10000, 100), eda.total_delay('{20 years}', 3, 100),
+	eda.total_delay('{1 us}', 1000, 10), eda.total_delay('{1 s}', 3, 1);
+SELECT max_attempts FROM eda.configure('CFG_STEEP', 'cfg', max_attempts => 10000, backoff => 100);
+SELECT t.try($$SELECT eda.configure('CFG_STEEP', attempt_delays => '[2:3]={0 s, 1 s}')$$);
+-- what a session makes of a backslash is no matter
+SET standard_conforming_strings = off;
+SELECT t.try($$SELECT eda.configure('CFG_STEEP', subject => 'a b')$$);
+RESET standard_conforming_strings;
+
 -- suspending a type
 SELECT eda.suspend_event_type('CFG_A');
 SELECT eda.suspend_event_type('CFG_A');

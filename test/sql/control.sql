@@ -113,6 +113,9 @@ SELECT eda.redrive_many('{}');
 SELECT eda.redrive_many(:'dead', 'together');
 SELECT t.until($$(SELECT count(*) FROM eda.event_state WHERE flow_id LIKE 'dead _' AND state = 'dispatched') = 5$$);
 SELECT t.try(format('SELECT eda.redrive_many(%L)', :'dead'));
+-- a type's dead letters, of which somebody else has redriven some meanwhile
+CALL t.die('CTL_OTHER', 'left');
+SELECT eda.redrive_if_dead(:'dead'::uuid[] || (SELECT id FROM eda.event WHERE flow_id = 'left'), 'the rest');
 
 -- unknown and missing events
 SELECT t.try(format('SELECT eda.%s(%s)', f, id)) FROM unnest('{cancel,suspend,resume,redrive}'::text[]) WITH ORDINALITY fs(f, n)
