@@ -2,15 +2,13 @@
  * engine.c
  *		The background worker that moves events on.
  *
- * A tick reads (one transaction, no xid), moves (one transaction for each
- * batch), tells (one transaction), and now and then saves its state.  The engine
- * never waits for a client: it takes locks only if it gets them at once, and an
- * event that an open transaction has written to is parked until that transaction
- * has ended.
+ * A tick reads (one transaction, no xid), moves (one transaction for each batch), tells (one transaction),
+ * and now and then saves its state.  The engine never waits for a client: it takes locks only if it gets
+ * them at once, and an event that an open transaction has written to is parked until that has ended.
  *
- * Errors: one in a batch of moves halves the batch down to the event that causes
- * it, which is held back and shown; the rest goes on.  Any other error ends the
- * process, and the launcher starts another one from the saved state.
+ * Errors: one in a batch of moves halves the batch down to the event that causes it, which is held back
+ * and shown; the rest goes on.  On a full disk all wait.  Any other error ends the process, and the
+ * launcher starts another one from the saved state.
  *
  * Its commits are asynchronous.  What it dispatches to workers of this database
  * cannot get ahead of it: a worker's commit flushes the log up to there.
@@ -25,7 +23,6 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -37,6 +34,7 @@
 #define IDLE_MS 1000 /* longest sleep: prepared transactions, and the clock, send no signal */
 #define HOUSEKEEPING_INTERVAL (10 * USECS_PER_SEC)
 #define MAX_HOLD_S 300
+#define FULL_DISK_WAIT (5 * USECS_PER_SEC)
 #define PACE_MS 1          /* between ticks, if busy and no worker waits */
 #define PACE_FROM 10       /* transitions in some 2 ms: busy */
 #define FAILED_IN_A_ROW 30 /* events that cannot be moved, and none that can: it is not them */
@@ -347,7 +345,10 @@ move_batch(void)
 	JournalStep *steps = palloc0(sizeof(JournalStep) * n);
 	int nsteps;
 	volatile bool locked = false;
+	static TimestampTz full_until = 0;
 
+	if (full_until > engine.now && full_until <= engine.now + FULL_DISK_WAIT)
+		return false;
 	for (int i = 0; i < n; i++)
 	{
 		steps[i].event_id = engine.todo[i].event_id;
@@ -372,7 +373,11 @@ move_batch(void)
 	}
 	PG_CATCH();
 	{
+		/* That is not the events' fault: a word on each of them would only fill the disk more. */
+		full_until = geterrcode() == ERRCODE_DISK_FULL ? engine.now + FULL_DISK_WAIT : 0;
 		engine_recover_from_error(engine.tick, "could not move events");
+		if (full_until > 0)
+			return false;
 		if (n == 1)
 			hold_back(&engine.todo[0]);
 		engine.batch = Max(n / 2, 1);
@@ -515,10 +520,9 @@ engine_wait(void)
 }
 
 /*
- * Busy, no worker waits, and the tick that began at start was a short one: sleep
- * for PACE_MS.  What is committed meanwhile costs one tick together, and no signal, because the
- * latch of a process that does not wait for it is only set.  And where nothing can be
- * moved, as on a full disk, be slow to use up xids in vain.
+ * Busy, no worker waits, and the tick that began at start was a short one: sleep for PACE_MS.  What is committed
+ * meanwhile costs one tick together, and no signal, because the latch of a process that does not wait is only set.
+ * And where nothing can be moved, be slow to use up xids in vain.
  */
 static void
 engine_pace(TimestampTz start)
