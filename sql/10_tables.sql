@@ -70,7 +70,7 @@ CREATE TABLE eda.event (
 ) PARTITION BY LIST (segment);
 
 COMMENT ON TABLE eda.event IS 'What was published.  Written once, by eda.publish().';
-COMMENT ON COLUMN eda.event.id IS 'UUID v7: it carries the time of publication.';
+COMMENT ON COLUMN eda.event.id IS 'UUID v7, which carries the time of publication, or what the publisher gave.';
 COMMENT ON COLUMN eda.event.on_fail_event_type IS 'Overrides the event type''s; empty: none.';
 COMMENT ON COLUMN eda.event.parent_id IS 'The event whose success or failure published this one.';
 

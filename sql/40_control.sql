@@ -20,7 +20,7 @@ COMMENT ON FUNCTION eda.suspend(uuid, timestamptz, integer, text) IS
 CREATE FUNCTION eda.resume(event_id uuid, reason text DEFAULT NULL) RETURNS integer
 	AS 'MODULE_PATHNAME', 'eda_resume' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION eda.resume(uuid, text) IS
-	'Let a suspended event go on at once.  How many events it moved: 1.';
+	'Let a suspended event go on at once; while its type is suspended it goes no further than there.  How many events it moved: 1.';
 
 CREATE FUNCTION eda.redrive(event_id uuid, reason text DEFAULT NULL) RETURNS integer
 	AS 'MODULE_PATHNAME', 'eda_redrive' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -49,6 +49,10 @@ BEGIN
 		RETURN eda.redrive(redrive.event_type::uuid, redrive.reason);
 	END IF;
 	type_id := eda.event_type_id(redrive.event_type);
+	IF redrive.since IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'since must not be null',
+			HINT = 'Leave it out for all dead letters of the event type.';
+	END IF;
 	RETURN eda.redrive_if_dead(ARRAY(
 		SELECT t.event_id FROM eda.transition t
 		WHERE t.type = type_id AND t.state IN ('failed', 'expired') AND t.at >= redrive.since

@@ -15,7 +15,8 @@ CREATE VIEW eda.event_state AS
 SELECT e.id, t.event_id, e.event_type, e.flow_type, e.flow_id,
 	t.state::text AS state, t.prev_state::text AS prev_state, t.version, t.attempt,
 	greatest(et.max_attempts - (t.attempt - t.attempt_base), 0) AS attempts_left,
-	t.attempt - t.attempt_base - (t.state IN ('being_processed', 'succeeded'))::integer AS attempts_failed,
+	t.attempt - t.attempt_base - (t.state IN ('being_processed', 'succeeded')
+		OR t.state = 'canceled' AND t.prev_state = 'being_processed')::integer AS attempts_failed,
 	(SELECT w.wake_at FROM eda.transition w
 	 WHERE w.segment = e.segment AND w.event_id = e.id AND w.state = 'awaiting_processing'
 	 ORDER BY w.version DESC LIMIT 1) AS attempt_scheduled_at,

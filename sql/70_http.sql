@@ -302,7 +302,7 @@ BEGIN
 		SELECT e.id AS event_id, e.event_type, e.flow_type, e.flow_id, t.state, t.prev_state, t.version, t.attempt,
 			greatest((SELECT et.max_attempts FROM eda.event_type et WHERE et.id = t.type) - (t.attempt - t.attempt_base), 0)
 				AS attempts_left,
-			t.attempt - t.attempt_base - (t.state IN ('being_processed', 'succeeded'))::integer AS attempts_failed,
+			t.attempt - t.attempt_base - (t.state IN ('being_processed', 'succeeded') OR t.state = 'canceled' AND t.prev_state = 'being_processed')::integer AS attempts_failed,
 			t.wake_at, t.expires_at, CASE WHEN t.state = 'being_processed' THEN t.wake_at END AS lease_until,
 			t.suspended_by, t.worker, t.detail ->> 'error' AS error, e.correlation_id, e.parent_id, e.created_at,
 			t.at AS changed_at,

@@ -13,7 +13,7 @@ SELECT t.try(format('SELECT eda.cancel(%L)', :'id'));
 -- a lease on it is void
 CALL t.take('CTL', 'cancel leased') \gset
 SELECT eda.cancel(:'id');
-SELECT state, attempt, token, detail FROM eda.event_state WHERE id = :'id';
+SELECT state, attempt, attempts_failed, token, detail FROM eda.event_state WHERE id = :'id';
 SELECT token FROM eda.history(:'id') WHERE state = 'canceled';
 SELECT t.try(format('SELECT eda.succeed(%L, %s)', :'id', :token));
 SELECT t.try(format('SELECT eda.succeed(%L, %s, if_finished => ''ok'')', :'id', :token));
@@ -102,6 +102,7 @@ SELECT flow_id, h.detail FROM eda.event e CROSS JOIN eda.history(e.id) h
 WHERE flow_id LIKE 'dead _' AND h.prev_state = 'failed' ORDER BY flow_id;
 SELECT t.try($$SELECT eda.redrive('CTL_NOWHERE')$$);
 SELECT t.try($$SELECT eda.redrive(NULL::text)$$);
+SELECT t.try($$SELECT eda.redrive('CTL', since => NULL)$$);
 -- many: all or none
 CALL t.die('CTL_OTHER', 'dead 5');
 SELECT array_agg(id) AS dead FROM eda.dead_letter WHERE flow_type = 'ctl' \gset
