@@ -23,6 +23,7 @@
 #include <uv.h>
 
 #define NS_PER_MS 1000000ULL
+#define MAX_HEADERS 8192 /* bytes of a request's headers, as long as a stream lives */
 
 /* ------------------------------------------------------------------------
  * util.c
@@ -281,7 +282,7 @@ extern void http_forget_ready(Request *request);
 
 extern Method read_method(struct lws *wsi, char **path, int *size, bool *head);
 extern bool read_header(struct lws *wsi, const char *name, char *out,
-                        size_t size);                       /* name in lower case, with a colon */
+                        size_t size);                       /* name in lower case, with a colon; size: MAX_HEADERS */
 extern char *read_query(struct lws *wsi, const char *name); /* to be freed; NULL: there is none */
 extern bool read_request(Request *request, Method method);  /* false: it has its answer, a problem or a file */
 

@@ -90,7 +90,7 @@ prepare_stream(Request *request)
 {
 	struct lws *wsi = request->wsi;
 	char *values[] = {read_query(wsi, "event_type"), read_query(wsi, "flow_type"), read_query(wsi, "flow_id")};
-	char text[8192];
+	char text[MAX_HEADERS];
 	char *since;
 
 	if (read_header(wsi, "last-event-id:", text, sizeof(text)) && text[0] != '\0')

@@ -61,6 +61,19 @@ raise_file_limit(void)
 	return limit.rlim_cur > 1000000 ? 1000000 : (int) limit.rlim_cur;
 }
 
+/* For libwebsockets: zeroed, as read.c looks through the memory that it keeps headers in. */
+static void *
+allocate(void *memory, size_t size, const char *reason)
+{
+	(void) reason;
+	if (size == 0)
+	{
+		free(memory);
+		return NULL;
+	}
+	return memory == NULL ? calloc(1, size) : realloc(memory, size);
+}
+
 static void
 listen_or_end(void)
 {
@@ -78,8 +91,8 @@ listen_or_end(void)
 	               LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND;
 	info.foreign_loops = loops;
 	info.fd_limit_per_thread = raise_file_limit();
-	info.pt_serv_buf_size = 32768;    /* a TLS record and more: no part of one is left for later in the same round */
-	info.max_http_header_data = 8192; /* as long as a stream lives */
+	info.pt_serv_buf_size = 32768; /* a TLS record and more: no part of one is left for later in the same round */
+	info.max_http_header_data = MAX_HEADERS;
 	info.uid = info.gid = -1;
 	info.retry_and_idle_policy = &validity;
 	if (config.tls_cert != NULL)
@@ -91,6 +104,7 @@ listen_or_end(void)
 		info.alpn = "http/1.1";
 	}
 	lws_set_log_level(LLL_ERR | LLL_WARN, lws_log);
+	lws_set_allocator(allocate);
 	context = lws_create_context(&info);
 	if (context == NULL)
 	{

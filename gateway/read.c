@@ -8,8 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define PART_SIZE 8193 /* as long as all headers together may be */
-
+/* A header that libwebsockets does not know; one for which there is no room looks as if it were not there. */
 bool
 read_header(struct lws *wsi, const char *name, char *out, size_t size)
 {
@@ -17,6 +16,8 @@ read_header(struct lws *wsi, const char *name, char *out, size_t size)
 
 	if (n < 0)
 		return false;
+	while (n > 0 && (out[n - 1] == ' ' || out[n - 1] == '\t'))
+		n--;
 	out[n] = '\0';
 	return true;
 }
@@ -26,7 +27,7 @@ char *
 read_query(struct lws *wsi, const char *name)
 {
 	size_t size = strlen(name);
-	char part[PART_SIZE];
+	char part[MAX_HEADERS + 1];
 	int n;
 
 	for (int i = 0; (n = lws_hdr_copy_fragment(wsi, part, sizeof(part), WSI_TOKEN_HTTP_URI_ARGS, i)) >= 0; i++)
@@ -100,7 +101,7 @@ read_arguments(Request *request)
 	const Argument *a = request->route->arguments;
 	char *paths[MAX_ARGUMENTS];
 	int npaths = 0;
-	char text[512];
+	char text[MAX_HEADERS];
 
 	memcpy(paths, request->values, sizeof(paths));
 	memset((void *) request->values, 0, sizeof(request->values));
@@ -118,13 +119,39 @@ read_arguments(Request *request)
 					return false;
 				break;
 			case FROM_HEADER:
-				if (read_header(request->wsi, a[i].name, text, sizeof(text)) && text[0] != '\0')
+				/* An empty one is passed on: who sends an empty key wants one, and must not publish without. */
+				if (read_header(request->wsi, a[i].name, text, sizeof(text)))
 					request->values[i] = copy_text(text);
 				break;
 			default:
 				break;
 		}
 	return true;
+}
+
+/*
+ * Whether a header was taken for a part of another one's name.  libwebsockets (4.1)
+ * does not see the end of a name that a known one begins with, such as X-Auth, nor of
+ * a line without a colon: the line after it is lost, which may be a Content-Length or
+ * an Idempotency-Key.  It keeps such a name with the line break in it, behind the
+ * sizes of name and value and the place of the next one; as that is nobody's
+ * business, it is asked whether what looks like one is one.
+ */
+static bool
+has_lost_a_header(struct lws *wsi, const char *uri)
+{
+	const unsigned char *end = (const unsigned char *) uri + MAX_HEADERS - 64; /* the method is before it */
+
+	for (const unsigned char *at = (const unsigned char *) uri; at + 8 < end; at++)
+	{
+		const char *name = (const char *) at + 8;
+		int size = at[0] << 8 | at[1];
+
+		if (size > 1 && size <= end - at - 8 && name[size - 1] == ':' && memchr(name, '\n', size) != NULL &&
+		    lws_hdr_custom_length(wsi, name, size) >= 0)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -137,13 +164,15 @@ static bool
 is_sound(struct lws *wsi)
 {
 	char version[16];
-	char part[PART_SIZE];
-	int n;
+	char part[MAX_HEADERS + 1];
+	char *uri;
+	int size;
 
-	for (int i = 0; (n = lws_hdr_copy_fragment(wsi, part, sizeof(part), WSI_TOKEN_HTTP_URI_ARGS, i)) >= 0; i++)
-		if (memchr(part, '\0', (size_t) n) != NULL)
+	for (int i = 0; (size = lws_hdr_copy_fragment(wsi, part, sizeof(part), WSI_TOKEN_HTTP_URI_ARGS, i)) >= 0; i++)
+		if (memchr(part, '\0', (size_t) size) != NULL)
 			return false;
-	return lws_hdr_copy(wsi, version, sizeof(version), WSI_TOKEN_HTTP) > 0 &&
+	return lws_http_get_uri_and_method(wsi, &uri, &size) >= 0 && !has_lost_a_header(wsi, uri) &&
+	       lws_hdr_copy(wsi, version, sizeof(version), WSI_TOKEN_HTTP) > 0 &&
 	       (strcmp(version, "HTTP/1.1") == 0 || strcmp(version, "HTTP/1.0") == 0) &&
 	       lws_hdr_fragment_length(wsi, WSI_TOKEN_HOST, 1) <= 0 &&
 	       lws_hdr_fragment_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH, 1) <= 0;
@@ -203,7 +232,9 @@ read_request(Request *request, Method method)
 	if (!is_sound(request->wsi))
 	{
 		request->close_after = true;
-		problem(request, 400, "This is not a request that could be understood in one way only.", NULL);
+		problem(request, 400, "This is not a request that could be understood in one way only.",
+		        "Look for a line break in the path, a header that is there twice, a line without a colon, and a header "
+		        "whose name is the beginning of a common one, such as X-Auth: these cannot be read here.");
 		return false;
 	}
 	if (!expect_body(request, method))

@@ -73,7 +73,7 @@ const Route routes[] = {
 	{METHOD_GET, "/health", .kind = ROUTE_HEALTH, .open = true},
 	{METHOD_GET, "/ready", .open = true, .sql = CALL "ready()"},
 	{METHOD_GET, "/metrics", .kind = ROUTE_METRICS, .sql = "SELECT 200, NULL, NULL, eda_http.metrics(), NULL, NULL"},
-	{METHOD_POST, "/mcp", .sql = CALL "mcp($1, $2, $3, $4)",
+	{METHOD_POST, "/mcp", .sql = CALL "mcp($1, nullif($2, ''), nullif($3, ''), nullif($4, ''))",
      .arguments = {BODY, HEADER("mcp-protocol-version:"), HEADER("mcp-method:"), HEADER("mcp-name:")}},
 	{METHOD_GET, "/mcp", .kind = ROUTE_MCP_STREAM},
 };

@@ -4,8 +4,8 @@
  *
  * They hold no connection to the database.  The feed says when an event of their
  * flow type is dispatched, and the one that has waited longest asks again; should
- * the feed be silent, it asks once a second.  Who gets nothing goes back to the head
- * of the line.
+ * the feed be silent, it asks once a second, or 64 flow types do of more.  Who gets
+ * nothing goes back to the head of the line.
  */
 #include "gateway.h"
 
@@ -133,6 +133,7 @@ on_timer(uv_timer_t *t)
 	bool ask = now - asked_at >= ASK_MS;
 	Request *next;
 	Request *chosen[64];
+	static uint64_t after = 0; /* of more flow types the next ones have their turn */
 	int n = 0;
 
 	(void) t;
@@ -141,12 +142,13 @@ on_timer(uv_timer_t *t)
 		next = r->next_waiter;
 		if (now >= r->give_up_at || stopping)
 			ask_again(r);
-		else if (ask && n < 64 && first_of_its_flow(r))
+		else if (ask && n < 64 && r->started > after && first_of_its_flow(r))
 			chosen[n++] = r;
 	}
 	if (!ask)
 		return;
 	asked_at = now;
+	after = n == 64 ? chosen[n - 1]->started : 0;
 	for (int i = 0; i < n; i++)
 		ask_again(chosen[i]);
 }

@@ -72,6 +72,10 @@ await section("idempotency", async () => {
 	is(await publish({ ...one, idempotency_key: key["Idempotency-Key"] }, key), first, "and both may be given");
 	refused(await api.post("/api/events", { ...one, idempotency_key: "another" }, { headers: key }), 422, "22023", "but not two that differ");
 	refused(await api.post("/api/events", { ...one, idempotency_key: "" }), 422, "22023", "an empty key is refused");
+	refused(await api.post("/api/events", one, { headers: { "Idempotency-Key": "" } }), 422, "22023", "in the header too");
+	const long = { "Idempotency-Key": `${"k".repeat(6000)}${randomUUID()}` };
+	is(await publish(one, long), await publish(one, long), "a long key is a key");
+	is(await publish(one, { "Idempotency-Key": `${key["Idempotency-Key"]} \t ` }), first, "blanks behind a key are not part of it");
 
 	const array = { "Idempotency-Key": `array ${randomUUID()}` };
 	const ids = (await api.post("/api/events", [one, { ...one, flow_id: "idem b" }], { headers: array })).json.event_ids;

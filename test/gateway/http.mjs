@@ -102,6 +102,15 @@ await section("bodies", async () => {
 		const r = await raw(g.url, `POST /api/events HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json\r\n${headers}\r\n{}${get("/health")}`, { n: 2, seconds: 15 });
 		ok(r.closed && r.answers.every((a) => a.status >= 400 && a.status < 500 && a.status !== 422), `${name}: refused, and what follows is not taken for a request`, r.closed, r.text.slice(0, 600));
 	}
+	// Lines behind which libwebsockets loses the next one.
+	for (const line of ["I: x", "X-Auth: x", "x-forwarded: x", "Content: x", "no colon", " folded: x", "X-Auth: x\r\nX-Auth: x"])
+		for (const [name, lost] of [["length", "Content-Length: 2\r\nContent-Type: application/json\r\n"], ["key", "Idempotency-Key: k\r\nContent-Length: 2\r\nContent-Type: application/json\r\n"]])
+			for (const method of ["GET", "POST"]) {
+				const r = await raw(g.url, `${method} /api/events HTTP/1.1\r\nHost: ${host}\r\n${line}\r\n${lost}\r\n{}${get("/health")}`, { n: 2, seconds: 15 });
+				ok(r.closed && (r.answers.length === 0 || r.answers.map((a) => a.status).join() === "400"), `${JSON.stringify(line)} before a ${name}: ${method} is refused, as the ${name} cannot be seen`, r.text.slice(0, 600));
+			}
+	for (const line of ["X-Auth-Tokens: x", "X-Request-Id: x", "Priority: u=1", "DNT: 1", "traceparent: 00-x", "Q:", "Content-Lengths: 77"])
+		is((await raw(g.url, get("/health", `${line}\r\n`))).answers[0]?.status, 200, `${line}: any other header is fine`);
 	// What a client sends byte by byte is the same as at once.
 	const id = randomUUID();
 	const texts = [post("/api/events", JSON.stringify({ event_type: "T", flow_id: "bytes ü", event_id: id })), get(`/api/events/${id}`), post("/api/events", "{}"), get("/health")].map((t) => Buffer.from(t));
