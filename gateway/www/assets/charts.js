@@ -164,7 +164,9 @@ export class Charts {
 			if (panel.chart) Object.assign(panel.chart.options.scales.x, { min: -60 * minutes });
 		THROUGHPUT.forEach(([kind], i) => {
 			text(this.rates.values[i], rate(meter.rate(now, 5, kind)));
-			if (this.rates.chart) this.rates.chart.data.datasets[i].data = meter.throughput(now, kind);
+			// what was before the page was opened is not known, and is not nothing
+			const seen = meter.throughput(now, kind).filter(({ x }) => x * 1000 >= this.since - Date.now());
+			if (this.rates.chart) this.rates.chart.data.datasets[i].data = seen;
 		});
 		LATENCY.forEach(([what, part], i) => {
 			text(this.times.values[i], duration(meter.recent(now, what, part)));

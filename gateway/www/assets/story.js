@@ -63,6 +63,7 @@ export class Story {
 		this.content = null;
 		this.open.clear();
 		this.opener ||= document.activeElement;
+		this.openerHref ||= this.opener?.getAttribute("href");
 		text(this.title, "Event");
 		swap(this.body, h("p", { class: "empty" }, "Reading …"));
 		if (!this.node.open) {
@@ -76,11 +77,15 @@ export class Story {
 	}
 
 	hide() {
+		if (!this.id) return;
 		this.id = null;
 		if (this.node.open) this.node.close();
-		const back = this.opener;
-		this.opener = null;
-		if (back?.isConnected) back.focus({ preventScroll: true });
+		// a list that has gone on shows another event in that place, or nothing
+		const { opener, openerHref: href } = this;
+		this.opener = this.openerHref = null;
+		const same = opener?.isConnected && opener.getAttribute("href") === href;
+		const back = same ? opener : href && document.querySelector(`main a[href="${CSS.escape(href)}"]`);
+		(back || document.querySelector("main > :not([hidden]) h1"))?.focus({ preventScroll: true });
 	}
 
 	close() {
@@ -232,7 +237,9 @@ export class Story {
 				? "no deadline"
 				: wait > 0
 					? `in ${duration(wait)}, at ${clock(e.wake_at, "s")}`
-					: `due since ${duration(-wait)}`,
+					: e.state === "dispatched"
+						? "when a worker has had it" // the time counts from there, unless a message went out
+						: `due since ${duration(-wait)}`,
 		);
 	}
 }

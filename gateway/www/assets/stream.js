@@ -75,7 +75,7 @@ export class Stream {
 		const turn = (this.turn = {});
 		const query = { ...this.filter.values, limit: 100 };
 		try {
-			let page = await get(path(["api", "events"], query));
+			let page = await find(query);
 			if (!page.events.length && query.flow_id)
 				page = await get(path(["api", "events"], { ...query, flow_id: "", limit: 500 }));
 			if (turn !== this.turn) return;
@@ -101,7 +101,7 @@ export class Stream {
 		this.older.disabled = true;
 		const turn = this.turn;
 		try {
-			const page = await get(path(["api", "events"], { ...this.filter.values, before: this.next, limit: 100 }));
+			const page = await find({ ...this.filter.values, before: this.next, limit: 100 });
 			if (turn !== this.turn) return;
 			this.next = page.next;
 			this.pause(true);
@@ -246,11 +246,21 @@ export class Stream {
 		else if (!this.rows.length)
 			text(
 				this.empty,
-				Object.keys(this.filter.values).length
+				this.next
+					? "None among the newest events; there may be older ones."
+					: Object.keys(this.filter.values).length
 					? "Nothing like this so far. It appears here as soon as it happens."
 					: "No events yet. Publish one, and it appears here.",
 			);
 	}
+}
+
+// A page of events; the database looks at so many a call, so that one may be empty though there are more behind it.
+async function find(query) {
+	let page = await get(path(["api", "events"], query));
+	for (let n = 1; n < 10 && !page.events.length && page.next; n++)
+		page = await get(path(["api", "events"], { ...query, before: page.next }));
+	return page;
 }
 
 // Each change at most once, and none that is there already.

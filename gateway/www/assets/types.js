@@ -261,7 +261,7 @@ export class Types {
 }
 
 function waits(rules) {
-	const list = rules.attempt_delays.map(interval);
+	const list = rules.attempt_delays.slice(0, rules.max_attempts).map(interval);
 	const shown = list.length > 5 ? [...list.slice(0, 4), "…", list.at(-1)] : list;
 	const more =
 		rules.max_attempts > list.length
