@@ -142,6 +142,8 @@ has_lost_a_header(struct lws *wsi, const char *uri)
 {
 	const unsigned char *end = (const unsigned char *) uri + MAX_HEADERS - 64; /* the method is before it */
 
+	if (memchr(uri, '\n', MAX_HEADERS - 64) == NULL) /* as nearly always, and quick to see */
+		return false;
 	for (const unsigned char *at = (const unsigned char *) uri; at + 8 < end; at++)
 	{
 		const char *name = (const char *) at + 8;

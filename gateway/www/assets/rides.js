@@ -122,6 +122,8 @@ function remember() {
 	}
 }
 
+let turns = 0;
+
 // Read a ride soon; changes that come in between need no second time.
 function read(id) {
 	if (!pending.size) setTimeout(readAll, 120);
@@ -135,8 +137,11 @@ async function readAll() {
 		ids.map(async (id) => {
 			const card = cards.get(id);
 			if (!card) return;
+			const turn = ++turns;
 			try {
 				const flow = await get(flowPath(FLOW_TYPE, id));
+				if (turn < card.turn) return; // an answer that was overtaken
+				card.turn = turn;
 				card.show(flow);
 				if (!card.ride.rider) await name(card, flow);
 			} catch (error) {
@@ -193,8 +198,14 @@ try {
 } catch {
 	// none, then
 }
-const named = () =>
-	location.hash.startsWith("#/") && location.hash.length > 2 && watch(decodeURIComponent(location.hash.slice(2)));
+function named() {
+	const name = location.hash.startsWith("#/") && location.hash.slice(2);
+	try {
+		if (name) watch(decodeURIComponent(name));
+	} catch {
+		// no name, then
+	}
+}
 addEventListener("hashchange", named);
 named();
 
