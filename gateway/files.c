@@ -116,6 +116,16 @@ files_load(const char *www)
 		load_folder(assets, "/assets/");
 }
 
+void
+files_forget(void)
+{
+	while (nfiles > 0)
+	{
+		free(files[--nfiles].path);
+		text_free(&files[nfiles].content);
+	}
+}
+
 /* Answer with a file: / is index.html, /rides is rides.html. */
 bool
 files_answer(Request *request)

@@ -320,6 +320,7 @@ extern bool is_useless_place(const char *sqlstate); /* to go on from: eda.change
  * ------------------------------------------------------------------------ */
 
 extern void files_load(const char *www);
+extern void files_forget(void);
 extern bool files_answer(Request *request); /* false: there is no such file */
 
 /* ------------------------------------------------------------------------

@@ -223,6 +223,7 @@ main(int argc, char **argv)
 	lws_context_destroy(context);
 	uv_run(loop, UV_RUN_DEFAULT);
 	uv_loop_close(loop);
+	files_forget();
 	log_line(LOG_INFO, "good bye");
 	return 0;
 }

@@ -307,10 +307,12 @@ COMMENT ON FUNCTION eda.check_event_type(eda.event_type, eda.event_type) IS
 
 CREATE FUNCTION eda.set_event_type_suspended(event_type text, suspended boolean) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	-- Not in the condition: of a type that is unknown nobody would hear when no row gets that far.
+	type_id CONSTANT integer := eda.event_type_id(event_type);
 BEGIN
 	UPDATE eda.event_type t SET suspended = set_event_type_suspended.suspended
-	WHERE t.id = eda.event_type_id(set_event_type_suspended.event_type)
-	AND t.suspended <> set_event_type_suspended.suspended;
+	WHERE t.id = type_id AND t.suspended <> set_event_type_suspended.suspended;
 	RETURN FOUND;
 END $$;
 COMMENT ON FUNCTION eda.set_event_type_suspended(text, boolean) IS

@@ -129,3 +129,8 @@ SELECT eda.unsuspend_event_type('CFG_A');
 SELECT eda.unsuspend_event_type('CFG_A');
 SELECT t.try($$SELECT eda.suspend_event_type('CFG_NOWHERE')$$);
 SELECT t.try($$SELECT eda.unsuspend_event_type('CFG_NOWHERE')$$);
+-- Also by a plan that looks first whether anything is suspended.
+ANALYZE eda.event_type;
+SET plan_cache_mode = force_generic_plan;
+SELECT t.try($$SELECT eda.unsuspend_event_type('CFG_NOWHERE')$$);
+RESET plan_cache_mode;
