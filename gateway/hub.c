@@ -10,9 +10,10 @@
  * numbers.  The last element of each tick carries a snapshot: "all that it sees has
  * been told".  We remember the last one as our position, and after a new connection,
  * a gap, or with a feed that does not say enough, ask eda_http.changes() for all that
- * the position does not see.  Meanwhile the feed goes on into the ring, and what both
- * tell is left out once.  What clients get until then carries no snapshot: one that
- * goes on from there would miss what we are still asking for.
+ * the position does not see.  What the feed tells meanwhile is held back until the
+ * answer is there, or an event's later steps would be told before its earlier ones;
+ * what both tell is left out once.  What clients get until nothing is missing carries
+ * no snapshot: one that goes on from there would miss what we are still asking for.
  */
 #include "gateway.h"
 
@@ -25,7 +26,8 @@
 #define RING_SIZE 131072
 #define RING_BYTES (64 << 20)
 #define MAX_CATCH_UP "10000"
-#define CHECK_MS 1000 /* how often we look how the engine is, and poll when there is no feed */
+#define MAX_HELD 20000 /* of the feed, for an answer; then it has been too long in coming */
+#define CHECK_MS 1000  /* how often we look how the engine is, and poll when there is no feed */
 
 static const char changes_sql[] = "SELECT body FROM eda_http.changes($1::pg_snapshot, " MAX_CATCH_UP ")";
 static const char status_sql[] =
@@ -48,6 +50,7 @@ static bool checking;        /* status_sql is */
 static uint64_t asked_at;    /* the number of the next change then */
 static uint64_t told_from;   /* changes from this number on, the position may not see */
 static json_t *told_by_log;  /* "event id/version" of what its last answer told */
+static json_t *held;         /* what the feed has told since we are behind; or NULL */
 static json_int_t seq_start; /* 0: nothing was heard of this engine yet */
 static json_int_t seq_n;
 static json_int_t counted = -1; /* by the engine when we began to listen, or later; -1: not asked yet */
@@ -268,6 +271,32 @@ take_change(json_t *element)
 		waiters_wake(c->flow_type);
 }
 
+/* An element of the feed, unless the log has told it. */
+static void
+take_told(json_t *element)
+{
+	char key[CHANGE_KEY];
+
+	key_of(element, key, sizeof(key));
+	if (told_by_log == NULL || json_object_del(told_by_log, key) != 0)
+		take_change(element);
+	else if (!behind && json_object_get(element, "snapshot") != NULL)
+		set_position(text_of(element, "snapshot"));
+}
+
+/* What was held back goes into the ring now. */
+static void
+take_held(void)
+{
+	json_t *elements = held;
+	size_t i;
+	json_t *element;
+
+	held = NULL;
+	json_array_foreach(elements, i, element) take_told(element);
+	json_decref(elements);
+}
+
 /* ------------------------------------------------------------------------
  * Asking the log
  * ------------------------------------------------------------------------ */
@@ -343,6 +372,7 @@ answered(void *who, PGresult *result, DbTrouble trouble)
 {
 	static bool complained = false;
 	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	uint64_t before;
 
 	(void) who;
 	(void) trouble;
@@ -351,8 +381,6 @@ answered(void *who, PGresult *result, DbTrouble trouble)
 	{
 		complained = false;
 		take_answer(PQgetvalue(result, 0, 0));
-		if (behind)
-			ask();
 	}
 	else if (is_useless_place(code) && position != NULL)
 	{
@@ -364,6 +392,12 @@ answered(void *who, PGresult *result, DbTrouble trouble)
 		complained = true;
 		log_line(LOG_WARN, "the gateway's own role cannot read the changes: %s", PQresultErrorMessage(result));
 	}
+	before = head;
+	take_held();
+	if (head > before)
+		stream_news();
+	if (behind && PQresultStatus(result) == PGRES_TUPLES_OK)
+		ask();
 	PQclear(result);
 }
 
@@ -420,7 +454,6 @@ static void
 take_message(const PGnotify *notify)
 {
 	json_t *message;
-	char key[CHANGE_KEY];
 	size_t i;
 	json_t *element;
 
@@ -437,15 +470,20 @@ take_message(const PGnotify *notify)
 	json_array_foreach(message, i, element)
 	{
 		check_seq(element);
-		key_of(element, key, sizeof(key));
 		if (json_object_get(element, "flow_type") == NULL)
 			fall_behind(); /* eda.feed = ids: it says too little */
-		else if (told_by_log == NULL || json_object_del(told_by_log, key) != 0)
-			take_change(element);
-		else if (!behind && json_object_get(element, "snapshot") != NULL)
-			set_position(text_of(element, "snapshot"));
+		else if (!behind)
+			take_told(element);
+		else
+		{
+			if (held == NULL)
+				held = json_array();
+			json_array_append(held, element);
+		}
 	}
 	json_decref(message);
+	if (json_array_size(held) > MAX_HELD)
+		take_held();
 }
 
 static void
@@ -517,6 +555,7 @@ hub_stop(void)
 	free(position);
 	position = NULL;
 	json_decref(told_by_log);
+	json_decref(held);
 	text_free(&status);
 	text_free(&status_told);
 }
