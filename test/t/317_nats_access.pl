@@ -24,6 +24,8 @@ sub refused
 	isnt($server->ask('SELECT broker_error FROM eda.engine_status'), '', "$name: with a reason");
 	note($server->ask('SELECT broker_error FROM eda.engine_status'));
 	cmp_ok($server->ask("SELECT count(*) FROM eda.event_state WHERE state = 'awaiting_processing'"), '>', 0, "$name: events wait");
+	# The state may be that of other settings, which were refused before these.
+	$server->wait_for_log(qr/broker $state/, $offset);
 	is(scalar(grep { /broker $state/ } EdaNats::log_lines($server, $offset)), 1, "$name: the log says it once");
 	return;
 }
