@@ -151,9 +151,11 @@ add(const NewsItem *row)
 		return;
 	if (nown == max_own)
 	{
-		max_own = Max(16, 2 * max_own);
-		own = own == NULL ? MemoryContextAlloc(TopTransactionContext, sizeof(OwnNews) * max_own)
-		                  : repalloc_huge(own, sizeof(OwnNews) * max_own);
+		int size = Max(16, 2 * max_own);
+
+		own = own == NULL ? MemoryContextAlloc(TopTransactionContext, sizeof(OwnNews) * size)
+		                  : repalloc_huge(own, sizeof(OwnNews) * size);
+		max_own = size; /* not before: there may be no memory, and the transaction goes on behind a savepoint */
 	}
 	own[nown++] = (OwnNews){*row, sub};
 }

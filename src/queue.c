@@ -97,6 +97,7 @@ static void
 reserve(int n)
 {
 	static bool registered = false;
+	int size = Max(nheld + n, 2 * max_held);
 
 	if (!registered)
 	{
@@ -106,11 +107,9 @@ reserve(int n)
 	}
 	if (nheld + n <= max_held)
 		return;
-	max_held = Max(nheld + n, 2 * max_held);
-	if (held == NULL)
-		held = MemoryContextAlloc(TopMemoryContext, sizeof(Held) * max_held);
-	else
-		held = repalloc_huge(held, sizeof(Held) * max_held);
+	held = held == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(Held) * size)
+	                    : repalloc_huge(held, sizeof(Held) * size);
+	max_held = size; /* not before: there may be no memory, and the session goes on */
 }
 
 /* ------------------------------------------------------------------------
