@@ -216,7 +216,7 @@ eda_type_metrics(PG_FUNCTION_ARGS)
 	if (area)
 	{
 		LWLockAcquire(&area->lock, LW_SHARED);
-		n = area->nmetrics;
+		n = area->database == MyDatabaseId ? area->nmetrics : 0;
 		memcpy(copy, area_metrics(area), sizeof(TypeMetrics) * n);
 		LWLockRelease(&area->lock);
 	}
@@ -286,17 +286,20 @@ eda_engine_info(PG_FUNCTION_ARGS)
 	if (area)
 	{
 		FlowQueue *queues = area_queues(area);
+		bool mine;
 
 		LWLockAcquire(&area->lock, LW_SHARED);
-		info = area->info;
-		for (int i = 0; i < eda_max_event_types && queues[i].flow_type[0] != '\0'; i++)
+		mine = area->database == MyDatabaseId;
+		if (mine)
+			info = area->info;
+		for (int i = 0; mine && i < eda_max_event_types && queues[i].flow_type[0] != '\0'; i++)
 		{
 			queued += queues[i].queued;
 			popped += queues[i].popped;
 			waiting += queues[i].waiting;
 		}
 		LWLockRelease(&area->lock);
-		pid = area->engine_pid;
+		pid = mine ? area->engine_pid : 0;
 	}
 	if (pid == 0)
 		memset(&info.broker, 0, sizeof(info.broker)); /* nobody is connected */

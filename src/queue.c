@@ -281,7 +281,7 @@ queue_wait(const char *flow_type, int wanted, TimestampTz until)
 	if (w.area)
 	{
 		LWLockAcquire(&w.area->lock, LW_EXCLUSIVE);
-		w.queue = area_find_queue(w.area, flow_type);
+		w.queue = w.area->database == MyDatabaseId ? area_find_queue(w.area, flow_type) : NULL;
 		LWLockRelease(&w.area->lock);
 	}
 	if (w.queue == NULL)
