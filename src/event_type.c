@@ -293,12 +293,21 @@ event_type_all(const EventType ***types)
 	return c->ntypes;
 }
 
-/* A time and an interval; an error (22008) when the sum is out of range. */
+/*
+ * A time and an interval; an error (22008) when the sum is out of range.  From 17 on there
+ * are infinite intervals: an event that waits so long, or a lease, would have no deadline, and
+ * nobody would ever look at it again.
+ */
 TimestampTz
 eda_add_interval(TimestampTz t, const Interval *i)
 {
-	return DatumGetTimestampTz(
+	TimestampTz sum = DatumGetTimestampTz(
 		DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(t), IntervalPGetDatum(i)));
+
+	if (TIMESTAMP_NOT_FINITE(sum))
+		ereport(ERROR, errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range"),
+		        errdetail("No time of an event can be infinite."));
+	return sum;
 }
 
 /* When the next attempt may begin, after so many attempts (0: the first). */

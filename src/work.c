@@ -13,9 +13,10 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 
-#define MAX_WAIT_MS 60000
+static const Interval max_wait = {.time = USECS_PER_MINUTE};
 
 PG_FUNCTION_INFO_V1(eda_acquire);
 PG_FUNCTION_INFO_V1(eda_acquire_next);
@@ -368,7 +369,8 @@ eda_acquire_next(PG_FUNCTION_ARGS)
 	read_acquire_args(fcinfo, 3, &args);
 	require_flow_type(flow_type);
 	if (!PG_ARGISNULL(2))
-		until = Min(eda_add_interval(until, PG_GETARG_INTERVAL_P(2)), until + MAX_WAIT_MS * (int64) 1000);
+		until = eda_add_interval(until, DatumGetIntervalP(DirectFunctionCall2(interval_smaller, PG_GETARG_DATUM(2),
+		                                                                      IntervalPGetDatum(&max_wait))));
 
 	for (;;)
 	{
