@@ -242,7 +242,7 @@ note_stream(Broker *b, StreamInfo *info, int64_t max_payload)
 		broker_tell(b);
 	}
 	b->status.max_message = (size_t) max_payload;
-	if (info->max_message >= 0 && info->max_message < max_payload)
+	if (info->max_message > 0 && info->max_message < max_payload)
 		b->status.max_message = (size_t) info->max_message;
 	b->no_ttl &= info->ttl;
 	b->status.ttl = info->ttl && !b->no_ttl;
