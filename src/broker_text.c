@@ -11,7 +11,6 @@
  * Lists of strings
  * ------------------------------------------------------------------------ */
 
-/* Let go of a list; NULL is none. */
 /* Empty a list, and leave its place. */
 void
 texts_clear(char **list)
@@ -23,6 +22,7 @@ texts_clear(char **list)
 	}
 }
 
+/* Let go of a list; NULL is none. */
 void
 texts_free(char **list)
 {

@@ -60,7 +60,7 @@ define_sizes(void)
 	                        8, 10000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("eda.queue_size",
 	                        "Events of a database that can be dispatched and not yet committed by a worker.",
-	                        "More wait on disk; each takes 64 bytes of shared memory.", &eda_queue_size, 32768, 256,
+	                        "More wait on disk; each takes 96 bytes of shared memory.", &eda_queue_size, 32768, 256,
 	                        16 * 1024 * 1024, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 }
 
