@@ -301,8 +301,8 @@ event_type_all(const EventType ***types)
 TimestampTz
 eda_add_interval(TimestampTz t, const Interval *i)
 {
-	TimestampTz sum = DatumGetTimestampTz(
-		DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(t), IntervalPGetDatum(i)));
+	TimestampTz sum =
+		DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(t), IntervalPGetDatum(i)));
 
 	if (TIMESTAMP_NOT_FINITE(sum))
 		ereport(ERROR, errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range"),

@@ -171,6 +171,7 @@ look(Session *session, JournalStep *step, JournalPolicy policy)
 	int leaves[EDA_LEAVES + 1];
 	int n = 0;
 
+	CHECK_FOR_INTERRUPTS();
 	if (step->leaf >= 0)
 		leaves[n++] = step->leaf;
 	n += segment_leaves(&step->event_id, leaves + n);

@@ -29,6 +29,7 @@
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -98,6 +99,7 @@ choose_indexes(JournalRel *jrel, TupleTableSlot **slots, int n)
 
 	for (int row = 0; row < n; row++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		econtext->ecxt_scantuple = slots[row];
 		for (int i = 0; i < shape->nindexes; i++)
 		{
@@ -183,8 +185,10 @@ insert_together(JournalRel *jrel, TupleTableSlot **slots, int n, const bool *wan
 	table_multi_insert(jrel->rel, slots, n, GetCurrentCommandId(true), 0, NULL);
 	for (int row = 0; row < n; row++, wanted += jrel->shape->nindexes)
 	{
-		bool won = insert_entry(jrel, 0, slots[row], lost ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES);
+		bool won;
 
+		CHECK_FOR_INTERRUPTS();
+		won = insert_entry(jrel, 0, slots[row], lost ? UNIQUE_CHECK_PARTIAL : UNIQUE_CHECK_YES);
 		if (won)
 		{
 			insert_other_entries(jrel, before, slots[row], wanted);

@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -330,6 +331,7 @@ write_events(Publishing *pubs, int n, TimestampTz now)
 
 	for (int i = 0; i < n; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (pubs[i].done)
 			continue;
 		if (pubs[i].item->has_event_id)
@@ -361,6 +363,7 @@ publish_items(PublishItem *items, int n, pg_uuid_t *ids)
 	error_context_stack = &context;
 	for (int i = 0; i < n; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		context.arg = &items[i];
 		pubs[i].item = &items[i];
 		pubs[i].type = check_item(&items[i]);
