@@ -59,7 +59,7 @@ typedef struct JournalStep
 
 /*
  * Looks at step->current and either fills in step->next (prepared as a copy of
- * current with version, prev_state, at and xid set, and what belongs to one
+ * current with version, prev_state and at set, and what belongs to one
  * transition only cleared) and returns true, or returns false to leave the
  * event alone.  May raise an error.  It is asked again after a lost race.
  */
