@@ -263,7 +263,7 @@ feed_send(void)
 			engine_begin();
 			PushActiveSnapshot(GetTransactionSnapshot());
 			number_items();
-			if (journal_lock_leaves())
+			if (engine_lock())
 				send_items();
 			PopActiveSnapshot();
 			engine_commit();

@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -239,9 +240,9 @@ ids_datum(Datum *ids, int n)
 	return PointerGetDatum(construct_array(ids, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 }
 
-/* Save where the engine stands, now and then, between two ticks; outside any transaction. */
-void
-state_save(void)
+/* Write it down. */
+static void
+write_row(TimestampTz now)
 {
 	Oid types[] = {TEXTOID, INT8ARRAYOID, INT8ARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID};
 	Numbers cursors = {0};
@@ -249,16 +250,7 @@ state_save(void)
 	Datum values[6];
 	Datum *ids;
 	int n;
-	TimestampTz now = GetCurrentTimestamp();
 
-	if (!engine.changed || engine.ntodo > 0 || engine.nparked > MAX_PARKED_SAVED ||
-	    (now >= engine.saved_at && now < engine.saved_at + SAVE_INTERVAL))
-		return;
-	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
-		if (engine.dispatched[leaf].key != EDA_NEVER)
-			return;
-	engine_begin();
-	PushActiveSnapshot(GetTransactionSnapshot());
 	gather(&cursors, &counters);
 	ids = palloc(sizeof(Datum) * Max(engine.nparked, 1));
 	for (int i = 0; i < engine.nparked; i++)
@@ -276,8 +268,34 @@ state_save(void)
 	                          6, types, values, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not save eda.engine_state");
 	SPI_finish();
+}
+
+/*
+ * Save where the engine stands, now and then, between two ticks; outside any
+ * transaction.  Not while somebody has the table, nor where the extension is being
+ * dropped, or is another one by now: that one's log is not what all this is about.
+ */
+void
+state_save(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool locked;
+
+	if (!engine.changed || engine.ntodo > 0 || engine.nparked > MAX_PARKED_SAVED ||
+	    (now >= engine.saved_at && now < engine.saved_at + SAVE_INTERVAL))
+		return;
+	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
+		if (engine.dispatched[leaf].key != EDA_NEVER)
+			return;
+	engine_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	locked = engine_lock() && ConditionalLockRelationOid(eda_catalog(false)->engine_state, RowExclusiveLock);
+	if (locked)
+		write_row(now);
 	PopActiveSnapshot();
 	engine_commit();
+	if (!locked)
+		return;
 	engine.saved_at = now;
 	engine.changed = false;
 }
@@ -328,11 +346,14 @@ state_housekeeping(void)
 {
 	engine_begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-	forget_old_keys();
-	if (segment_is_old(engine.now - (int64) eda_segment_interval * USECS_PER_SEC))
-		open_next_leaf();
-	SPI_finish();
+	if (engine_lock())
+	{
+		SPI_connect();
+		forget_old_keys();
+		if (segment_is_old(engine.now - (int64) eda_segment_interval * USECS_PER_SEC))
+			open_next_leaf();
+		SPI_finish();
+	}
 	PopActiveSnapshot();
 	engine_commit();
 }

@@ -58,6 +58,20 @@ like($server->ask("BEGIN; TRUNCATE test.effect; DROP EXTENSION eda; CREATE EXTEN
 	SELECT eda.publish('T', 'new'); SELECT count(*) FROM eda.acquire_next('flow', 10, '0.2 s'); COMMIT"), qr/^0$/m,
 	'dropped and created in one transaction: nothing of the old log is handed out');
 $server->work_off('postgres', 'and the new log works');
+
+# Nor is what the engine knew of the old one saved in the new one.
+my $pid = $server->engine_pid;
+my $session = $server->background_psql('postgres');
+$session->query_safe('BEGIN; LOCK TABLE eda.engine_state');
+my $saved = $server->ask("SELECT clock_timestamp()");
+$server->becomes("SELECT last_tick_at > '$saved'::timestamptz + interval '6 s' FROM (SELECT eda.publish('T', 'more')) p, eda.engine_status",
+	'the engine goes on while it cannot save its state');
+is($server->engine_pid, $pid, 'it is the same engine');
+$session->query_safe("TRUNCATE test.effect; DROP EXTENSION eda; CREATE EXTENSION eda; SELECT FROM eda.configure('T', flow_type => 'flow'); COMMIT");
+$session->quit;
+$server->becomes("SELECT state = 'running' AND pid <> $pid FROM eda.engine_status", 'dropped and created again, there is another');
+$server->ask("SELECT test.publish('T', 'new', 10)");
+$server->work_off('postgres', 'and it does its work');
 unlike(PostgreSQL::Test::Utils::slurp_file($server->logfile), qr/PANIC|TRAP|terminated by signal/, 'no process died');
 $server->ends_well;
 
