@@ -114,6 +114,18 @@ answer_write_now(struct lws *wsi, Request *request)
 	return 0;
 }
 
+/*
+ * End a connection, but not under the feet of who is using it.  libwebsockets looks at
+ * its timeouts when something happens on one of its sockets; our callers often come from
+ * the database's.
+ */
+void
+answer_end(struct lws *wsi)
+{
+	lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
+	lws_cancel_service(lws_get_context(wsi));
+}
+
 /* Answer, and make the connection ready for its next request, or end it. */
 void
 answer_write(Request *request)
@@ -139,7 +151,7 @@ answer_write(Request *request)
 		in_flight++;
 	}
 	if (broken || lws_http_transaction_completed(wsi))
-		lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
+		answer_end(wsi);
 }
 
 /* The headers of an SSE stream. */

@@ -304,6 +304,7 @@ extern void request_become_stream(Request *request, const char *missed);
 extern void answer_write(Request *request);
 extern int answer_write_now(struct lws *wsi, Request *request); /* where libwebsockets completes the transaction */
 extern int answer_start_stream(struct lws *wsi);
+extern void answer_end(struct lws *wsi);
 
 /* ------------------------------------------------------------------------
  * problem.c: RFC 9457

@@ -7,7 +7,8 @@
  *
  * The feed is a hint.  A message that another process than the engine sent is
  * forged, and some changes are left out on purpose, which shows as a gap in the
- * numbers.  The last element of each tick carries a snapshot: "all that it sees has
+ * numbers, or, when nothing is told after them (an engine that begins tells nothing of
+ * what happened before it), in what the engine says that it has read.  The last element of each tick carries a snapshot: "all that it sees has
  * been told".  We remember the last one as our position, and after a new connection,
  * a gap, or with a feed that does not say enough, ask eda_http.changes() for all that
  * the position does not see.  What the feed tells meanwhile is held back until the
@@ -54,6 +55,8 @@ static json_t *held;         /* what the feed has told since we are behind; or N
 static json_int_t seq_start; /* 0: nothing was heard of this engine yet */
 static json_int_t seq_n;
 static json_int_t counted = -1; /* by the engine when we began to listen, or later; -1: not asked yet */
+static json_int_t told;         /* of this engine's count, by the feed, or by the log when it is asked */
+static json_int_t read_before;  /* its count when it was looked at the last time */
 
 static char engine[160] = "unknown";
 static int engine_pid;
@@ -140,6 +143,28 @@ status_changed(void)
 static void ask(void);
 
 static void
+fall_behind(void)
+{
+	behind = true;
+	missed = true;
+}
+
+/* What the engine had read a second ago has been told by now, or was left out and nothing told after it. */
+static void
+check_told(int pid, json_int_t read)
+{
+	if (pid != engine_pid)
+		told = read_before = 0;
+	if (read_before > told)
+	{
+		told = read_before;
+		fall_behind();
+		stats.gaps++;
+	}
+	read_before = read;
+}
+
+static void
 status_known(void *who, PGresult *result, DbTrouble trouble)
 {
 	(void) who;
@@ -148,6 +173,7 @@ status_known(void *who, PGresult *result, DbTrouble trouble)
 	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 	{
 		snprintf(engine, sizeof(engine), "%s", PQgetvalue(result, 0, 0));
+		check_told(atoi(PQgetvalue(result, 0, 1)), atoll(PQgetvalue(result, 0, 3)));
 		engine_pid = atoi(PQgetvalue(result, 0, 1));
 		snprintf(feed_level, sizeof(feed_level), "%s", PQgetvalue(result, 0, 2));
 		if (counted < 0)
@@ -184,13 +210,6 @@ drop_oldest(void)
 	free(c->snapshot);
 	*c = (Change){0};
 	tail++;
-}
-
-static void
-fall_behind(void)
-{
-	behind = true;
-	missed = true;
 }
 
 /* All that is in the ring now, and before, covers what the snapshot sees. */
@@ -392,8 +411,10 @@ answered(void *who, PGresult *result, DbTrouble trouble)
 		complained = true;
 		log_line(LOG_WARN, "the gateway's own role cannot read the changes: %s", PQresultErrorMessage(result));
 	}
+	/* Without an answer, it is asked again; one that will not be had is not waited for. */
 	before = head;
-	take_held();
+	if (PQresultStatus(result) == PGRES_TUPLES_OK || is_useless_place(code) || (code != NULL && strncmp(code, "42", 2) == 0))
+		take_held();
 	if (head > before)
 		stream_news();
 	if (behind && PQresultStatus(result) == PGRES_TUPLES_OK)
@@ -417,10 +438,22 @@ ask(void)
 	db_call(changes_sql, 1, values, NULL, answered, NULL);
 }
 
+/* Also again, when it was refused: a standby cannot, until it is promoted, which ends no connection. */
+static void
+listen_to_feed(Link *link)
+{
+	if (PQsendQuery(link->conn, "LISTEN eda_events"))
+		link_flush(link);
+	else
+		link_lost(link);
+}
+
 static void
 on_check(uv_timer_t *timer)
 {
 	(void) timer;
+	if (feed.ready && !listening && PQtransactionStatus(feed.conn) == PQTRANS_IDLE)
+		listen_to_feed(&feed);
 	status_changed();
 	check_status();
 	if (behind || strcmp(feed_level, "full") != 0)
@@ -447,7 +480,7 @@ check_seq(const json_t *element)
 			stats.gaps++;
 	}
 	seq_start = start;
-	seq_n = n;
+	seq_n = told = n;
 }
 
 static void
@@ -489,6 +522,7 @@ take_message(const PGnotify *notify)
 static void
 on_input(Link *link)
 {
+	static bool refused = false;
 	PGnotify *notify;
 	PGresult *result;
 	uint64_t before = head;
@@ -498,10 +532,16 @@ on_input(Link *link)
 		if (PQresultStatus(result) == PGRES_COMMAND_OK)
 		{
 			listening = true;
+			refused = false;
 			counted = -1;
 			fall_behind();
 			stats.feed_connects++;
 			check_status();
+		}
+		else if (!refused)
+		{
+			refused = true;
+			log_line(LOG_WARN, "the feed cannot be had: %s", PQresultErrorMessage(result));
 		}
 		PQclear(result);
 	}
@@ -517,15 +557,6 @@ on_input(Link *link)
 }
 
 static void
-on_ready(Link *link)
-{
-	if (PQsendQuery(link->conn, "LISTEN eda_events"))
-		link_flush(link);
-	else
-		link_lost(link);
-}
-
-static void
 on_lost(Link *link)
 {
 	(void) link;
@@ -537,7 +568,7 @@ on_lost(Link *link)
 void
 hub_start(void)
 {
-	feed.on_ready = on_ready;
+	feed.on_ready = listen_to_feed;
 	feed.on_input = on_input;
 	feed.on_lost = on_lost;
 	link_open(&feed);

@@ -68,6 +68,17 @@ is_json(struct lws *wsi)
 	return strncasecmp(type, "application/json", 16) == 0 && strchr("; \t", type[16]) != NULL;
 }
 
+static bool
+is_encoded(struct lws *wsi)
+{
+	char coding[16];
+
+	if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_ENCODING) <= 0)
+		return false;
+	return lws_hdr_copy(wsi, coding, sizeof(coding), WSI_TOKEN_HTTP_CONTENT_ENCODING) <= 0 ||
+	       strcasecmp(coding, "identity") != 0;
+}
+
 /* If-Match: "7" is the token 7; anything else would never match. */
 static bool
 read_if_match(Request *request, int i)
@@ -274,6 +285,11 @@ read_request(Request *request, Method method)
 	{
 		request->retry_after = 1;
 		problem(request, 429, "This caller has too many requests under way.", "Wait for some of them to be answered.");
+		return false;
+	}
+	if (request->body_left > 0 && takes_body(request->route) && is_encoded(request->wsi))
+	{
+		problem(request, 415, "The body must not be compressed.", "Send it without a Content-Encoding.");
 		return false;
 	}
 	if (request->body_left > 0 && takes_body(request->route) && !is_json(request->wsi))

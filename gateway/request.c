@@ -123,7 +123,7 @@ give_back(Request *request)
 	{
 		Session *session = lws_wsi_user(request->wsi);
 
-		lws_set_timeout(request->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
+		answer_end(request->wsi);
 		session->request = NULL;
 		request->wsi = NULL;
 	}

@@ -344,7 +344,7 @@ on_keep_alive(uv_timer_t *timer)
 			ask_to_write(s);
 		}
 		else if (now - s->write_asked > STUCK_MS)
-			lws_set_timeout(s->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
+			answer_end(s->wsi);
 }
 
 void
