@@ -6,7 +6,7 @@
  * whether its caller may be here and route.c which SQL function it is for.
  * request.c has db.c call that function as the caller's role, and answer.c sends
  * what came back: JSON that Postgres made, or a problem (problem.c).  hub.c listens to the feed and keeps the last changes in a
- * ring; stream.c writes from there to SSE and WebSocket clients (socket.c reads
+ * ring (ring.c); stream.c writes from there to SSE and WebSocket clients (socket.c reads
  * what the latter say), and waiters.c wakes long polls.
  *
  * Everything runs in one thread, on one libuv loop: no callback may wait.
@@ -325,15 +325,15 @@ extern void files_forget(void);
 extern bool files_answer(Request *request); /* false: there is no such file */
 
 /* ------------------------------------------------------------------------
- * hub.c: the feed
+ * ring.c: the last changes
  * ------------------------------------------------------------------------ */
 
-#define CHANGE_KEY 52
+#define CHANGE_KEY 72
 
 /* One change, as it goes to clients. */
 typedef struct Change
 {
-	char key[CHANGE_KEY]; /* "event id/version" */
+	char key[CHANGE_KEY]; /* "event id/version/state" */
 	char *json;           /* and after it, in the same memory, what filters look at */
 	uint32_t json_size;
 	const char *event_type;
@@ -342,11 +342,20 @@ typedef struct Change
 	char *snapshot; /* all that it sees has been told up to here; or NULL */
 } Change;
 
+extern uint64_t ring_head(void); /* the number of the next change */
+extern uint64_t ring_tail(void); /* of the oldest one that is still here */
+extern const Change *ring_change(uint64_t n);
+extern bool ring_find(const char *snapshot, uint64_t *next);
+extern void ring_add(const Change *change);
+extern void ring_mark(const char *snapshot);
+extern void ring_clear(void);
+
+/* ------------------------------------------------------------------------
+ * hub.c: the feed
+ * ------------------------------------------------------------------------ */
+
 extern void hub_start(void);
 extern void hub_stop(void);
-extern uint64_t hub_head(void); /* the number of the next change */
-extern uint64_t hub_tail(void); /* of the oldest one that is still here */
-extern const Change *hub_change(uint64_t n);
 extern const char *hub_position(uint64_t at);
 extern bool hub_find(const char *snapshot, uint64_t *next);
 extern const char *hub_status(void); /* a JSON object */

@@ -15,6 +15,11 @@
  * answer is there, or an event's later steps would be told before its earlier ones;
  * what both tell is left out once.  What clients get until nothing is missing carries
  * no snapshot: one that goes on from there would miss what we are still asking for.
+ *
+ * A crash of the server forgets transactions that were not written to disk yet (the
+ * engine does not wait for that, nor does who rolls back), and gives their numbers
+ * again: to a snapshot that has seen the old ones the new ones are nothing new.  So
+ * after each loss of the connection we go on from a place of a second before.
  */
 #include "gateway.h"
 
@@ -24,8 +29,6 @@
 
 #include <jansson.h>
 
-#define RING_SIZE 131072
-#define RING_BYTES (64 << 20)
 #define MAX_CATCH_UP "10000"
 #define MAX_HELD 20000 /* of the feed, for an answer; then it has been too long in coming */
 #define CHECK_MS 1000  /* how often we look how the engine is, and poll when there is no feed */
@@ -36,21 +39,22 @@ static const char status_sql[] =
 
 static Link feed;
 static uv_timer_t check_timer;
-static Change ring[RING_SIZE];
-static uint64_t head = 1;
-static uint64_t tail = 1;
-static size_t ring_bytes;
+typedef struct Place
+{
+	char *snapshot; /* all that it sees is in the ring, or was; NULL: not known */
+	uint64_t at;    /* the number of the first change after it */
+	uint64_t from;  /* changes from this number on, it may not see */
+} Place;
 
-static char *position;       /* a snapshot: all that it sees is in the ring, or was */
-static uint64_t position_at; /* the number of the first change after it */
+static Place position;
+static Place older[2];       /* what it was one and two looks ago, while we listened */
 static bool listening;       /* LISTEN has been done */
 static bool behind;          /* there is something that the feed did not tell */
 static bool asking;          /* changes_sql is under way */
 static bool missed;          /* something more since it began */
 static bool checking;        /* status_sql is */
 static uint64_t asked_at;    /* the number of the next change then */
-static uint64_t told_from;   /* changes from this number on, the position may not see */
-static json_t *told_by_log;  /* "event id/version" of what its last answer told */
+static json_t *told_by_log;  /* the keys of what its last answer told */
 static json_t *held;         /* what the feed has told since we are behind; or NULL */
 static json_int_t seq_start; /* 0: nothing was heard of this engine yet */
 static json_int_t seq_n;
@@ -64,51 +68,23 @@ static char feed_level[16] = "full";
 static Text status;
 static Text status_told;
 
-uint64_t
-hub_head(void)
-{
-	return head;
-}
-
-uint64_t
-hub_tail(void)
-{
-	return tail;
-}
-
-const Change *
-hub_change(uint64_t n)
-{
-	return &ring[n % RING_SIZE];
-}
-
 /* A snapshot that sees nothing which a client at this place has not been told; NULL: not known. */
 const char *
 hub_position(uint64_t at)
 {
-	return at >= position_at ? position : NULL;
+	return at >= position.at ? position.snapshot : NULL;
 }
 
 /* Where a client goes on that has seen all that a snapshot sees; false: the ring does not know. */
 bool
 hub_find(const char *snapshot, uint64_t *next)
 {
-	if (position != NULL && strcmp(snapshot, position) == 0 && position_at >= tail)
+	if (position.snapshot != NULL && strcmp(snapshot, position.snapshot) == 0 && position.at >= ring_tail())
 	{
-		*next = position_at;
+		*next = position.at;
 		return true;
 	}
-	for (uint64_t n = head; n > tail; n--)
-	{
-		const Change *c = hub_change(n - 1);
-
-		if (c->snapshot != NULL && strcmp(c->snapshot, snapshot) == 0)
-		{
-			*next = n;
-			return true;
-		}
-	}
-	return false;
+	return ring_find(snapshot, next);
 }
 
 /* ------------------------------------------------------------------------
@@ -200,26 +176,29 @@ check_status(void)
  * The ring
  * ------------------------------------------------------------------------ */
 
-static void
-drop_oldest(void)
-{
-	Change *c = &ring[tail % RING_SIZE];
-
-	ring_bytes -= c->json_size;
-	free(c->json);
-	free(c->snapshot);
-	*c = (Change){0};
-	tail++;
-}
-
 /* All that is in the ring now, and before, covers what the snapshot sees. */
 static void
 set_position(const char *snapshot)
 {
-	free(position);
-	position = copy_text(snapshot);
-	position_at = head;
-	told_from = head;
+	free(position.snapshot);
+	position = (Place){copy_text(snapshot), ring_head(), ring_head()};
+}
+
+static void
+copy_place(Place *to, const Place *from)
+{
+	free(to->snapshot);
+	*to = *from;
+	to->snapshot = copy_text(from->snapshot);
+}
+
+static void
+forget_places(void)
+{
+	free(position.snapshot);
+	free(older[0].snapshot);
+	free(older[1].snapshot);
+	position = older[0] = older[1] = (Place){0};
 }
 
 static const char *
@@ -230,64 +209,38 @@ text_of(const json_t *element, const char *key)
 	return s == NULL ? "" : s;
 }
 
-/* Keep a text in the memory after a change's JSON. */
-static const char *
-keep(char **at, const char *s)
-{
-	size_t size = strlen(s) + 1;
-	char *start = *at;
-
-	memcpy(start, s, size);
-	*at += size;
-	return start;
-}
-
+/* The state is in it because a crash can take the last steps back, and others get their versions. */
 static void
 key_of(const json_t *element, char *key, size_t size)
 {
-	snprintf(key, size, "%.36s/%lld", text_of(element, "event_id"),
-	         (long long) json_integer_value(json_object_get(element, "version")));
+	snprintf(key, size, "%.36s/%d/%.20s", text_of(element, "event_id"),
+	         (int) json_integer_value(json_object_get(element, "version")), text_of(element, "state"));
 }
 
 /* One element of the feed, or of the log, goes into the ring; a worker that waits for it is woken. */
 static void
 take_change(json_t *element)
 {
-	const char *event_type = text_of(element, "event_type");
-	const char *flow_type = text_of(element, "flow_type");
-	const char *flow_id = text_of(element, "flow_id");
 	char *snapshot = behind ? NULL : copy_text(json_string_value(json_object_get(element, "snapshot")));
-	Change *c;
-	char *json;
-	char *at;
+	Change c = {.event_type = text_of(element, "event_type"),
+	            .flow_type = text_of(element, "flow_type"),
+	            .flow_id = text_of(element, "flow_id"),
+	            .snapshot = snapshot};
 
 	json_object_del(element, "snapshot");
-	json = json_dumps(element, JSON_COMPACT | JSON_PRESERVE_ORDER);
-	if (json == NULL)
+	c.json = json_dumps(element, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	if (c.json != NULL)
 	{
-		free(snapshot);
-		return;
+		key_of(element, c.key, sizeof(c.key));
+		ring_add(&c);
+		stats.changes++;
+		if (snapshot != NULL)
+			set_position(snapshot);
+		if (strcmp(text_of(element, "state"), "dispatched") == 0)
+			waiters_wake(c.flow_type);
 	}
-	while (head - tail >= RING_SIZE || (head > tail && ring_bytes > RING_BYTES))
-		drop_oldest();
-	c = &ring[head % RING_SIZE];
-	c->json_size = strlen(json);
-	c->json = get_memory(c->json_size + strlen(event_type) + strlen(flow_type) + strlen(flow_id) + 4);
-	at = c->json;
-	keep(&at, json);
-	c->event_type = keep(&at, event_type);
-	c->flow_type = keep(&at, flow_type);
-	c->flow_id = keep(&at, flow_id);
-	c->snapshot = snapshot;
-	key_of(element, c->key, sizeof(c->key));
-	free(json);
-	ring_bytes += c->json_size;
-	head++;
-	stats.changes++;
-	if (snapshot != NULL)
-		set_position(snapshot);
-	if (strcmp(text_of(element, "state"), "dispatched") == 0)
-		waiters_wake(c->flow_type);
+	free(c.json);
+	free(snapshot);
 }
 
 /* An element of the feed, unless the log has told it. */
@@ -329,8 +282,8 @@ take_missed(json_t *changes)
 	size_t i;
 	json_t *element;
 
-	for (uint64_t n = told_from > tail ? told_from : tail; n < head; n++)
-		json_object_set_new(told_by_feed, hub_change(n)->key, json_true());
+	for (uint64_t n = position.from > ring_tail() ? position.from : ring_tail(); n < ring_head(); n++)
+		json_object_set_new(told_by_feed, ring_change(n)->key, json_true());
 	json_decref(told_by_log);
 	told_by_log = json_object();
 	json_array_foreach(changes, i, element)
@@ -351,10 +304,8 @@ take_missed(json_t *changes)
 static void
 begin_anew(const char *reason)
 {
-	free(position);
-	position = NULL;
-	while (tail < head)
-		drop_oldest();
+	forget_places();
+	ring_clear();
 	stream_gap(reason);
 }
 
@@ -364,8 +315,8 @@ take_answer(const char *text)
 	json_t *answer = json_loads(text, 0, NULL);
 	const char *snapshot = json_string_value(json_object_get(answer, "snapshot"));
 	json_t *changes = json_object_get(answer, "changes");
-	uint64_t before = head;
-	bool anew = position == NULL;
+	uint64_t before = ring_head();
+	bool anew = position.snapshot == NULL;
 
 	if (json_is_false(json_object_get(answer, "complete")))
 		begin_anew("more has happened than can be told");
@@ -374,12 +325,12 @@ take_answer(const char *text)
 		take_missed(changes);
 		behind = missed;
 		set_position(snapshot);
-		told_from = asked_at;
+		position.from = asked_at;
 		if (anew) /* what happened until now may have been told, or not */
 			stream_gap("the gateway has begun anew");
-		if (head > before)
+		if (ring_head() > before)
 		{
-			ring[(head - 1) % RING_SIZE].snapshot = copy_text(snapshot);
+			ring_mark(snapshot);
 			stream_news();
 		}
 	}
@@ -401,7 +352,7 @@ answered(void *who, PGresult *result, DbTrouble trouble)
 		complained = false;
 		take_answer(PQgetvalue(result, 0, 0));
 	}
-	else if (is_useless_place(code) && position != NULL)
+	else if (is_useless_place(code) && position.snapshot != NULL)
 	{
 		/* From before the database was restored, or too far back. */
 		begin_anew("what happened since cannot be told");
@@ -412,10 +363,11 @@ answered(void *who, PGresult *result, DbTrouble trouble)
 		log_line(LOG_WARN, "the gateway's own role cannot read the changes: %s", PQresultErrorMessage(result));
 	}
 	/* Without an answer, it is asked again; one that will not be had is not waited for. */
-	before = head;
-	if (PQresultStatus(result) == PGRES_TUPLES_OK || is_useless_place(code) || (code != NULL && strncmp(code, "42", 2) == 0))
+	before = ring_head();
+	if (PQresultStatus(result) == PGRES_TUPLES_OK || is_useless_place(code) ||
+	    (code != NULL && strncmp(code, "42", 2) == 0))
 		take_held();
-	if (head > before)
+	if (ring_head() > before)
 		stream_news();
 	if (behind && PQresultStatus(result) == PGRES_TUPLES_OK)
 		ask();
@@ -432,9 +384,9 @@ ask(void)
 		return;
 	asking = true;
 	missed = false;
-	asked_at = head;
+	asked_at = ring_head();
 	free(values[0]);
-	values[0] = copy_text(position);
+	values[0] = copy_text(position.snapshot);
 	db_call(changes_sql, 1, values, NULL, answered, NULL);
 }
 
@@ -454,6 +406,11 @@ on_check(uv_timer_t *timer)
 	(void) timer;
 	if (feed.ready && !listening && PQtransactionStatus(feed.conn) == PQTRANS_IDLE)
 		listen_to_feed(&feed);
+	if (listening)
+	{
+		copy_place(&older[1], &older[0]);
+		copy_place(&older[0], &position);
+	}
 	status_changed();
 	check_status();
 	if (behind || strcmp(feed_level, "full") != 0)
@@ -525,7 +482,7 @@ on_input(Link *link)
 	static bool refused = false;
 	PGnotify *notify;
 	PGresult *result;
-	uint64_t before = head;
+	uint64_t before = ring_head();
 
 	while (link->ready && !PQisBusy(link->conn) && (result = PQgetResult(link->conn)) != NULL)
 	{
@@ -550,7 +507,7 @@ on_input(Link *link)
 		take_message(notify);
 		PQfreemem(notify);
 	}
-	if (head > before)
+	if (ring_head() > before)
 		stream_news();
 	if (behind)
 		ask();
@@ -562,6 +519,8 @@ on_lost(Link *link)
 	(void) link;
 	listening = false;
 	seq_start = 0;
+	if (older[1].snapshot != NULL)
+		copy_place(&position, &older[1]);
 	status_changed();
 }
 
@@ -581,10 +540,8 @@ hub_stop(void)
 {
 	link_close(&feed);
 	uv_close((uv_handle_t *) &check_timer, NULL);
-	while (tail < head)
-		drop_oldest();
-	free(position);
-	position = NULL;
+	ring_clear();
+	forget_places();
 	json_decref(told_by_log);
 	json_decref(held);
 	text_free(&status);

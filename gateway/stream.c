@@ -110,7 +110,7 @@ write_changes(const Subscriber *s, Text *t)
 
 	for (; n < end && t->size < FRAME_BYTES; n++)
 	{
-		const Change *c = hub_change(n);
+		const Change *c = ring_change(n);
 
 		if (s->all || subscriber_wants(s, c->event_type, c->flow_type, c->flow_id))
 		{
@@ -253,7 +253,7 @@ stream_write(Subscriber *s)
 		stream_say(s, "status", hub_status());
 		result = write_pending(s);
 	}
-	else if (has_news(s) && s->position < hub_tail())
+	else if (has_news(s) && s->position < ring_tail())
 	{
 		say_skipped(s, round_head - s->position, "slow");
 		s->position = round_head;
@@ -280,7 +280,7 @@ one_round(void)
 {
 	int n = counts[SUBSCRIBER_SSE] + counts[SUBSCRIBER_WS];
 
-	round_head = hub_head();
+	round_head = ring_head();
 	for (Subscriber *s = subscribers; s != NULL; s = s->next)
 		if (has_news(s) && s->write_asked == 0)
 			ask_to_write(s);
@@ -381,7 +381,7 @@ stream_open(struct lws *wsi, SubscriberKind kind, Caller *caller, char *since)
 	s->wsi = wsi;
 	s->kind = kind;
 	s->caller = caller_use(caller);
-	s->position = hub_head();
+	s->position = ring_head();
 	if (since != NULL && hub_find(since, &s->position))
 	{
 		free(since);

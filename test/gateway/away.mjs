@@ -2,7 +2,7 @@
 //	The gateway while the database goes away and comes back, while it is itself stopped or
 //	killed, and beside another gateway.  test/t/512_away.pl runs it.
 import { randomUUID } from "node:crypto";
-import { Client, connect, finish, gateway, is, note, ok, raw, section, server, session, soon, sql, stream, until } from "./lib.mjs";
+import { Client, connect, finish, gateway, is, note, ok, raw, section, server, session, set, soon, sql, stream, until } from "./lib.mjs";
 import { watchAnswers } from "./openapi.mjs";
 
 const report = watchAnswers();
@@ -62,6 +62,26 @@ await section("sessions are ended", async () => {
 	const got = await api.expect(200, "POST", "/api/acquire", { flow_type: "flow", wait: 20, max_events: 10 });
 	ok(got.events.some((e) => e.event_id === id), "the gateway hears of new events again");
 	for (const e of got.events) await api.expect(200, "POST", `/api/events/${e.event_id}/success`, { token: e.token });
+});
+
+await section("changes that the feed leaves out, with nothing told after them", async () => {
+	const s = await stream(g.url);
+	const later = async (flow_id) => (await api.expect(201, "POST", "/api/events", { event_type: "T", flow_id, scheduled_at: "2100-01-01T00:00:00Z" })).event_id;
+	const sees = (id, state) => s.waitFor(`${id} ${state}`, () => s.changes.some((c) => c.event_id === id && c.state === state));
+	const engine = async (setting, state) => { await set({ "eda.engine": setting }); await until(`engine ${setting}`, async () => (await sql("SELECT state FROM eda.engine_status")).startsWith(state)); };
+	const ids = [await later("no engine"), await later("no feed")];
+	for (const id of ids) await sees(id, "awaiting_processing");
+	await engine("off", "off");
+	await sql(`SELECT eda.cancel('${ids[0]}')`);
+	await engine(null, "running");
+	await sees(ids[0], "canceled");
+	ok(true, "what happened while no engine ran is told");
+	await set({ "eda.feed": "off" });
+	await sql(`SELECT eda.cancel('${ids[1]}')`);
+	await set({ "eda.feed": null });
+	await sees(ids[1], "canceled");
+	ok(true, "and while the feed was off");
+	s.close();
 });
 
 await section("the server crashes under load", async () => {

@@ -77,6 +77,9 @@ await section("content types", async () => {
 			is(a.status, 415, `${path.replace(/[0-9a-f-]{36}/, "{id}")} with content type "${type}"`, a.text);
 		}
 	is((await api.send("POST", "/api/events", good, { headers: { "Content-Type": null } })).status, 415, "without a content type");
+	const packed = await api.send("POST", "/api/events", good, { headers: { "Content-Encoding": "gzip" } });
+	is(packed.status, 415, "a compressed body", packed.text);
+	is((await api.send("POST", "/api/events", good, { headers: { "Content-Encoding": "identity" } })).status, 201, "one that says it is not");
 	for (const type of ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8"])
 		is((await api.send("POST", "/api/events", good, { headers: { "Content-Type": type } })).status, 201, `content type ${type} is JSON`);
 	is((await api.send("PUT", "/api/event-types/T", undefined, { raw: "{}", headers: { "Content-Type": "text/plain" } })).status, 415, "PUT too");
@@ -143,10 +146,12 @@ await section("bodies", async () => {
 	c.destroy();
 	const old = await raw(g.url, `GET /health HTTP/1.0\r\nHost: ${host}\r\n\r\n`);
 	ok(old.answers[0]?.status === 200 || old.answers[0]?.status === 400, "HTTP/1.0", old.text);
-	const close = connect(g.url);
-	close.write(get("/health", "Connection: close\r\n"));
-	await until("it closes", () => close.closed);
-	is(answersIn(close.received)[0]?.status, 200, "Connection: close is kept to");
+	for (const [request, status] of [[get("/health", "Connection: close\r\n"), 200], [post("/api/acquire", '{"flow_type":"flow"}', "Connection: close\r\n"), 200]]) {
+		const close = connect(g.url);
+		close.write(request);
+		await until("it closes", () => close.closed);
+		is(answersIn(close.received)[0]?.status, status, "Connection: close is kept to");
+	}
 });
 
 await section("malformed requests", async () => {

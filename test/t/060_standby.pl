@@ -1,7 +1,9 @@
-# The engine never runs on a standby, which refuses to publish; once promoted it runs and takes up the leases.
+# The engine never runs on a standby, which refuses to publish; once promoted it runs and takes up the leases, and a gateway hears the feed.
 use strict;
 use warnings;
+use EdaGateway;
 use EdaServer;
+use HTTP::Tiny;
 use Test::More;
 
 my $primary = EdaServer->start_new('primary', streaming => 1);
@@ -27,6 +29,10 @@ for my $call ("publish('T', 'flow')", "acquire_next('flow')", "cancel((SELECT id
 		"eda.$call is refused");
 }
 
+# A standby refuses LISTEN, and promotion ends no connection.
+my $gateway = -x EdaGateway::program() ? EdaGateway->start_new($standby, 'gateway') : undef;
+EdaGateway::becomes_true(sub { $gateway->log =~ /the feed cannot be had/ }) if $gateway;
+
 $primary->stop('immediate');
 $standby->promote;
 $standby->runs;
@@ -38,6 +44,12 @@ $standby->becomes(
 	"SELECT count(*) = 5 FROM eda.transition WHERE event_id IN ($leases) AND worker = 'engine' AND detail ->> 'error' = 'lease ran out'",
 	'the leases that the primary gave end here');
 $standby->work_off('postgres');
+if ($gateway)
+{
+	ok(EdaGateway::becomes_true(sub { HTTP::Tiny->new->get("$gateway->{url}/metrics")->{content} =~ /^eda_gateway_feed_connections_total 1$/m }),
+		'a gateway that was there before listens to the feed');
+	$gateway->stop;
+}
 $standby->ends_well;
 
 done_testing();
