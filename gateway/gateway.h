@@ -403,6 +403,7 @@ typedef struct Subscriber
 	bool keep_alive_due;
 	bool close_due;
 	uint64_t write_asked; /* ms; 0: it is not to write */
+	int watched;          /* the socket, if it is looked at for a hangup; or 0 */
 	Text incoming;        /* a message in parts */
 } Subscriber;
 

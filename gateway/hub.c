@@ -60,7 +60,6 @@ static json_int_t seq_start; /* 0: nothing was heard of this engine yet */
 static json_int_t seq_n;
 static json_int_t counted = -1; /* by the engine when we began to listen, or later; -1: not asked yet */
 static json_int_t told;         /* of this engine's count, by the feed, or by the log when it is asked */
-static json_int_t read_before;  /* its count when it was looked at the last time */
 
 static char engine[160] = "unknown";
 static int engine_pid;
@@ -125,18 +124,25 @@ fall_behind(void)
 	missed = true;
 }
 
-/* What the engine had read a second ago has been told by now, or was left out and nothing told after it. */
+/*
+ * What the engine had read a second ago has been told by now; or it was left out, and
+ * nothing told after it.  A feed that is late goes on telling meanwhile.
+ */
 static void
 check_told(int pid, json_int_t read)
 {
+	static json_int_t told_before;
+	static json_int_t read_before;
+
 	if (pid != engine_pid)
 		told = read_before = 0;
-	if (read_before > told)
+	if (read_before > told && told == told_before)
 	{
 		told = read_before;
 		fall_behind();
 		stats.gaps++;
 	}
+	told_before = told;
 	read_before = read;
 }
 

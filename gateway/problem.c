@@ -144,6 +144,8 @@ problem_of_error(Request *request, const PGresult *result)
 	while (strncmp(m->sqlstate, code, strlen(m->sqlstate)) != 0)
 		m++;
 	status = m->status;
+	if (request->route->open) /* /ready: whatever it is, a database without the extension for instance, it is not */
+		status = 503;
 	/* What eda hints at is for who speaks SQL. */
 	if (strcmp(code, "ED005") == 0)
 		hint = "Names are matched with their case. PUT /api/event-types/{type} configures a new one.";
@@ -155,7 +157,7 @@ problem_of_error(Request *request, const PGresult *result)
 		write_problem(request, status, "The caller's database role may not do this.",
 		              "A superuser can let it in as publisher, worker, operator or monitor, with eda.grant_access().",
 		              code);
-	else if (m->told)
+	else if (m->told && status != 503)
 	{
 		text_puts(&text, message == NULL ? "unknown error" : message);
 		if (detail != NULL)
@@ -172,7 +174,7 @@ problem_of_error(Request *request, const PGresult *result)
 		              status == 503 ? "Try again." : NULL, NULL);
 	}
 	text_free(&text);
-	request->retry_after = m->retry_after;
+	request->retry_after = status == 503 && m->retry_after == 0 ? 10 : m->retry_after;
 }
 
 /* There is no answer of the database. */

@@ -9,12 +9,18 @@
  *
  * Most watch everything, and stand at the same place: what one of them is sent is
  * kept, and sent to the others as it is.
+ *
+ * libwebsockets (4.1) reads nothing of a connection whose answer is under way, though it
+ * waits for input: when an SSE client hung up, or said something, the loop ran in
+ * circles until the next write failed.  We look for both ourselves.
  */
 #include "gateway.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include <jansson.h>
 
@@ -38,6 +44,8 @@ static Subscriber *subscribers;
 static int counts[3];
 static Frame frames[FRAMES];
 static int oldest_frame;
+static int hangups = -1; /* an epoll of all SSE connections */
+static uv_poll_t hangup_poll;
 static uv_timer_t keep_alive_timer;
 static uv_timer_t round_timer;
 static uint64_t next_round; /* ms */
@@ -434,6 +442,29 @@ say_missed(Subscriber *s, const char *missed)
 	json_decref(answer);
 }
 
+/* Nobody may say anything on a stream of events, and who hangs up is gone. */
+static void
+on_hangup(uv_poll_t *handle, int status, int events)
+{
+	struct epoll_event found[64];
+	int n = epoll_wait(hangups, found, 64, 0);
+
+	(void) handle;
+	(void) status;
+	(void) events;
+	for (int i = 0; i < n; i++)
+		answer_end(((Subscriber *) found[i].data.ptr)->wsi);
+}
+
+static void
+watch_for_hangup(Subscriber *s)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = s};
+
+	s->watched = lws_get_socket_fd(s->wsi);
+	epoll_ctl(hangups, EPOLL_CTL_ADD, s->watched, &event);
+}
+
 /* It may look.  "missed" is what eda_http.changes() said; NULL: its "since" is of no use. */
 void
 stream_begin(Subscriber *s, const char *missed)
@@ -443,6 +474,7 @@ stream_begin(Subscriber *s, const char *missed)
 	{
 		lws_set_timeout(s->wsi, NO_PENDING_TIMEOUT, 0);
 		s->headers_due = true;
+		watch_for_hangup(s);
 	}
 	if (s->kind != SUBSCRIBER_MCP)
 	{
@@ -496,6 +528,9 @@ stream_ask_database(Subscriber *s)
 void
 stream_closed(Subscriber *s)
 {
+	if (s->watched > 0) /* libwebsockets closes it later */
+		epoll_ctl(hangups, EPOLL_CTL_DEL, s->watched, NULL);
+	s->watched = 0;
 	s->wsi = NULL;
 	if (s->prev != NULL || subscribers == s)
 	{
@@ -524,6 +559,9 @@ stream_start(void)
 	uv_timer_init(loop, &keep_alive_timer);
 	uv_timer_start(&keep_alive_timer, on_keep_alive, KEEP_ALIVE_MS, KEEP_ALIVE_MS);
 	uv_timer_init(loop, &round_timer);
+	hangups = epoll_create1(EPOLL_CLOEXEC);
+	uv_poll_init(loop, &hangup_poll, hangups);
+	uv_poll_start(&hangup_poll, UV_READABLE, on_hangup);
 }
 
 /* The gateway ends: so do all streams, as soon as their sockets take it. */
@@ -539,6 +577,9 @@ stream_stop(void)
 	}
 	uv_close((uv_handle_t *) &keep_alive_timer, NULL);
 	uv_close((uv_handle_t *) &round_timer, NULL);
+	uv_close((uv_handle_t *) &hangup_poll, NULL);
+	close(hangups);
+	hangups = -1;
 	for (int i = 0; i < FRAMES; i++)
 		text_free(&frames[i].text);
 	memset(frames, 0, sizeof(frames));

@@ -146,6 +146,12 @@ await section("bodies", async () => {
 	c.destroy();
 	const old = await raw(g.url, `GET /health HTTP/1.0\r\nHost: ${host}\r\n\r\n`);
 	ok(old.answers[0]?.status === 200 || old.answers[0]?.status === 400, "HTTP/1.0", old.text);
+	const talks = connect(g.url);	// libwebsockets does not read it, and the loop would go round in circles
+	talks.write(get("/api/stream"));
+	await until("a stream", () => talks.received.includes("event: status"));
+	talks.write("hello");
+	await until("its end", () => talks.closed);
+	ok(true, "who says something on a stream is cut off");
 	for (const [request, status] of [[get("/health", "Connection: close\r\n"), 200], [post("/api/acquire", '{"flow_type":"flow"}', "Connection: close\r\n"), 200]]) {
 		const close = connect(g.url);
 		close.write(request);
