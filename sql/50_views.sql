@@ -11,8 +11,9 @@ COMMENT ON FUNCTION eda.lifecycle_moves() IS 'The table of legal moves; read the
 CREATE VIEW eda.lifecycle AS SELECT * FROM eda.lifecycle_moves();
 COMMENT ON VIEW eda.lifecycle IS 'Which state an event may move to from which, who makes the move, and when.';
 
+-- event_id is the event's own, not the transition's: a question by that name is to find the index, too.
 CREATE VIEW eda.event_state AS
-SELECT e.id, t.event_id, e.event_type, e.flow_type, e.flow_id,
+SELECT e.id, e.id AS event_id, e.event_type, e.flow_type, e.flow_id,
 	t.state::text AS state, t.prev_state::text AS prev_state, t.version, t.attempt,
 	greatest(et.max_attempts - (t.attempt - t.attempt_base), 0) AS attempts_left,
 	t.attempt - t.attempt_base - (t.state IN ('being_processed', 'succeeded')
@@ -33,7 +34,7 @@ CROSS JOIN LATERAL (
 	WHERE t.segment = e.segment AND t.event_id = e.id
 	ORDER BY t.version DESC LIMIT 1) t
 JOIN eda.event_type et ON et.id = t.type;
-COMMENT ON VIEW eda.event_state IS 'Each event with its current transition.  Ask by id, flow_id or parent_id: the log may be large.';
+COMMENT ON VIEW eda.event_state IS 'Each event with its current transition.  Ask by id or event_id, flow_id or parent_id: the log may be large.';
 COMMENT ON COLUMN eda.event_state.attempts_left IS 'How often the event may still be acquired.';
 COMMENT ON COLUMN eda.event_state.attempts_failed IS 'Attempts that ended with an error or a lost lease, since the last redrive.';
 COMMENT ON COLUMN eda.event_state.attempt_scheduled_at IS 'When the current or next attempt was to begin.';
@@ -51,13 +52,12 @@ AND NOT EXISTS (
 	WHERE later.segment = t.segment AND later.event_id = t.event_id AND later.version = t.version + 1);
 COMMENT ON VIEW eda.dead_letter IS 'Events that ended failed or expired and were not redriven.';
 
--- LATERAL: the events one by one, so that ORDER BY at DESC LIMIT n walks the index of errors.
+-- A plain join: ORDER BY at DESC LIMIT n walks the index of errors, and a question by flow_id that of the events.
 CREATE VIEW eda.error_log AS
 SELECT t.at, t.event_id, et.event_type, et.flow_type, e.flow_id, t.attempt, t.version, t.state::text AS moved_to,
 	t.worker, t.detail ->> 'error' AS error, t.detail ->> 'stack' AS stack
 FROM eda.transition t
-CROSS JOIN LATERAL (
-	SELECT e.flow_id FROM eda.event e WHERE e.segment = t.segment AND e.id = t.event_id LIMIT 1) e
+JOIN eda.event e ON e.segment = t.segment AND e.id = t.event_id
 JOIN eda.event_type et ON et.id = t.type
 WHERE t.detail ? 'error';
 COMMENT ON VIEW eda.error_log IS 'Every attempt that ended with an error, with the state it led to.';

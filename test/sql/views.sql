@@ -29,6 +29,15 @@ SELECT version, state, prev_state, at IS NOT NULL AS at, took >= '0' AS took, at
 	expires_at IS NOT NULL AS expires, worker, suspended_by, detail
 FROM eda.history(:'id');
 \x off
+-- asked by either name of the id, the views look it up by the key in each of the 17 leaves
+CREATE FUNCTION t.plan(query text) RETURNS SETOF text LANGUAGE plpgsql SET enable_seqscan = off AS $$
+BEGIN
+	RETURN QUERY EXECUTE 'EXPLAIN (COSTS off) ' || query;
+END $$;
+SELECT view, name, count(*) FILTER (WHERE line ~ 'Index Cond: \(id = ''') AS look_ups
+FROM unnest('{event_state,dead_letter}'::text[]) view, unnest('{id,event_id}'::text[]) name,
+	t.plan(format('SELECT * FROM eda.%I WHERE %I = ''01890000-0000-7000-8000-000000000000''', view, name)) line
+GROUP BY 1, 2 ORDER BY 1 DESC, 2;
 SELECT count(*) FROM eda.history('01890000-0000-7000-8000-000000000000');
 SELECT count(*) FROM eda.history(NULL);
 -- every event has versions 1, 2, 3 ... and times that never go back
