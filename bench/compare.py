@@ -203,9 +203,9 @@ def compared(peer, name, held):
 def publish(n, event_type='BENCH', when='NULL'):
     """Put in n events that stay."""
     psql(f"""
-        SELECT format('SELECT cardinality(eda.publish_many(%L, (SELECT array_agg(''kept-'' || i) FROM generate_series(1, 1000) i),
-            (SELECT array_agg(jsonb_build_object(''id'', i, ''pad'', repeat(''x'', {S['PAYLOAD'] - 20}))) FROM generate_series(1, 1000) i), %L))',
-            '{event_type}', {when}) FROM generate_series(1, {n} / 1000)
+        SELECT format('SELECT cardinality(eda.publish_many(%1$L, (SELECT array_agg(''kept-'' || i) FROM generate_series(1, %3$s) i),
+            (SELECT array_agg(jsonb_build_object(''id'', i, ''pad'', repeat(''x'', {S['PAYLOAD'] - 20}))) FROM generate_series(1, %3$s) i), %2$L))',
+            '{event_type}', {when}, least(1000, {n} - before)) FROM generate_series(0, {n} - 1, 1000) before
         \\gexec""")
 
 
@@ -233,11 +233,11 @@ def condition(name):
         publish(S['SUSPENDED'], 'KEPT')
     elif name == 'dead':
         publish(S['DEAD'], 'KEPT')
-        left = S['DEAD'] // 1000 * 1000
+        left = S['DEAD']
         while left > 0:
             left -= int(psql("""
                 WITH e AS (SELECT * FROM eda.acquire_next('kept', 1000, wait => '10 s'))
-                SELECT eda.fail_many(array_agg(event_id), array_agg('no'::text), tokens => array_agg(token), retry => false) FROM e""") or left)
+                SELECT eda.fail_many(array_agg(event_id), array_agg('no'::text), tokens => array_agg(token), retry => false) FROM e"""))
     elif name == 'waiting':
         publish(S['WAITING'], 'KEPT')
     read_all()

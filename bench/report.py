@@ -170,7 +170,7 @@ def goals():
     rows = [
         at_least('publish, 1 per call / bare two-row insert', 0.8, over('publish', 'bare_two')),
         at_least('publish, 1 per call / pgmq send', 1.5, over('publish', 'pgmq')),
-        at_least('publish, 1000 per call / bare multi-row insert', 0.6, over('publish_many', 'bare')),
+        at_least(f'publish, {S["MANY"]} per call / bare multi-row insert', 0.6, over('publish_many', 'bare')),
         at_least('pipeline / pgmq', 1.0, over('pipeline', 'pgmq')),
         at_least('pipeline / graphile-worker, batched', 2.2, over('pipeline', 'graphile')),
         at_least('pipeline / pg-boss', 3.5, over('pipeline', 'pgboss')),
