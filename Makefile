@@ -24,8 +24,8 @@ SRC_H = src/eda.h src/journal.h src/shmem.h src/engine.h src/broker.h src/broker
 
 SQL = $(addprefix sql/, \
 	00_head.sql 10_tables.sql 20_publish.sql 30_work.sql 40_control.sql \
-	50_views.sql 60_dashboard.sql 70_http.sql 71_http_changes.sql 72_http_write.sql \
-	75_metrics.sql 80_mcp.sql 82_mcp_tools.sql 84_mcp_explain.sql 90_grants.sql)
+	50_views.sql 60_dashboard.sql 70_http.sql 71_http_read.sql 72_http_write.sql \
+	73_http_changes.sql 75_metrics.sql 80_mcp.sql 82_mcp_tools.sql 84_mcp_explain.sql 90_grants.sql)
 DATA_built = eda--$(EDA_VERSION).sql
 
 # What -Wextra finds in PostgreSQL's own headers and macros is off; WERROR=1 is for CI.
