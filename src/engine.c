@@ -164,11 +164,11 @@ static void
 see_awaiting(const Transition *t, int leaf, EngineType *type)
 {
 	/* Due, and nothing before it waits on disk: it need not be found there again. */
-	if (t->wake_at <= engine.now && !type->suspended && type->due[leaf].key > engine.now && dispatch_room(type) > 0 &&
+	if (t->wake_at <= engine.now && !type->suspended && type->due[leaf].key > t->wake_at && dispatch_room(type) > 0 &&
 	    engine_todo(&t->event_id, leaf, t))
 		dispatch_note(type, 1);
 	else
-		cursor_min(&type->due[leaf], t->wake_at, &t->event_id);
+		timers_note_due(type, leaf, t);
 }
 
 /* A transition that the tail has read: count it, tell it, and note what it means for the engine. */

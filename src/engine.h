@@ -80,6 +80,8 @@ typedef struct EngineType
 	bool counted;             /* since the counters were shown */
 	TimestampTz oldest_offer; /* of those that wait for a worker, when dispatch_collect() last looked */
 	Cursor due[EDA_LEAVES];
+	Cursor late[EDA_LEAVES]; /* committed when due was past it: see timers_note_due() */
+	TimestampTz late_until[EDA_LEAVES];
 	Cursor resume[EDA_LEAVES];          /* suspended by the type */
 	Cursor dead[EDA_LEAVES];            /* dead letters that the broker is to be told of, by transition.at */
 	TimestampTz dead_since[EDA_LEAVES]; /* to be saved: see deliver_note_dead_letters() */
@@ -224,6 +226,8 @@ extern char *tail_snapshot_to_text(void);
 extern void cursor_min(Cursor *cursor, TimestampTz key, const pg_uuid_t *id);
 extern void cursor_reset(Cursor *cursor);
 extern void timers_read(Snapshot snapshot);
+extern void timers_note_due(EngineType *type, int leaf, const Transition *t);
+extern TimestampTz timers_due(const EngineType *type, int leaf);
 extern void timers_recover_offers(Snapshot snapshot);
 extern TimestampTz timers_next(void);
 

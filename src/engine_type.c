@@ -53,6 +53,7 @@ add_type(int32 id)
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 	{
 		cursor_reset(&type->due[leaf]);
+		cursor_reset(&type->late[leaf]);
 		cursor_reset(&type->resume[leaf]);
 		cursor_reset(&type->dead[leaf]);
 	}

@@ -66,7 +66,7 @@ oldest_due(const EngineType *type)
 	if (type->counts[EDA_AWAITING] + type->counts[EDA_DISPATCHED] == 0)
 		return EDA_NEVER;
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
-		oldest = Min(oldest, type->due[leaf].key);
+		oldest = Min(oldest, timers_due(type, leaf));
 	return oldest <= engine.now ? oldest : EDA_NEVER;
 }
 

@@ -224,7 +224,7 @@ gather(Numbers *cursors, Numbers *counters)
 
 		for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 		{
-			add_cursor(cursors, KIND_DUE, type->id, leaf, type->due[leaf].key);
+			add_cursor(cursors, KIND_DUE, type->id, leaf, timers_due(type, leaf));
 			add_cursor(cursors, KIND_RESUME, type->id, leaf, type->resume[leaf].key);
 			add_cursor(cursors, KIND_DEAD, type->id, leaf, type->dead_since[leaf]);
 		}

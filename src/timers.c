@@ -6,8 +6,9 @@
  * ever was, and scanning it from the start would cost more each day.  A cursor
  * says where the first live entry may be: everything before it is done, or in
  * memory.  The tail pulls a cursor back when it sees a transition with an
- * earlier time, whatever the order of commits and whatever the clock does; each
- * entry is visited once, and stale ones fall out when the event is looked at.
+ * earlier time, whatever the order of commits and whatever the clock does; stale
+ * entries fall out when the event is looked at.  What is due and committed late has
+ * a second cursor, so that the first one visits each entry once.
  *
  * An index on (time, event id) rather than on time alone lets a scan go on
  * inside a million events that are due at the same midnight.
@@ -23,7 +24,8 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 
-#define SUSPEND_PACE 256 /* events of suspended types moved in a tick that has nothing else to do */
+#define LATE (1 * USECS_PER_SEC) /* so long after its time a committed event is late */
+#define SUSPEND_PACE 256         /* events of suspended types moved in a tick that has nothing else to do */
 
 /* An index to walk along, and where the key and the id stand in the table. */
 typedef struct Walk
@@ -154,14 +156,61 @@ read_deadlines(int leaf, Snapshot snapshot)
 		walk_from(&walk_redriven, leaf, 0, &engine.redriven[leaf], engine.now, ENGINE_BATCH, snapshot);
 }
 
-/* What is due of a type, as much of it as may be dispatched. */
+/*
+ * Have an event that waits brought up when its time comes.  What a long transaction commits is found by
+ * a cursor of its own: pulled back to when that published, the other one would visit again all that was done
+ * meanwhile, and what comes next would have to wait for that.
+ */
+void
+timers_note_due(EngineType *type, int leaf, const Transition *t)
+{
+	Cursor *late = &type->late[leaf];
+
+	if (t->wake_at > engine.now - LATE || t->wake_at >= type->due[leaf].key || type->suspended || engine.recovering)
+	{
+		cursor_min(&type->due[leaf], t->wake_at, &t->event_id);
+		return;
+	}
+	type->late_until[leaf] = late->key == EDA_NEVER ? t->wake_at : Max(type->late_until[leaf], t->wake_at);
+	cursor_min(late, t->wake_at, &t->event_id);
+}
+
+/* When the first of a type's events on disk that wait is due; EDA_NEVER if none. */
+TimestampTz
+timers_due(const EngineType *type, int leaf)
+{
+	return Min(type->due[leaf].key, type->late[leaf].key);
+}
+
+/* What is due of a type, as much of it as may be dispatched.  What is late leaves half of that to the rest. */
 static void
 read_due(EngineType *type, int leaf, Snapshot snapshot)
 {
+	Cursor *due = &type->due[leaf];
+	Cursor *late = &type->late[leaf];
 	int room = Min(dispatch_room(type), ENGINE_BATCH);
+	int n = 0;
 
-	if (room > 0 && type->due[leaf].key <= engine.now)
-		dispatch_note(type, walk_from(&walk_due, leaf, type->id, &type->due[leaf], engine.now, room, snapshot));
+	if (room > 0 && late->key != EDA_NEVER)
+	{
+		n = walk_from(&walk_due, leaf, type->id, late, type->late_until[leaf],
+		              due->key <= engine.now ? (room + 1) / 2 : room, snapshot);
+		if (late->key > type->late_until[leaf])
+			cursor_reset(late);
+	}
+	if (room > n && due->key <= engine.now)
+		n += walk_from(&walk_due, leaf, type->id, due, engine.now, room - n, snapshot);
+	dispatch_note(type, n);
+}
+
+/* What a suspended type has due; it has no other cursor for what is late. */
+static void
+read_due_suspended(EngineType *type, int leaf, Snapshot snapshot)
+{
+	cursor_min(&type->due[leaf], type->late[leaf].key, &type->late[leaf].id);
+	cursor_reset(&type->late[leaf]);
+	if (type->due[leaf].key <= engine.now)
+		walk_from(&walk_due, leaf, type->id, &type->due[leaf], engine.now, SUSPEND_PACE, snapshot);
 }
 
 /* Since when a type has had something due on disk. */
@@ -171,7 +220,7 @@ due_since(const EngineType *type)
 	TimestampTz since = EDA_NEVER;
 
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
-		since = Min(since, type->due[leaf].key);
+		since = Min(since, timers_due(type, leaf));
 	return since;
 }
 
@@ -220,9 +269,8 @@ timers_read(Snapshot snapshot)
 			read_due(due[i], leaves[l], snapshot);
 	for (int i = 0; i < engine.ntypes && engine.ntodo == 0; i++)
 		for (int l = 0; l < nleaves; l++)
-			if (engine.types[i]->suspended && engine.types[i]->due[leaves[l]].key <= engine.now)
-				walk_from(&walk_due, leaves[l], engine.types[i]->id, &engine.types[i]->due[leaves[l]], engine.now,
-				          SUSPEND_PACE, snapshot);
+			if (engine.types[i]->suspended)
+				read_due_suspended(engine.types[i], leaves[l], snapshot);
 }
 
 /* After a restart: note what was dispatched and not yet acquired, as much as fits; the rest next time. */
@@ -249,7 +297,7 @@ timers_next(void)
 		next = Min(next, engine.redriven[leaf].key);
 		for (int i = 0; i < engine.ntypes; i++)
 			if (engine.types[i]->suspended || dispatch_has_room(engine.types[i]))
-				next = Min(next, engine.types[i]->due[leaf].key);
+				next = Min(next, timers_due(engine.types[i], leaf));
 	}
 	for (int i = 0; i < engine.nparked; i++)
 		if (!TransactionIdIsValid(engine.parked[i].xid))
