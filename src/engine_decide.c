@@ -64,7 +64,7 @@ decide_awaiting(JournalStep *step, const EventType *config, EngineType *type)
 		return suspend_by_type(step);
 	if (!dispatch_take_room(type))
 	{
-		cursor_min(&type->due[step->leaf], t->wake_at, &t->event_id);
+		timers_note_due(type, step->leaf, t);
 		return false;
 	}
 	observe_due(t);
