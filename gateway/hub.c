@@ -8,10 +8,11 @@
  * The feed is a hint.  A message that another process than the engine sent is
  * forged, and some changes are left out on purpose, which shows as a gap in the
  * numbers, or, when nothing is told after them (an engine that begins tells nothing of
- * what happened before it), in what the engine says that it has read.  The last element of each tick carries a snapshot: "all that it sees has
- * been told".  We remember the last one as our position, and after a new connection,
- * a gap, or with a feed that does not say enough, ask eda_http.changes() for all that
- * the position does not see.  What the feed tells meanwhile is held back until the
+ * what happened before it), in what the engine says that it has read.  The last element
+ * of each tick carries a snapshot: "all that it sees has been told".  We remember the
+ * last one as our position, and after a new connection, a gap, or with a feed that does
+ * not say enough, ask eda_http.changes() for all that the position does not see.  What
+ * the feed tells meanwhile is held back until the
  * answer is there, or an event's later steps would be told before its earlier ones;
  * what both tell is left out once.  What clients get until nothing is missing carries
  * no snapshot: one that goes on from there would miss what we are still asking for.
@@ -37,8 +38,6 @@ static const char changes_sql[] = "SELECT body FROM eda_http.changes($1::pg_snap
 static const char status_sql[] =
 	"SELECT state, pid, current_setting('eda.feed'), transitions_read FROM eda.engine_status";
 
-static Link feed;
-static uv_timer_t check_timer;
 typedef struct Place
 {
 	char *snapshot; /* all that it sees is in the ring, or was; NULL: not known */
@@ -46,6 +45,8 @@ typedef struct Place
 	uint64_t from;  /* changes from this number on, it may not see */
 } Place;
 
+static Link feed;
+static uv_timer_t check_timer;
 static Place position;
 static Place older[2];       /* what it was one and two looks ago, while we listened */
 static bool listening;       /* LISTEN has been done */
