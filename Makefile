@@ -18,7 +18,8 @@ OBJS = $(addprefix src/, \
 	journal.o journal_rel.o journal_shape.o idempotency.o publish.o item.o work.o report.o control.o json.o \
 	shmem.o news.o queue.o launcher.o attach.o ddl.o \
 	engine.o engine_type.o engine_decide.o tail.o timers.o dispatch.o deliver.o handover.o outlet.o message.o \
-	broker.o broker_courier.o broker_link.o broker_ring.o broker_stream.o broker_text.o \
+	broker.o broker_courier.o broker_stream.o broker_link.o broker_ring.o broker_jetstream.o broker_url.o broker_text.o \
+	broker_state.o broker_settings.o \
 	feed.o metrics.o observe.o state.o)
 SRC_H = src/eda.h src/journal.h src/shmem.h src/engine.h src/broker.h src/broker_int.h src/compat.h
 

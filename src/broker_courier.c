@@ -28,11 +28,6 @@
 #include <string.h>
 #include <time.h>
 
-#define MS INT64_C(1000)
-#define SECOND INT64_C(1000000)
-
-#define BACKOFF_MIN (100 * MS)
-#define BACKOFF_MAX (10 * SECOND)
 #define HEALTHY (10 * SECOND) /* a connection that lived so long was none that fails at once */
 #define ACK_WAIT (5 * SECOND) /* without any acknowledgement; doubles with each setback */
 #define ACK_WAIT_MAX (40 * SECOND)
@@ -41,45 +36,6 @@
 #define BATCH_BYTES 262144      /* and bytes that are sent before the courier looks up */
 #define MAX_SUBJECT 2048        /* servers end connections that send lines of more than 4 kB */
 
-/* Microseconds since some time, which no clock change moves. */
-int64_t
-broker_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * SECOND + now.tv_nsec / 1000;
-}
-
-/* ------------------------------------------------------------------------
- * State
- * ------------------------------------------------------------------------ */
-
-/* Set the state, and the error unless that is NULL; tell the caller if that is news. */
-void
-courier_set_state(Broker *b, BrokerState state, const char *error)
-{
-	char *last = b->status.error;
-
-	if (state == b->status.state && (error == NULL || strcmp(error, last) == 0))
-		return;
-	b->status.state = state;
-	if (error != NULL)
-		snprintf(last, sizeof(b->status.error), "%s", error);
-	broker_tell(b);
-}
-
-/* The pause after so many failures in a row: doubling, and not the same for all. */
-int64_t
-courier_backoff(Broker *b, int failures)
-{
-	int64_t pause = failures < 8 ? BACKOFF_MIN << failures : BACKOFF_MAX;
-
-	if (pause > BACKOFF_MAX)
-		pause = BACKOFF_MAX;
-	return pause / 2 + pause / 2 * (rand_r(&b->seed) % 1024) / 1024;
-}
-
 /* Whether there is work for a courier at all. */
 static bool
 wanted(const Broker *b)
@@ -87,43 +43,9 @@ wanted(const Broker *b)
 	return !b->stop && b->settings != NULL && b->settings->nservers > 0;
 }
 
-/* Whether what the courier is doing has become pointless. */
-bool
-courier_disturbed(const Broker *b)
-{
-	return b->stop || b->generation != b->seen_generation || b->trouble == TROUBLE_LOST || b->trouble == TROUBLE_DENIED;
-}
-
-/* Sleep until something happens.  False: the time has come, or there is something else to do. */
-bool
-courier_sleep(Broker *b, int64_t until)
-{
-	struct timespec t = {.tv_sec = (time_t) (until / SECOND), .tv_nsec = (long) (until % SECOND * 1000)};
-	bool woken;
-
-	if (courier_disturbed(b))
-		return false;
-	b->sleeping = true;
-	if (until == NEVER)
-		woken = pthread_cond_wait(&b->wake, &b->lock) == 0;
-	else
-		woken = pthread_cond_timedwait(&b->wake, &b->lock, &t) == 0;
-	b->sleeping = false;
-	return woken && !courier_disturbed(b);
-}
-
 /* ------------------------------------------------------------------------
  * Connection
  * ------------------------------------------------------------------------ */
-
-/* Forget which subjects were not allowed to us. */
-void
-courier_allow_all(Broker *b)
-{
-	if (b->denied[0] != NULL)
-		b->status.streams++;
-	texts_clear(b->denied);
-}
 
 /* Let go of the connection; what was under way will be sent again. */
 static void

@@ -23,6 +23,9 @@
 #define CONNECT_TIMEOUT 1500 /* ms; less than broker_destroy() waits, or it would often fail */
 #define WRITE_TIMEOUT 1500   /* ms for one message; likewise */
 #define MAX_DENIED 64        /* subjects; of more is not kept in mind that they are denied */
+#define MS INT64_C(1000) /* times are in us */
+#define SECOND INT64_C(1000000)
+#define NS INT64_C(1000000000) /* JetStream's times are in ns: a second */
 #define NEVER INT64_MAX
 
 typedef struct __natsConnection LinkConnection;
@@ -44,6 +47,7 @@ typedef struct Settings
 extern Settings *settings_create(const BrokerConfig *config);
 extern bool settings_equal(const Settings *settings, const BrokerConfig *config);
 extern void settings_release(Settings *settings);
+extern int64_t settings_duplicate_window(const BrokerConfig *config);
 
 /* ------------------------------------------------------------------------
  * Ring: messages without a receipt, and receipts that nobody has read yet
@@ -128,20 +132,6 @@ typedef enum Trouble
 	TROUBLE_TTL        /* the stream takes no Nats-TTL */
 } Trouble;
 
-/* What is known of the stream. */
-typedef struct StreamInfo
-{
-	char **subjects; /* NULL at the end */
-	bool file;
-	bool no_ack;
-	bool ttl;
-	int replicas;
-	int64_t max_age; /* ns */
-	int64_t duplicate_window;
-	int64_t max_message; /* -1: no limit */
-	char version[32];    /* of the server, if it says so: since 2.11 */
-} StreamInfo;
-
 struct Broker
 {
 	pthread_mutex_t lock;
@@ -195,14 +185,19 @@ struct Broker
 	unsigned int seed;  /* of jitter */
 };
 
+extern bool courier_start(Broker *broker);
+
+/* ------------------------------------------------------------------------
+ * State
+ * ------------------------------------------------------------------------ */
+
 extern int64_t broker_clock(void);
 extern void broker_tell(Broker *broker);
-extern bool courier_start(Broker *broker);
-extern bool courier_sleep(Broker *broker, int64_t until);
 extern void courier_set_state(Broker *broker, BrokerState state, const char *error);
 extern void courier_allow_all(Broker *broker);
 extern int64_t courier_backoff(Broker *broker, int failures);
 extern bool courier_disturbed(const Broker *broker);
+extern bool courier_sleep(Broker *broker, int64_t until);
 
 /* ------------------------------------------------------------------------
  * Link: the connection
@@ -228,12 +223,24 @@ extern bool link_library_close(void);
 extern Sent link_send(Broker *broker, const Parcel *parcel, uint64_t epoch, uint64_t number, bool ttl);
 extern Answer link_request(Broker *broker, const char *subject, const char *body, int64_t until, char **answer);
 extern int64_t link_max_payload(Broker *broker);
-extern void url_host(const char *url, char *out, size_t size);
-extern void url_mask(char *text);
 
 /* ------------------------------------------------------------------------
- * Stream: what servers say of it, in JSON
+ * JetStream: what servers are asked and answer, in JSON
  * ------------------------------------------------------------------------ */
+
+/* What is known of the stream. */
+typedef struct StreamInfo
+{
+	char **subjects; /* NULL at the end */
+	bool file;
+	bool no_ack;
+	bool ttl;
+	int replicas;
+	int64_t max_age; /* ns */
+	int64_t duplicate_window;
+	int64_t max_message; /* -1: no limit */
+	char version[32];    /* of the server, if it says so: since 2.11 */
+} StreamInfo;
 
 typedef struct ApiError
 {
@@ -249,8 +256,29 @@ typedef enum Ack
 	ACK_ERROR
 } Ack;
 
+extern char *jetstream_create_request(const Settings *settings);
+extern bool jetstream_read_stream(const char *text, StreamInfo *info, ApiError *error);
+extern Ack jetstream_read_ack(const char *data, size_t length, const char *stream, ApiError *error);
+
+/* ------------------------------------------------------------------------
+ * Stream
+ * ------------------------------------------------------------------------ */
+
 extern void stream_look(Broker *broker);
-extern Ack stream_read_ack(const char *data, size_t length, const char *stream, ApiError *error);
+
+/* ------------------------------------------------------------------------
+ * URLs
+ * ------------------------------------------------------------------------ */
+
+extern void url_host(const char *url, char *out, size_t size);
+extern void url_mask(char *text);
+extern void url_decode(const char *from, const char *end, char *out, size_t size);
+extern void url_escape(const char *from, char *out, size_t size);
+
+/* ------------------------------------------------------------------------
+ * Texts: lists of strings, and subjects
+ * ------------------------------------------------------------------------ */
+
 extern char **texts_split(const char *text, const char *prefix, int *count);
 extern bool texts_equal(char *const *a, char *const *b);
 extern bool texts_contain(char *const *list, const char *text);

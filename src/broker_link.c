@@ -15,7 +15,6 @@
  */
 #include "broker_int.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <nats/nats.h>
 #include <stdio.h>
@@ -27,84 +26,6 @@
 #define IO_BUFFER 65536
 #define PING_INTERVAL 5000 /* ms; the third without an answer ends the connection */
 #define REQUEST_EPOCH 0    /* in the reply subject of a request; epochs of messages begin with 1 */
-
-/* ------------------------------------------------------------------------
- * URLs
- * ------------------------------------------------------------------------ */
-
-/* The host and port of a URL, without what is secret. */
-void
-url_host(const char *url, char *out, size_t size)
-{
-	const char *start = strstr(url, "://");
-	const char *at;
-	const char *colon;
-
-	start = start != NULL ? start + 3 : url;
-	at = strrchr(start, '@');
-	if (at != NULL)
-		start = at + 1;
-	colon = strrchr(start, ']') != NULL ? strchr(strrchr(start, ']'), ':') : strchr(start, ':');
-	snprintf(out, size, "%s%s", start, colon != NULL ? "" : ":4222");
-}
-
-/* Take user and password out of the URLs in a text. */
-void
-url_mask(char *text)
-{
-	while ((text = strstr(text, "://")) != NULL)
-	{
-		size_t length = strcspn(text += 3, " \t'\",");
-		char *at = memrchr(text, '@', length);
-
-		if (at != NULL)
-			memmove(text, at + 1, strlen(at + 1) + 1);
-	}
-}
-
-/* Copy what is between two places, with %XX decoded, as far as it fits. */
-static void
-decode(const char *from, const char *end, char *out, size_t size)
-{
-	size_t n = 0;
-
-	while (from < end && n + 1 < size)
-	{
-		unsigned int byte;
-		char hex[3] = {0};
-
-		if (*from == '%' && end - from >= 3)
-			memcpy(hex, from + 1, 2);
-		if (isxdigit((unsigned char) hex[0]) && isxdigit((unsigned char) hex[1]) && sscanf(hex, "%x", &byte) == 1)
-		{
-			out[n++] = (char) byte;
-			from += 3;
-		}
-		else
-			out[n++] = *from++;
-	}
-	out[n] = '\0';
-}
-
-/* Copy a text as it must stand in a JSON string: nats.c writes names and passwords into one as they are. */
-static void
-escape(const char *from, char *out, size_t size)
-{
-	size_t n = 0;
-
-	for (; *from != '\0' && n + 7 < size; from++)
-	{
-		if ((unsigned char) *from < 0x20)
-			n += (size_t) snprintf(out + n, size - n, "\\u%04x", (unsigned int) *from);
-		else
-		{
-			if (*from == '"' || *from == '\\')
-				out[n++] = '\\';
-			out[n++] = *from;
-		}
-	}
-	out[n] = '\0';
-}
 
 /* ------------------------------------------------------------------------
  * What nats.c calls back
@@ -148,7 +69,7 @@ take_ack(Broker *broker, uint64_t epoch, uint64_t number, const char *data, size
 	Ack ack = ACK_ELSEWHERE;
 
 	if (length > 0)
-		ack = stream_read_ack(data, length, broker->using->config.stream, &error);
+		ack = jetstream_read_ack(data, length, broker->using->config.stream, &error);
 	if (ack == ACK_GOOD)
 	{
 		take_receipt(broker, epoch, number);
@@ -327,15 +248,15 @@ set_url(natsOptions *options, const char *url)
 	if (at == NULL)
 		return natsOptions_SetURL(options, url);
 	snprintf(bare, sizeof(bare), "%.*s%s", (int) (start - url), url, at + 1);
-	decode(start, colon != NULL ? colon : at, part, sizeof(part));
-	escape(part, user, sizeof(user));
+	url_decode(start, colon != NULL ? colon : at, part, sizeof(part));
+	url_escape(part, user, sizeof(user));
 	s = natsOptions_SetURL(options, bare);
 	if (s != NATS_OK)
 		return s;
 	if (colon == NULL)
 		return natsOptions_SetToken(options, user);
-	decode(colon + 1, at, part, sizeof(part));
-	escape(part, password, sizeof(password));
+	url_decode(colon + 1, at, part, sizeof(part));
+	url_escape(part, password, sizeof(password));
 	return natsOptions_SetUserInfo(options, user, password);
 }
 
@@ -346,7 +267,7 @@ set_options(natsOptions *options, Broker *broker, const char *url)
 	char name[1024];
 	natsStatus s = set_url(options, url);
 
-	escape(config->name, name, sizeof(name));
+	url_escape(config->name, name, sizeof(name));
 	if (s == NATS_OK && name[0] != '\0')
 		s = natsOptions_SetName(options, name);
 	if (s == NATS_OK)

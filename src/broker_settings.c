@@ -1,0 +1,79 @@
+/*
+ * broker_settings.c
+ *		A copy of the caller's settings.
+ */
+#include "broker_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Where a setting's strings are. */
+static const size_t strings[] = {
+	offsetof(BrokerConfig, servers),       offsetof(BrokerConfig, credentials),  offsetof(BrokerConfig, tls_ca_file),
+	offsetof(BrokerConfig, tls_cert_file), offsetof(BrokerConfig, tls_key_file), offsetof(BrokerConfig, name),
+	offsetof(BrokerConfig, stream),        offsetof(BrokerConfig, subjects),
+};
+#define NSTRINGS (sizeof(strings) / sizeof(strings[0]))
+
+/* One of them. */
+static const char **
+string_of(const BrokerConfig *config, size_t i)
+{
+	return (const char **) ((char *) config + strings[i]);
+}
+
+/* Let go of settings; freed when nobody uses them any more. */
+void
+settings_release(Settings *settings)
+{
+	if (settings == NULL || --settings->users > 0)
+		return;
+	for (size_t i = 0; i < NSTRINGS; i++)
+		free((char *) *string_of(&settings->config, i));
+	texts_free(settings->servers);
+	texts_free(settings->subjects);
+	free(settings);
+}
+
+/* A copy of settings; NULL: no memory. */
+Settings *
+settings_create(const BrokerConfig *config)
+{
+	Settings *settings = calloc(1, sizeof(Settings));
+	int nsubjects;
+	bool complete = true;
+
+	if (settings == NULL)
+		return NULL;
+	settings->users = 1;
+	settings->config = *config;
+	for (size_t i = 0; i < NSTRINGS; i++)
+		complete &= (*string_of(&settings->config, i) = strdup(*string_of(config, i))) != NULL;
+	settings->servers = texts_split(config->servers, "nats://", &settings->nservers);
+	settings->subjects = texts_split(config->subjects, "", &nsubjects);
+	if (complete && settings->servers != NULL && settings->subjects != NULL)
+		return settings;
+	settings_release(settings);
+	return NULL;
+}
+
+/* Whether settings are those that are in use. */
+bool
+settings_equal(const Settings *settings, const BrokerConfig *config)
+{
+	for (size_t i = 0; i < NSTRINGS; i++)
+		if (strcmp(*string_of(&settings->config, i), *string_of(config, i)) != 0)
+			return false;
+	return settings->config.max_age == config->max_age &&
+	       settings->config.duplicate_window == config->duplicate_window &&
+	       settings->config.replicas == config->replicas;
+}
+
+/* A stream without a window for duplicates would take each message that is sent again, and one longer than max_age is refused. */
+int64_t
+settings_duplicate_window(const BrokerConfig *config)
+{
+	if (config->max_age > 0 && config->duplicate_window > config->max_age)
+		return config->max_age;
+	return config->duplicate_window;
+}
