@@ -18,10 +18,10 @@ OBJS = $(addprefix src/, \
 	journal.o journal_rel.o journal_shape.o idempotency.o publish.o item.o work.o report.o control.o json.o \
 	shmem.o news.o queue.o launcher.o attach.o ddl.o \
 	engine.o engine_type.o engine_decide.o tail.o timers.o dispatch.o deliver.o handover.o outlet.o message.o \
-	broker.o broker_courier.o broker_stream.o broker_link.o broker_ring.o broker_jetstream.o broker_url.o broker_text.o \
-	broker_state.o broker_settings.o \
-	feed.o metrics.o observe.o state.o)
-SRC_H = src/eda.h src/journal.h src/shmem.h src/engine.h src/broker.h src/broker_int.h src/compat.h
+	feed.o metrics.o observe.o state.o) \
+	$(addprefix src/broker/, \
+	broker.o courier.o stream.o link.o ring.o jetstream.o url.o text.o state.o settings.o)
+SRC_H = src/eda.h src/journal.h src/shmem.h src/engine.h src/compat.h $(addprefix src/broker/, broker.h status.h broker_int.h)
 
 SQL = $(addprefix sql/, \
 	00_head.sql 10_tables.sql 20_publish.sql 30_work.sql 40_control.sql \
@@ -31,7 +31,7 @@ DATA_built = eda--$(EDA_VERSION).sql
 
 # What -Wextra finds in PostgreSQL's own headers and macros is off; WERROR=1 is for CI.
 WARNINGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-declaration-after-statement
-PG_CPPFLAGS = -DEDA_VERSION='"$(EDA_VERSION)"'
+PG_CPPFLAGS = -I$(srcdir)/src -DEDA_VERSION='"$(EDA_VERSION)"'
 PG_CFLAGS = $(WARNINGS) $(if $(WERROR),-Werror)
 SHLIB_LINK = -lnats -ljansson -lpthread
 
@@ -76,7 +76,7 @@ format:
 
 lint:
 	clang-format --dry-run -Werror $(OBJS:.o=.c) $(SRC_H) $(CLIENTS)
-	clang -fsyntax-only -Werror $(WARNINGS) -D_GNU_SOURCE -DEDA_VERSION='""' -isystem $(shell $(PG_CONFIG) --includedir-server) $(OBJS:.o=.c)
+	clang -fsyntax-only -Werror $(WARNINGS) -Isrc -D_GNU_SOURCE -DEDA_VERSION='""' -isystem $(shell $(PG_CONFIG) --includedir-server) $(OBJS:.o=.c)
 	clang-tidy --quiet $(OBJS:.o=.c) -- $(CPPFLAGS) 2>/dev/null
 	$(MAKE) -s shadows
 	$(MAKE) -s -C gateway lint

@@ -13,7 +13,7 @@
 
 #include "eda.h"
 
-#include "broker.h"
+#include "broker/broker.h"
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
 #include "utils/hsearch.h"

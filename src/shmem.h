@@ -5,7 +5,7 @@
 #ifndef EDA_SHMEM_H
 #define EDA_SHMEM_H
 
-#include "broker.h"
+#include "broker/status.h"
 
 /* ------------------------------------------------------------------------
  * shmem.c: what backends, launcher and engines share

@@ -40,7 +40,7 @@ compile() {
 	shift 2
 	for object in $objects; do
 		# shellcheck disable=SC2046 # flags are words
-		gcc -c -O2 -fPIC $(make -s print-WARNINGS) -Werror -D_GNU_SOURCE "$@" -o /dev/null "${object%.o}.c" || status=FAILED
+		gcc -c -O2 -fPIC $(make -s print-WARNINGS) -Werror -Isrc -D_GNU_SOURCE "$@" -o /dev/null "${object%.o}.c" || status=FAILED
 	done
 	echo "$what: $status"
 	if [ $status = ok ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
@@ -57,7 +57,7 @@ for suite in trixie sid; do
 	fetch "libnats-dev/$suite" "nats-$suite" || continue
 	include=$folder/nats-$suite/usr/include
 	compile "nats.c $(sed -n 's/^#define NATS_VERSION_STRING *"\(.*\)"/\1/p' "$include/nats/version.h")" \
-		"$(tr ' ' '\n' <<<"$objects" | grep /broker)" -I"$include" -I"$include/nats"
+		"$(tr ' ' '\n' <<<"$objects" | grep '^src/broker/')" -I"$include" -I"$include/nats"
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]

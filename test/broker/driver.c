@@ -16,7 +16,7 @@
  * Ends with exit status 3 and a line on stderr where a receipt came twice, for a message that was withdrawn, or
  * for none that was handed over.
  */
-#include "../../src/broker.h"
+#include "broker/broker.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -18,7 +18,7 @@ sub build
 {
 	my ($sanitizers) = @_;
 	my $program = "$folder/driver_" . $sanitizers =~ s/\W/_/gr;
-	my $said = `gcc -std=gnu11 -D_GNU_SOURCE -g -O1 -fsanitize=$sanitizers -o $program $source/test/broker/driver.c $source/src/broker*.c -lnats -ljansson -lpthread 2>&1`;
+	my $said = `gcc -std=gnu11 -D_GNU_SOURCE -g -O1 -fsanitize=$sanitizers -I$source/src -o $program $source/test/broker/driver.c $source/src/broker/*.c -lnats -ljansson -lpthread 2>&1`;
 
 	is($?, 0, "the driver can be built with $sanitizers") or BAIL_OUT($said);
 	return $program;

@@ -1,5 +1,5 @@
 /*
- * broker_courier.c
+ * courier.c
  *		The thread that brings messages to the broker.
  *
  * A loop that does one thing at a time: connect, look at the stream, send, or
@@ -21,7 +21,7 @@
  * All functions here are called with the lock held, and let go of it around what
  * can block.  The loop reads everything again after that.
  */
-#include "broker_int.h"
+#include "broker/broker_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>

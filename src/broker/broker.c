@@ -2,10 +2,10 @@
  * broker.c
  *		The broker as its caller sees it: settings, messages in, receipts out.
  *
- * What can block is the courier's (broker_courier.c); here the lock is held for
+ * What can block is the courier's (courier.c); here the lock is held for
  * moments only, and nats.c is never called.
  */
-#include "broker_int.h"
+#include "broker/broker_int.h"
 
 #include <stdlib.h>
 #include <string.h>

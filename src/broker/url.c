@@ -1,8 +1,8 @@
 /*
- * broker_url.c
+ * url.c
  *		URLs of servers, and what is secret in them.
  */
-#include "broker_int.h"
+#include "broker/broker_int.h"
 
 #include <ctype.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /*
- * broker_stream.c
+ * stream.c
  *		The courier looks at the stream, and makes it if it is missing.
  */
-#include "broker_int.h"
+#include "broker/broker_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>

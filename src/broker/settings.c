@@ -1,8 +1,8 @@
 /*
- * broker_settings.c
+ * settings.c
  *		A copy of the caller's settings.
  */
-#include "broker_int.h"
+#include "broker/broker_int.h"
 
 #include <stdlib.h>
 #include <string.h>

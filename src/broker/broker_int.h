@@ -15,7 +15,7 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include "broker.h"
+#include "broker/broker.h"
 
 /* Nothing here is for other libraries of the process, and theirs of the same name are not for us. */
 #pragma GCC visibility push(hidden)
@@ -23,7 +23,7 @@
 #define CONNECT_TIMEOUT 1500 /* ms; less than broker_destroy() waits, or it would often fail */
 #define WRITE_TIMEOUT 1500   /* ms for one message; likewise */
 #define MAX_DENIED 64        /* subjects; of more is not kept in mind that they are denied */
-#define MS INT64_C(1000) /* times are in us */
+#define MS INT64_C(1000)     /* times are in us */
 #define SECOND INT64_C(1000000)
 #define NS INT64_C(1000000000) /* JetStream's times are in ns: a second */
 #define NEVER INT64_MAX

@@ -1,5 +1,5 @@
 /*
- * broker_link.c
+ * link.c
  *		The connection to a server: the only file that includes nats.h.
  *
  * nats.c could reconnect by itself and publish asynchronously
@@ -13,7 +13,7 @@
  * whether it is still the one, and a Broker may only be freed once
  * link_library_close() has said that all these threads have ended.
  */
-#include "broker_int.h"
+#include "broker/broker_int.h"
 
 #include <errno.h>
 #include <nats/nats.h>

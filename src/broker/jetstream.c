@@ -1,5 +1,5 @@
 /*
- * broker_jetstream.c
+ * jetstream.c
  *		What is asked of JetStream and what it answers, in JSON.
  *
  * Plain requests to $JS.API, because the functions of nats.c 3.4 (Debian 12) do
@@ -10,7 +10,7 @@
  * PostgreSQL has a function json_object() too, and would be called in place of
  * jansson's: not used here.
  */
-#include "broker_int.h"
+#include "broker/broker_int.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -34,8 +34,8 @@ jetstream_create_request(const Settings *settings)
 	request = json_pack("{s:s, s:o, s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:i, s:i, s:i, s:b}", "name", config->stream,
 	                    "subjects", subjects, "retention", "limits", "storage", "file", "discard", "new",
 	                    "num_replicas", config->replicas, "max_age", (json_int_t) config->max_age * NS,
-	                    "duplicate_window", (json_int_t) settings_duplicate_window(config) * NS, "max_msgs", -1, "max_bytes", -1,
-	                    "max_msg_size", -1, "max_consumers", -1, "allow_msg_ttl", 1);
+	                    "duplicate_window", (json_int_t) settings_duplicate_window(config) * NS, "max_msgs", -1,
+	                    "max_bytes", -1, "max_msg_size", -1, "max_consumers", -1, "allow_msg_ttl", 1);
 	text = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL;
 	json_decref(request);
 	return text;

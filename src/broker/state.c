@@ -1,11 +1,11 @@
 /*
- * broker_state.c
+ * state.c
  *		What all sides of the broker do with the state that they share.
  *
  * The ground on which the other files stand.  All functions but broker_clock() are
  * called with the lock held.
  */
-#include "broker_int.h"
+#include "broker/broker_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>

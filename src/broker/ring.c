@@ -1,5 +1,5 @@
 /*
- * broker_ring.c
+ * ring.c
  *		Messages that have no receipt yet, in the order in which they came.
  *
  * A ring of numbered slots.  A slot is in use until its receipt has been read,
@@ -11,7 +11,7 @@
  * without the lock.  Whoever settles such a message meanwhile must leave the
  * parcel to ring_unpin(); that is what free_parcel() looks after.
  */
-#include "broker_int.h"
+#include "broker/broker_int.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /*
- * broker_text.c
+ * text.c
  *		Lists of strings, and subjects.
  */
-#include "broker_int.h"
+#include "broker/broker_int.h"
 
 #include <stdlib.h>
 #include <string.h>
