@@ -91,12 +91,12 @@ static void
 check_subjects(void)
 {
 	static int64 config_version = -1;
-	static uint64 streams = 0;
+	static uint64 subject_changes = 0;
 
-	if (config_version == engine.config_version && streams == status.streams)
+	if (config_version == engine.config_version && subject_changes == status.subject_changes)
 		return;
 	config_version = engine.config_version;
-	streams = status.streams;
+	subject_changes = status.subject_changes;
 	uncovered[0] = '\0';
 	for (int i = 0; i < engine.ntypes; i++)
 	{

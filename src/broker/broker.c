@@ -25,7 +25,7 @@ broker_free(Broker *broker)
 {
 	ring_free(&broker->ring);
 	settings_release(broker->settings);
-	settings_release(broker->using);
+	settings_release(broker->settings_in_use);
 	texts_free(broker->subjects);
 	texts_clear(broker->denied);
 	close(broker->event_fd);
@@ -57,7 +57,7 @@ broker_create(int *event_fd)
 	pthread_condattr_destroy(&monotonic);
 	broker->epoch = 1;
 	broker->probing = true;
-	broker->seed = (unsigned int) (broker_clock() ^ getpid());
+	broker->seed = (unsigned int) (state_now() ^ getpid());
 	*event_fd = broker->event_fd;
 	return broker;
 }
@@ -114,7 +114,7 @@ broker_destroy(Broker *broker)
 	if (broker->started)
 		pthread_join(broker->courier, NULL);
 	/* Callbacks may still use it. */
-	if (broker->unclosed)
+	if (broker->threads_left)
 		return false;
 	broker_free(broker);
 	return true;
@@ -180,9 +180,9 @@ broker_receipts(Broker *broker, BrokerReceipt *out, int max)
 	int n;
 
 	pthread_mutex_lock(&broker->lock);
-	n = ring_read(&broker->ring, out, max);
-	if (n < max && broker->told)
-		broker->told = read(broker->event_fd, &count, sizeof(count)) < 0;
+	n = ring_read_receipts(&broker->ring, out, max);
+	if (n < max && broker->signalled)
+		broker->signalled = read(broker->event_fd, &count, sizeof(count)) < 0;
 	pthread_mutex_unlock(&broker->lock);
 	return n;
 }
@@ -202,7 +202,7 @@ broker_covers(Broker *broker, const char *subject)
 	bool covers;
 
 	pthread_mutex_lock(&broker->lock);
-	covers = broker->subjects == NULL || subjects_cover(broker->subjects, subject);
+	covers = broker->subjects == NULL || texts_cover(broker->subjects, subject);
 	covers &= !texts_contain(broker->denied, subject);
 	pthread_mutex_unlock(&broker->lock);
 	return covers;

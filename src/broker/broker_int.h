@@ -2,12 +2,15 @@
  * broker_int.h
  *		What the files of the broker share.
  *
- * Three kinds of threads meet here: the caller's, the courier (ours: everything
- * that can block happens there), and those of nats.c, which call back with
- * replies and bad news.  The rule is short: what is in struct Broker is read and
- * written under its lock, except what is marked as the courier's; and nobody
- * calls nats.c with the lock held, because nats.c holds locks of its own while
- * it writes to a socket.
+ * Three kinds of threads meet in struct Broker: the caller's thread, the courier
+ * (a thread of ours, which does everything that can block), and the threads of
+ * nats.c, which call back with acknowledgements and errors.  Two rules keep them
+ * apart.  All of struct Broker is read and written with its lock held, except the
+ * members that are marked as the courier's.  And nobody calls nats.c with our lock
+ * held, because nats.c holds locks of its own while it writes to a socket.
+ *
+ * Times are microseconds on the monotonic clock (state_now()) unless a comment says
+ * otherwise.
  */
 #ifndef EDA_BROKER_INT_H
 #define EDA_BROKER_INT_H
@@ -17,30 +20,27 @@
 
 #include "broker/broker.h"
 
-/* Nothing here is for other libraries of the process, and theirs of the same name are not for us. */
+/*
+ * Hide the functions below from other libraries in the process, whose functions may
+ * have the same names.
+ */
 #pragma GCC visibility push(hidden)
 
-#define CONNECT_TIMEOUT 1500 /* ms; less than broker_destroy() waits, or it would often fail */
-#define WRITE_TIMEOUT 1500   /* ms for one message; likewise */
-#define MAX_DENIED 64        /* subjects; of more is not kept in mind that they are denied */
-#define MS INT64_C(1000)     /* times are in us */
+#define MILLISECOND INT64_C(1000)
 #define SECOND INT64_C(1000000)
-#define NS INT64_C(1000000000) /* JetStream's times are in ns: a second */
+#define NS_PER_SECOND INT64_C(1000000000) /* JetStream counts nanoseconds */
 #define NEVER INT64_MAX
 
-typedef struct __natsConnection LinkConnection;
-typedef struct __natsSubscription LinkSubscription;
-
 /* ------------------------------------------------------------------------
- * Settings: a copy of BrokerConfig
+ * settings.c: a copy of BrokerConfig
  * ------------------------------------------------------------------------ */
 
 typedef struct Settings
 {
-	int users;           /* the caller's side, the courier, or both; nothing else here ever changes */
-	BrokerConfig config; /* its strings are ours */
-	char **servers;      /* URLs with a scheme, NULL at the end */
-	char **subjects;     /* likewise, of a stream that is made */
+	int users;           /* the caller's side, the courier, or both; only this member ever changes */
+	BrokerConfig config; /* its strings belong to this struct */
+	char **servers;      /* URLs with a scheme; NULL ends the list */
+	char **subjects;     /* subjects of a stream that we create; NULL ends the list */
 	int nservers;
 } Settings;
 
@@ -50,15 +50,15 @@ extern void settings_release(Settings *settings);
 extern int64_t settings_duplicate_window(const BrokerConfig *config);
 
 /* ------------------------------------------------------------------------
- * Ring: messages without a receipt, and receipts that nobody has read yet
+ * ring.c: messages without a receipt, and receipts that the caller has not read
  * ------------------------------------------------------------------------ */
 
 /* A message, in one block of memory. */
 typedef struct Parcel
 {
-	int64_t expires_at;
-	size_t size; /* that it takes here */
-	size_t wire; /* headers and body, as servers count them */
+	int64_t expires_at; /* us since 1970; 0: never */
+	size_t size;        /* bytes of memory */
+	size_t wire;        /* bytes of headers and body, as servers count them */
 	const char *subject;
 	const char *body;
 	size_t body_length;
@@ -68,8 +68,8 @@ typedef struct Parcel
 typedef enum SlotState
 {
 	SLOT_FREE,
-	SLOT_WAITING, /* for an acknowledgement */
-	SLOT_SETTLED  /* its receipt has not been read */
+	SLOT_WAITING, /* its message waits for an acknowledgement */
+	SLOT_RECEIPT  /* the caller has not read the receipt of its message */
 } SlotState;
 
 typedef struct Slot
@@ -77,16 +77,17 @@ typedef struct Slot
 	BrokerTag tag;
 	SlotState state;
 	BrokerVerdict verdict;
-	bool sent;       /* once at least */
+	bool sent;       /* at least once */
 	int64_t sent_at; /* the last time */
 	Parcel *parcel;  /* NULL once nobody needs it */
 	char *error;     /* of the receipt; may be NULL */
 } Slot;
 
 /*
- * Messages are numbered; number n is in slots[n % BROKER_WINDOW].  first <= next
- * <= last: [first, next) has been sent since the last setback, [next, last) has
- * not.  What the courier is sending, outside the lock, is pinned: nobody frees it.
+ * Messages are numbered; number n is in slots[n % BROKER_WINDOW].  Always first <=
+ * next <= last.  The messages in [first, next) have been sent since the last
+ * setback, those in [next, last) have not.  The courier pins the messages that it is
+ * sending, because it reads them without the lock: nobody may free a pinned parcel.
  */
 typedef struct Ring
 {
@@ -95,179 +96,199 @@ typedef struct Ring
 	uint64_t last;
 	uint64_t pin_from;
 	uint64_t pin_to;
-	int waiting;   /* slots that are SLOT_WAITING */
-	int in_flight; /* of them: before next */
-	size_t bytes;  /* of parcels of waiting messages */
+	int waiting;   /* slots in the state SLOT_WAITING */
+	int in_flight; /* those of them that come before next */
+	size_t bytes;  /* of the parcels of waiting messages */
 	uint64_t receipt_first;
 	uint64_t receipt_last;
-	uint64_t receipts[BROKER_WINDOW]; /* numbers, in the order in which they were settled */
+	uint64_t receipts[BROKER_WINDOW]; /* numbers of messages, in the order of their receipts */
 	Slot slots[BROKER_WINDOW];
 } Ring;
 
 extern Parcel *parcel_create(const BrokerMessage *message);
 extern bool ring_add(Ring *ring, const BrokerTag *tag, Parcel *parcel);
-extern Slot *ring_waiting(Ring *ring, uint64_t number);
-extern void ring_settle(Ring *ring, uint64_t number, BrokerVerdict verdict, const char *error);
-extern int ring_settle_subject(Ring *ring, const char *subject, BrokerVerdict verdict, const char *error);
+extern Slot *ring_find_waiting(Ring *ring, uint64_t number);
+extern void ring_write_receipt(Ring *ring, uint64_t number, BrokerVerdict verdict, const char *error);
+extern int ring_write_subject_receipts(Ring *ring, const char *subject, BrokerVerdict verdict, const char *error);
 extern void ring_withdraw(Ring *ring, const BrokerTag *tag);
-extern int ring_read(Ring *ring, BrokerReceipt *out, int max);
+extern int ring_read_receipts(Ring *ring, BrokerReceipt *out, int max);
 extern void ring_pin(Ring *ring, uint64_t to);
 extern void ring_unpin(Ring *ring);
 extern void ring_go_back(Ring *ring);
-extern Slot *ring_oldest(Ring *ring);
+extern Slot *ring_oldest_in_flight(Ring *ring);
 extern void ring_free(Ring *ring);
 
 /* ------------------------------------------------------------------------
- * Broker
+ * state.c: the state that all threads share
  * ------------------------------------------------------------------------ */
 
-/* What a callback found; the courier deals with the first of them. */
+#define MAX_DENIED 64 /* denied subjects that we remember; further ones are tried and denied again */
+
+/*
+ * What a callback of nats.c reports to the courier.  A second report before the
+ * courier has handled the first is dropped, unless it is TROUBLE_LOST.
+ */
 typedef enum Trouble
 {
 	TROUBLE_NONE,
-	TROUBLE_LOST,      /* the connection */
-	TROUBLE_DENIED,    /* a subject is not allowed to us */
-	TROUBLE_REFUSED,   /* the stream did not take a message */
-	TROUBLE_NO_STREAM, /* nobody took a message, or the wrong stream did */
-	TROUBLE_TTL        /* the stream takes no Nats-TTL */
+	TROUBLE_LOST,      /* the connection was lost */
+	TROUBLE_DENIED,    /* the server does not let us publish to a subject */
+	TROUBLE_REFUSED,   /* the stream refused a message */
+	TROUBLE_NO_STREAM, /* no stream took a message, or another stream took it */
+	TROUBLE_TTL        /* the stream refused a message because of its Nats-TTL header */
 } Trouble;
+
+/* The connection and the subscription of nats.c; only link.c includes nats.h. */
+typedef struct __natsConnection LinkConnection;
+typedef struct __natsSubscription LinkSubscription;
 
 struct Broker
 {
 	pthread_mutex_t lock;
-	pthread_cond_t wake;  /* the courier waits here */
-	pthread_cond_t ended; /* and the caller, for its end */
+	pthread_cond_t wake;  /* the courier waits here for work */
+	pthread_cond_t ended; /* the caller waits here for the courier's end */
 	pthread_t courier;
-	bool started;  /* there is a thread to join */
-	bool running;  /* and it has not ended */
-	bool sleeping; /* and waits for something to do */
-	bool stop;     /* for good */
-	bool unclosed; /* threads of nats.c did not end */
+	bool started;      /* there is a thread to join */
+	bool running;      /* the courier has not ended */
+	bool sleeping;     /* the courier waits for work */
+	bool stop;         /* the courier has to end for good */
+	bool threads_left; /* threads of nats.c did not end when we asked them to */
 	int event_fd;
-	bool told; /* the descriptor is readable */
+	bool signalled; /* event_fd is readable */
 	Settings *settings;
-	uint64_t generation; /* of the settings */
+	uint64_t generation; /* counts changes of settings */
 	BrokerStatus status;
 	char **subjects; /* of the stream; NULL: not known */
-	char *denied[MAX_DENIED +
-	             1]; /* subjects that we may not publish to, since the last look at the stream; NULL at the end */
-	bool no_ttl;     /* the stream said that it takes none, whatever its configuration says */
+
+	/* Subjects that the server did not let us publish to since we last checked the stream */
+	char *denied[MAX_DENIED + 1]; /* NULL ends the list */
+	bool no_ttl;                  /* the stream refused a Nats-TTL, whatever its configuration says */
 
 	/* Sending */
 	Ring ring;
 	uint64_t epoch;   /* counts setbacks; an acknowledgement names the epoch of its message */
-	int64_t last_ack; /* when something was acknowledged, or sent while nothing was in flight */
-	bool probing;     /* one message at a time, until there is an acknowledgement of this epoch */
-	Trouble trouble;  /* found, and not dealt with */
+	int64_t last_ack; /* of the last acknowledgement, or when sending began with nothing in flight */
+	bool probing;     /* send one message at a time until one of this epoch is acknowledged */
+	Trouble trouble;  /* reported, and not yet handled */
 	char trouble_text[200];
 
-	/* A request under way: one at a time */
-	uint64_t request;
+	/* The request under way; there is one at a time */
+	uint64_t request_number;
 	bool answered;
-	char *answer; /* NULL: nobody is there to answer */
+	char *answer; /* NULL: the server says that nobody listens to such requests */
 
-	/* Written by the courier under the lock, so it may read them without */
-	Settings *using;
+	/* Only the courier writes these, with the lock held; so it may read them without the lock */
+	Settings *settings_in_use;
 	LinkConnection *connection;
 	LinkSubscription *subscription;
 	char inbox[80];
 
-	/* The courier's own */
-	uint64_t seen_generation; /* of the settings that it works with */
-	int server;               /* which of them it is connected to, or tries first */
+	/* Only the courier uses these */
+	uint64_t generation_in_use; /* of settings_in_use */
+	int server;                 /* index of the server that we are connected to, or try first */
 	bool stream_known;
 	bool was_connected;
 	int64_t connected_at;
-	int64_t check_at;   /* when to look at the stream again */
-	int64_t not_before; /* when to try again what failed */
-	int failures;       /* to connect, or to find the stream, one after the other */
-	int setbacks;       /* while sending, one after the other */
-	unsigned int seed;  /* of jitter */
+	int64_t check_at;  /* when to check the stream again */
+	int64_t retry_at;  /* when to retry what failed */
+	int failures;      /* to connect or to check the stream, in a row */
+	int setbacks;      /* while sending, in a row */
+	unsigned int seed; /* of the jitter in pauses */
 };
+
+extern int64_t state_now(void);
+extern void state_signal_caller(Broker *broker);
+extern void state_set(Broker *broker, BrokerState state, const char *error);
+extern void state_forget_denied(Broker *broker);
+extern int64_t state_backoff(Broker *broker, int failures);
+extern bool state_interrupted(const Broker *broker);
+extern bool state_wait(Broker *broker, int64_t until);
+
+/* ------------------------------------------------------------------------
+ * courier.c: the thread
+ * ------------------------------------------------------------------------ */
 
 extern bool courier_start(Broker *broker);
 
 /* ------------------------------------------------------------------------
- * State
+ * stream.c: the courier checks the stream
  * ------------------------------------------------------------------------ */
 
-extern int64_t broker_clock(void);
-extern void broker_tell(Broker *broker);
-extern void courier_set_state(Broker *broker, BrokerState state, const char *error);
-extern void courier_allow_all(Broker *broker);
-extern int64_t courier_backoff(Broker *broker, int failures);
-extern bool courier_disturbed(const Broker *broker);
-extern bool courier_sleep(Broker *broker, int64_t until);
+extern void stream_check(Broker *broker);
 
 /* ------------------------------------------------------------------------
- * Link: the connection
+ * link.c: the connection to a server
  * ------------------------------------------------------------------------ */
 
-typedef enum Answer
+typedef enum RequestResult
 {
-	ANSWER_GIVEN,
-	ANSWER_NOBODY, /* there is nobody who could */
-	ANSWER_NONE    /* in time, or the courier is wanted elsewhere */
-} Answer;
+	REQUEST_ANSWERED,
+	REQUEST_NO_RESPONDER, /* the server says that nobody listens to such requests */
+	REQUEST_GIVEN_UP      /* no answer came in time, or the courier was interrupted */
+} RequestResult;
 
-typedef enum Sent
+typedef enum SendResult
 {
-	SEND_DONE,
-	SEND_LOST,
-	SEND_NEVER
-} Sent;
+	SENT,
+	SEND_LOST,   /* the connection is lost, or soon will be */
+	SEND_REFUSED /* nats.c cannot send this message over any connection */
+} SendResult;
 
 extern BrokerState link_open(Broker *broker, const char *url, char *error, size_t size);
 extern void link_close(Broker *broker);
-extern bool link_library_close(void);
-extern Sent link_send(Broker *broker, const Parcel *parcel, uint64_t epoch, uint64_t number, bool ttl);
-extern Answer link_request(Broker *broker, const char *subject, const char *body, int64_t until, char **answer);
+extern bool link_close_library(void);
+extern SendResult link_send(Broker *broker, const Parcel *parcel, uint64_t epoch, uint64_t number, bool ttl);
+extern RequestResult link_request(Broker *broker, const char *subject, const char *body, int64_t until, char **answer);
 extern int64_t link_max_payload(Broker *broker);
 
 /* ------------------------------------------------------------------------
- * JetStream: what servers are asked and answer, in JSON
+ * jetstream.c: what we ask JetStream and what it answers, in JSON
  * ------------------------------------------------------------------------ */
 
-/* What is known of the stream. */
+/* Error numbers of JetStream (err_code) that mean something to us. */
+#define JS_NOT_ENABLED_FOR_ACCOUNT 10039
+#define JS_MESSAGE_TOO_LARGE 10054
+#define JS_STREAM_NAME_IN_USE 10058
+#define JS_STREAM_NOT_FOUND 10059
+#define JS_REPLICAS_NEED_CLUSTER 10074
+#define JS_NOT_ENABLED 10076
+#define JS_TTL_INVALID 10165
+#define JS_TTL_DISABLED 10166
+
+typedef struct JetStreamError
+{
+	int code; /* like a status code of HTTP; 0: no error */
+	int err_code;
+	char text[160];
+} JetStreamError;
+
+/* The configuration of an existing stream. */
 typedef struct StreamInfo
 {
-	char **subjects; /* NULL at the end */
+	char **subjects; /* NULL ends the list */
 	bool file;
 	bool no_ack;
 	bool ttl;
 	int replicas;
-	int64_t max_age; /* ns */
-	int64_t duplicate_window;
-	int64_t max_message; /* -1: no limit */
-	char version[32];    /* of the server, if it says so: since 2.11 */
+	int64_t max_age;          /* ns */
+	int64_t duplicate_window; /* ns */
+	int64_t max_message;      /* bytes; -1: no limit */
+	char version[32];         /* of the server; empty: the server is older than 2.11 */
 } StreamInfo;
-
-typedef struct ApiError
-{
-	int code; /* as of HTTP; 0: none */
-	int err_code;
-	char text[160];
-} ApiError;
 
 typedef enum Ack
 {
 	ACK_GOOD,
-	ACK_ELSEWHERE, /* another stream took it */
+	ACK_WRONG_STREAM, /* another stream took the message */
 	ACK_ERROR
 } Ack;
 
 extern char *jetstream_create_request(const Settings *settings);
-extern bool jetstream_read_stream(const char *text, StreamInfo *info, ApiError *error);
-extern Ack jetstream_read_ack(const char *data, size_t length, const char *stream, ApiError *error);
+extern bool jetstream_read_stream(const char *text, StreamInfo *info, JetStreamError *error);
+extern Ack jetstream_read_ack(const char *data, size_t length, const char *stream, JetStreamError *error);
 
 /* ------------------------------------------------------------------------
- * Stream
- * ------------------------------------------------------------------------ */
-
-extern void stream_look(Broker *broker);
-
-/* ------------------------------------------------------------------------
- * URLs
+ * url.c: URLs of servers, and the secrets in them
  * ------------------------------------------------------------------------ */
 
 extern void url_host(const char *url, char *out, size_t size);
@@ -276,7 +297,7 @@ extern void url_decode(const char *from, const char *end, char *out, size_t size
 extern void url_escape(const char *from, char *out, size_t size);
 
 /* ------------------------------------------------------------------------
- * Texts: lists of strings, and subjects
+ * text.c: lists of strings, and of subjects
  * ------------------------------------------------------------------------ */
 
 extern char **texts_split(const char *text, const char *prefix, int *count);
@@ -284,8 +305,7 @@ extern bool texts_equal(char *const *a, char *const *b);
 extern bool texts_contain(char *const *list, const char *text);
 extern void texts_clear(char **list);
 extern void texts_free(char **list);
-extern bool subject_matches(const char *pattern, const char *subject);
-extern bool subjects_cover(char *const *patterns, const char *subject);
+extern bool texts_cover(char *const *patterns, const char *subject);
 
 #pragma GCC visibility pop
 

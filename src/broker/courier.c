@@ -38,7 +38,7 @@
 
 /* Whether there is work for a courier at all. */
 static bool
-wanted(const Broker *b)
+courier_wanted(const Broker *b)
 {
 	return !b->stop && b->settings != NULL && b->settings->nservers > 0;
 }
@@ -49,7 +49,7 @@ wanted(const Broker *b)
 
 /* Let go of the connection; what was under way will be sent again. */
 static void
-disconnect(Broker *b)
+courier_disconnect(Broker *b)
 {
 	pthread_mutex_unlock(&b->lock);
 	link_close(b);
@@ -59,7 +59,7 @@ disconnect(Broker *b)
 	b->status.version[0] = '\0';
 	b->status.max_message = 0;
 	b->status.ttl = false;
-	courier_allow_all(b);
+	state_forget_denied(b);
 	b->epoch++;
 	ring_go_back(&b->ring);
 	b->probing = true;
@@ -67,36 +67,36 @@ disconnect(Broker *b)
 
 /* Work with the newest settings. */
 static void
-take_settings(Broker *b)
+courier_use_new_settings(Broker *b)
 {
 	if (b->connection != NULL)
-		disconnect(b);
-	settings_release(b->using);
-	b->using = b->settings;
-	b->using->users++;
-	b->seen_generation = b->generation;
+		courier_disconnect(b);
+	settings_release(b->settings_in_use);
+	b->settings_in_use = b->settings;
+	b->settings_in_use->users++;
+	b->generation_in_use = b->generation;
 	texts_free(b->subjects);
 	b->subjects = NULL;
-	b->status.streams++;
+	b->status.subject_changes++;
 	b->status.notice[0] = '\0';
 	b->server = 0;
 	b->failures = b->setbacks = 0;
-	b->not_before = 0;
-	courier_set_state(b, BROKER_CONNECTING, NULL);
+	b->retry_at = 0;
+	state_set(b, BROKER_CONNECTING, NULL);
 }
 
 /* Try each server once, beginning with the one whose turn it is. */
 static void
-connect_to_one(Broker *b)
+courier_connect(Broker *b)
 {
 	char error[sizeof(b->status.error)];
 	char worst[sizeof(b->status.error)] = "";
 	BrokerState state = BROKER_UNREACHABLE;
 
-	for (int i = 0; i < b->using->nservers && !courier_disturbed(b); i++)
+	for (int i = 0; i < b->settings_in_use->nservers && !state_interrupted(b); i++)
 	{
-		int server = (b->server + i) % b->using->nservers;
-		const char *url = b->using->servers[server];
+		int server = (b->server + i) % b->settings_in_use->nservers;
+		const char *url = b->settings_in_use->servers[server];
 		BrokerState result;
 
 		pthread_mutex_unlock(&b->lock);
@@ -105,7 +105,7 @@ connect_to_one(Broker *b)
 		if (result == BROKER_CONNECTING)
 		{
 			b->server = server;
-			b->connected_at = broker_clock();
+			b->connected_at = state_now();
 			b->status.reconnects += b->was_connected;
 			b->was_connected = true;
 			url_host(url, b->status.server, sizeof(b->status.server));
@@ -118,28 +118,28 @@ connect_to_one(Broker *b)
 			state = result;
 		}
 	}
-	if (b->stop || b->generation != b->seen_generation)
+	if (b->stop || b->generation != b->generation_in_use)
 		return;
-	courier_set_state(b, state, worst);
-	b->not_before = broker_clock() + courier_backoff(b, b->failures++);
+	state_set(b, state, worst);
+	b->retry_at = state_now() + state_backoff(b, b->failures++);
 }
 
 /* The connection is gone: say so, and go on with the next server. */
 static void
-lose_connection(Broker *b)
+courier_lose_connection(Broker *b)
 {
 	bool refused = strstr(b->trouble_text, "uthorization") != NULL || strstr(b->trouble_text, "uthentication") != NULL;
-	int64_t now = broker_clock();
+	int64_t now = state_now();
 	char error[sizeof(b->status.error)];
 
 	snprintf(error, sizeof(error), "connection to %.100s lost: %.120s", b->status.server, b->trouble_text);
-	disconnect(b);
-	courier_set_state(b, refused ? BROKER_REFUSED : BROKER_UNREACHABLE, error);
+	courier_disconnect(b);
+	state_set(b, refused ? BROKER_REFUSED : BROKER_UNREACHABLE, error);
 	if (now - b->connected_at >= HEALTHY)
 		b->failures = 0;
-	b->not_before = b->failures == 0 ? 0 : now + courier_backoff(b, b->failures);
+	b->retry_at = b->failures == 0 ? 0 : now + state_backoff(b, b->failures);
 	b->failures++;
-	b->server = (b->server + 1) % b->using->nservers;
+	b->server = (b->server + 1) % b->settings_in_use->nservers;
 }
 
 /* ------------------------------------------------------------------------
@@ -148,7 +148,7 @@ lose_connection(Broker *b)
 
 /* What a message gets instead of being sent, if it gets that. */
 static bool
-cannot_be_sent(Broker *b, const Parcel *parcel, BrokerVerdict *verdict, char *error, size_t size)
+parcel_unsendable(Broker *b, const Parcel *parcel, BrokerVerdict *verdict, char *error, size_t size)
 {
 	struct timespec now;
 
@@ -166,10 +166,11 @@ cannot_be_sent(Broker *b, const Parcel *parcel, BrokerVerdict *verdict, char *er
 		*verdict = BROKER_UNCOVERED;
 		snprintf(error, size, "not allowed to publish to \"%.100s\"", parcel->subject);
 	}
-	else if (b->subjects != NULL && !subjects_cover(b->subjects, parcel->subject))
+	else if (b->subjects != NULL && !texts_cover(b->subjects, parcel->subject))
 	{
 		*verdict = BROKER_UNCOVERED;
-		snprintf(error, size, "stream \"%s\" has no subject for \"%.80s\"", b->using->config.stream, parcel->subject);
+		snprintf(error, size, "stream \"%s\" has no subject for \"%.80s\"", b->settings_in_use->config.stream,
+		         parcel->subject);
 	}
 	if (error[0] != '\0' || parcel->expires_at == 0)
 		return error[0] != '\0';
@@ -180,10 +181,10 @@ cannot_be_sent(Broker *b, const Parcel *parcel, BrokerVerdict *verdict, char *er
 
 /* Choose what to send next, at most max messages, and pin it; how many. */
 static int
-choose(Broker *b, const Parcel **parcels, uint64_t *numbers, int max)
+choose_batch(Broker *b, const Parcel **parcels, uint64_t *numbers, int max)
 {
 	Ring *ring = &b->ring;
-	int64_t now = broker_clock();
+	int64_t now = state_now();
 	uint64_t number = ring->next;
 	size_t bytes = 0;
 	int n = 0;
@@ -192,16 +193,16 @@ choose(Broker *b, const Parcel **parcels, uint64_t *numbers, int max)
 		b->last_ack = now;
 	for (; number < ring->last && n < max && bytes < BATCH_BYTES; number++)
 	{
-		Slot *slot = ring_waiting(ring, number);
+		Slot *slot = ring_find_waiting(ring, number);
 		BrokerVerdict verdict;
 		char error[sizeof(((BrokerReceipt *) NULL)->error)];
 
 		if (slot == NULL)
 			continue;
-		if (cannot_be_sent(b, slot->parcel, &verdict, error, sizeof(error)))
+		if (parcel_unsendable(b, slot->parcel, &verdict, error, sizeof(error)))
 		{
-			ring_settle(ring, number, verdict, error);
-			broker_tell(b);
+			ring_write_receipt(ring, number, verdict, error);
+			state_signal_caller(b);
 			continue;
 		}
 		b->status.resent += slot->sent;
@@ -217,26 +218,26 @@ choose(Broker *b, const Parcel **parcels, uint64_t *numbers, int max)
 
 /* Send some messages. */
 static void
-send_some(Broker *b)
+send_batch(Broker *b)
 {
 	const Parcel *parcels[BATCH];
 	uint64_t numbers[BATCH];
-	int n = choose(b, parcels, numbers, b->probing ? 1 : BATCH);
+	int n = choose_batch(b, parcels, numbers, b->probing ? 1 : BATCH);
 	uint64_t epoch = b->epoch;
 	bool ttl = b->status.ttl;
-	Sent sent = SEND_DONE;
+	SendResult sent = SENT;
 	int i;
 
 	pthread_mutex_unlock(&b->lock);
-	for (i = 0; i < n && sent == SEND_DONE; i++)
+	for (i = 0; i < n && sent == SENT; i++)
 		sent = link_send(b, parcels[i], epoch, numbers[i], ttl);
 	pthread_mutex_lock(&b->lock);
 	ring_unpin(&b->ring);
-	if (sent == SEND_NEVER)
+	if (sent == SEND_REFUSED)
 	{
-		if (ring_waiting(&b->ring, numbers[i - 1]) != NULL)
-			ring_settle(&b->ring, numbers[i - 1], BROKER_REJECTED, "nats.c does not take it");
-		broker_tell(b);
+		if (ring_find_waiting(&b->ring, numbers[i - 1]) != NULL)
+			ring_write_receipt(&b->ring, numbers[i - 1], BROKER_REJECTED, "nats.c does not take it");
+		state_signal_caller(b);
 		/* What comes after it in this batch has not been sent. */
 		b->epoch++;
 		ring_go_back(&b->ring);
@@ -250,14 +251,14 @@ send_some(Broker *b)
 
 /* Go back to the oldest message without a receipt, and try again with that one after a pause. */
 static void
-set_back(Broker *b)
+retry_from_oldest(Broker *b)
 {
 	if (!b->probing)
 		b->setbacks = 0;
 	b->epoch++;
 	ring_go_back(&b->ring);
 	b->probing = true;
-	b->not_before = broker_clock() + courier_backoff(b, b->setbacks++);
+	b->retry_at = state_now() + state_backoff(b, b->setbacks++);
 }
 
 /*
@@ -265,7 +266,7 @@ set_back(Broker *b)
  * others.  False: it is no subject of theirs.
  */
 static bool
-give_up_subject(Broker *b)
+deny_subject(Broker *b)
 {
 	static const char before[] = "ublish to \"";
 	char *subject = strstr(b->trouble_text, before);
@@ -279,27 +280,27 @@ give_up_subject(Broker *b)
 	*strrchr(subject, '"') = '\0';
 	if (texts_contain(b->denied, subject))
 		return true;
-	if (ring_settle_subject(&b->ring, subject, BROKER_UNCOVERED, error) == 0)
+	if (ring_write_subject_receipts(&b->ring, subject, BROKER_UNCOVERED, error) == 0)
 		return false;
 	while (b->denied[n] != NULL)
 		n++;
 	if (n < MAX_DENIED)
 		b->denied[n] = strdup(subject);
-	b->status.streams++;
+	b->status.subject_changes++;
 	snprintf(b->status.error, sizeof(b->status.error), "%s", error);
-	broker_tell(b);
+	state_signal_caller(b);
 	return true;
 }
 
 /* Deal with what the callbacks found. */
 static void
-face_trouble(Broker *b)
+handle_trouble(Broker *b)
 {
 	Trouble trouble = b->trouble;
 	char text[sizeof(b->status.error)];
 
 	b->trouble = TROUBLE_NONE;
-	if (trouble == TROUBLE_DENIED && give_up_subject(b))
+	if (trouble == TROUBLE_DENIED && deny_subject(b))
 		return;
 	if (trouble == TROUBLE_TTL)
 	{
@@ -310,22 +311,22 @@ face_trouble(Broker *b)
 		return;
 	}
 	if (trouble == TROUBLE_REFUSED)
-		snprintf(text, sizeof(text), "stream \"%.80s\": %.150s", b->using->config.stream, b->trouble_text);
+		snprintf(text, sizeof(text), "stream \"%.80s\": %.150s", b->settings_in_use->config.stream, b->trouble_text);
 	else
 		snprintf(text, sizeof(text), "%s", b->trouble_text);
-	courier_set_state(b, trouble == TROUBLE_DENIED ? BROKER_REFUSED : BROKER_BLOCKED, text);
+	state_set(b, trouble == TROUBLE_DENIED ? BROKER_REFUSED : BROKER_BLOCKED, text);
 	/* Deleted, or its subjects have changed; or it has no leader just now. */
 	if (trouble == TROUBLE_NO_STREAM)
 		b->stream_known = false;
-	set_back(b);
+	retry_from_oldest(b);
 }
 
 /* When the silence has lasted too long; NEVER: nothing is in flight. */
 static int64_t
-silence_ends(Broker *b)
+silence_deadline(Broker *b)
 {
 	int64_t wait = ACK_WAIT << (b->setbacks < 3 ? b->setbacks : 3);
-	const Slot *oldest = ring_oldest(&b->ring);
+	const Slot *oldest = ring_oldest_in_flight(&b->ring);
 	int64_t until;
 
 	if (oldest == NULL)
@@ -338,36 +339,36 @@ silence_ends(Broker *b)
 
 /* Send what there is to send, or sleep. */
 static void
-deliver(Broker *b)
+send_or_wait(Broker *b)
 {
 	Ring *ring = &b->ring;
-	int64_t now = broker_clock();
+	int64_t now = state_now();
 	int64_t silence;
 	char text[sizeof(b->status.error)];
 
 	/* With nothing to try it on, it is ready as far as anybody knows. */
 	if (!b->probing || ring->waiting == 0)
-		courier_set_state(b, BROKER_READY, NULL);
+		state_set(b, BROKER_READY, NULL);
 	if (!b->probing)
 		b->failures = 0;
 	if (ring->next < ring->last && (!b->probing || ring->in_flight == 0))
 	{
-		send_some(b);
+		send_batch(b);
 		return;
 	}
-	silence = silence_ends(b);
+	silence = silence_deadline(b);
 	if (silence > now)
 	{
-		(void) courier_sleep(b, silence < b->check_at ? silence : b->check_at);
+		(void) state_wait(b, silence < b->check_at ? silence : b->check_at);
 		return;
 	}
 	if (now - b->last_ack >= ACK_WAIT)
 	{
-		snprintf(text, sizeof(text), "no acknowledgement from stream \"%.100s\" for %d s", b->using->config.stream,
-		         (int) ((now - b->last_ack) / SECOND));
-		courier_set_state(b, BROKER_BLOCKED, text);
+		snprintf(text, sizeof(text), "no acknowledgement from stream \"%.100s\" for %d s",
+		         b->settings_in_use->config.stream, (int) ((now - b->last_ack) / SECOND));
+		state_set(b, BROKER_BLOCKED, text);
 	}
-	set_back(b);
+	retry_from_oldest(b);
 }
 
 /* ------------------------------------------------------------------------
@@ -376,22 +377,22 @@ deliver(Broker *b)
 
 /* Do what is next; with settings that name a server. */
 static void
-step(Broker *b)
+courier_step(Broker *b)
 {
-	if (b->generation != b->seen_generation)
-		take_settings(b);
+	if (b->generation != b->generation_in_use)
+		courier_use_new_settings(b);
 	else if (b->trouble == TROUBLE_LOST)
-		lose_connection(b);
+		courier_lose_connection(b);
 	else if (b->trouble != TROUBLE_NONE)
-		face_trouble(b);
-	else if (broker_clock() < b->not_before)
-		(void) courier_sleep(b, b->not_before);
+		handle_trouble(b);
+	else if (state_now() < b->retry_at)
+		(void) state_wait(b, b->retry_at);
 	else if (b->connection == NULL)
-		connect_to_one(b);
-	else if (!b->stream_known || broker_clock() >= b->check_at)
-		stream_look(b);
+		courier_connect(b);
+	else if (!b->stream_known || state_now() >= b->check_at)
+		stream_check(b);
 	else
-		deliver(b);
+		send_or_wait(b);
 }
 
 /* The thread: work while there are settings that name a server, then clear up. */
@@ -404,16 +405,16 @@ courier_main(void *arg)
 	pthread_mutex_lock(&b->lock);
 	do
 	{
-		while (wanted(b))
-			step(b);
-		disconnect(b);
+		while (courier_wanted(b))
+			courier_step(b);
+		courier_disconnect(b);
 		pthread_mutex_unlock(&b->lock);
-		closed = link_library_close();
+		closed = link_close_library();
 		pthread_mutex_lock(&b->lock);
-	} while (wanted(b));
-	b->unclosed |= !closed;
+	} while (courier_wanted(b));
+	b->threads_left |= !closed;
 	b->status.notice[0] = '\0';
-	courier_set_state(b, BROKER_OFF, NULL);
+	state_set(b, BROKER_OFF, NULL);
 	b->running = false;
 	pthread_cond_signal(&b->ended);
 	pthread_mutex_unlock(&b->lock);

@@ -33,9 +33,9 @@ jetstream_create_request(const Settings *settings)
 		json_array_append_new(subjects, json_string(*s));
 	request = json_pack("{s:s, s:o, s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:i, s:i, s:i, s:b}", "name", config->stream,
 	                    "subjects", subjects, "retention", "limits", "storage", "file", "discard", "new",
-	                    "num_replicas", config->replicas, "max_age", (json_int_t) config->max_age * NS,
-	                    "duplicate_window", (json_int_t) settings_duplicate_window(config) * NS, "max_msgs", -1,
-	                    "max_bytes", -1, "max_msg_size", -1, "max_consumers", -1, "allow_msg_ttl", 1);
+	                    "num_replicas", config->replicas, "max_age", (json_int_t) config->max_age * NS_PER_SECOND,
+	                    "duplicate_window", (json_int_t) settings_duplicate_window(config) * NS_PER_SECOND, "max_msgs",
+	                    -1, "max_bytes", -1, "max_msg_size", -1, "max_consumers", -1, "allow_msg_ttl", 1);
 	text = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL;
 	json_decref(request);
 	return text;
@@ -59,11 +59,11 @@ get_text(const json_t *object, const char *name)
 
 /* The error of an answer; code 0: it has none. */
 static void
-read_error(const json_t *answer, ApiError *error)
+read_error(const json_t *answer, JetStreamError *error)
 {
 	const json_t *e = json_object_get(answer, "error");
 
-	*error = (ApiError){0};
+	*error = (JetStreamError){0};
 	if (e == NULL)
 		return;
 	error->code = (int) get_integer(e, "code");
@@ -95,7 +95,7 @@ read_subjects(const json_t *array)
 
 /* Read the answer to a request to inform about or make a stream.  False: it is an error, or not readable. */
 bool
-jetstream_read_stream(const char *text, StreamInfo *info, ApiError *error)
+jetstream_read_stream(const char *text, StreamInfo *info, JetStreamError *error)
 {
 	json_t *answer = json_loads(text, 0, NULL);
 	const json_t *config = json_object_get(answer, "config");
@@ -103,7 +103,7 @@ jetstream_read_stream(const char *text, StreamInfo *info, ApiError *error)
 	*info = (StreamInfo){0};
 	read_error(answer, error);
 	if (error->code == 0 && config == NULL)
-		*error = (ApiError){.code = 500, .text = "the server's answer cannot be read"};
+		*error = (JetStreamError){.code = 500, .text = "the server's answer cannot be read"};
 	if (error->code == 0)
 	{
 		info->file = strcmp(get_text(config, "storage"), "memory") != 0;
@@ -117,7 +117,7 @@ jetstream_read_stream(const char *text, StreamInfo *info, ApiError *error)
 		         get_text(json_object_get(config, "metadata"), "_nats.ver"));
 		info->subjects = read_subjects(json_object_get(config, "subjects"));
 		if (info->subjects == NULL)
-			*error = (ApiError){.code = 500, .text = "out of memory"};
+			*error = (JetStreamError){.code = 500, .text = "out of memory"};
 	}
 	json_decref(answer);
 	return error->code == 0;
@@ -125,7 +125,7 @@ jetstream_read_stream(const char *text, StreamInfo *info, ApiError *error)
 
 /* Read what came back for a message, which is worth some speed: it begins with the stream's name if it is good. */
 Ack
-jetstream_read_ack(const char *data, size_t length, const char *stream, ApiError *error)
+jetstream_read_ack(const char *data, size_t length, const char *stream, JetStreamError *error)
 {
 	static const char start[] = "{\"stream\":\"";
 	size_t skip = sizeof(start) - 1;
@@ -139,9 +139,9 @@ jetstream_read_ack(const char *data, size_t length, const char *stream, ApiError
 	ack = json_loadb(data, length, 0, NULL);
 	read_error(ack, error);
 	if (error->code == 0 && json_object_get(ack, "seq") == NULL)
-		*error = (ApiError){.code = 500, .text = "the acknowledgement cannot be read"};
+		*error = (JetStreamError){.code = 500, .text = "the acknowledgement cannot be read"};
 	if (error->code == 0)
-		result = strcmp(get_text(ack, "stream"), stream) == 0 ? ACK_GOOD : ACK_ELSEWHERE;
+		result = strcmp(get_text(ack, "stream"), stream) == 0 ? ACK_GOOD : ACK_WRONG_STREAM;
 	json_decref(ack);
 	return result;
 }

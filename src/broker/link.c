@@ -11,7 +11,7 @@
  * What a reader would get wrong: callbacks run on threads of nats.c, and may
  * still run after the connection that they belong to was closed.  So they look
  * whether it is still the one, and a Broker may only be freed once
- * link_library_close() has said that all these threads have ended.
+ * link_close_library() has said that all these threads have ended.
  */
 #include "broker/broker_int.h"
 
@@ -23,7 +23,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define IO_BUFFER 65536
+/* In ms.  Both are shorter than broker_destroy() waits (2 s), so that it seldom fails. */
+#define CONNECT_TIMEOUT 1500
+#define WRITE_TIMEOUT 1500 /* for one message */
+
+#define IO_BUFFER 65536    /* bytes */
 #define PING_INTERVAL 5000 /* ms; the third without an answer ends the connection */
 #define REQUEST_EPOCH 0    /* in the reply subject of a request; epochs of messages begin with 1 */
 
@@ -33,7 +37,7 @@
 
 /* Leave word for the courier, unless it has not dealt with the last yet. */
 static void
-report(Broker *broker, Trouble trouble, const char *text)
+report_trouble(Broker *broker, Trouble trouble, const char *text)
 {
 	/* A lost connection is more than what else went wrong on it. */
 	if (broker->trouble != TROUBLE_NONE && trouble != TROUBLE_LOST)
@@ -46,66 +50,67 @@ report(Broker *broker, Trouble trouble, const char *text)
 
 /* A message is in the stream. */
 static void
-take_receipt(Broker *broker, uint64_t epoch, uint64_t number)
+acknowledge_message(Broker *broker, uint64_t epoch, uint64_t number)
 {
-	broker->last_ack = broker_clock();
+	broker->last_ack = state_now();
 	if (broker->probing && epoch == broker->epoch)
 	{
 		broker->probing = false;
 		pthread_cond_signal(&broker->wake);
 	}
-	if (ring_waiting(&broker->ring, number) == NULL)
+	if (ring_find_waiting(&broker->ring, number) == NULL)
 		return;
 	broker->status.published++;
-	ring_settle(&broker->ring, number, BROKER_ACKNOWLEDGED, NULL);
-	broker_tell(broker);
+	ring_write_receipt(&broker->ring, number, BROKER_ACKNOWLEDGED, NULL);
+	state_signal_caller(broker);
 }
 
 /* Take what came back for a message; nothing at all says that nobody listens to its subject. */
 static void
-take_ack(Broker *broker, uint64_t epoch, uint64_t number, const char *data, size_t length)
+handle_ack(Broker *broker, uint64_t epoch, uint64_t number, const char *data, size_t length)
 {
-	ApiError error = {0};
-	Ack ack = ACK_ELSEWHERE;
+	JetStreamError error = {0};
+	Ack ack = ACK_WRONG_STREAM;
 
 	if (length > 0)
-		ack = jetstream_read_ack(data, length, broker->using->config.stream, &error);
+		ack = jetstream_read_ack(data, length, broker->settings_in_use->config.stream, &error);
 	if (ack == ACK_GOOD)
 	{
-		take_receipt(broker, epoch, number);
+		acknowledge_message(broker, epoch, number);
 		return;
 	}
 	/* What was wrong before the last setback may not be any more: that is being tried. */
-	if (epoch != broker->epoch || ring_waiting(&broker->ring, number) == NULL)
+	if (epoch != broker->epoch || ring_find_waiting(&broker->ring, number) == NULL)
 		return;
-	if (ack == ACK_ELSEWHERE)
-		report(broker, TROUBLE_NO_STREAM, length > 0 ? "another stream took a message" : "no stream took a message");
-	else if (error.err_code == 10165 || error.err_code == 10166)
-		report(broker, TROUBLE_TTL, error.text);
-	else if (error.err_code != 10054)
+	if (ack == ACK_WRONG_STREAM)
+		report_trouble(broker, TROUBLE_NO_STREAM,
+		               length > 0 ? "another stream took a message" : "no stream took a message");
+	else if (error.err_code == JS_TTL_INVALID || error.err_code == JS_TTL_DISABLED)
+		report_trouble(broker, TROUBLE_TTL, error.text);
+	else if (error.err_code != JS_MESSAGE_TOO_LARGE)
 	{
 		char text[sizeof(broker->trouble_text)];
 
 		snprintf(text, sizeof(text), "%.100s (subject \"%.80s\")", error.text,
-		         ring_waiting(&broker->ring, number)->parcel->subject);
-		report(broker, TROUBLE_REFUSED, text);
+		         ring_find_waiting(&broker->ring, number)->parcel->subject);
+		report_trouble(broker, TROUBLE_REFUSED, text);
 	}
 	else
 	{
 		/* Too large: that much the stream could say, so it is there. */
 		broker->probing = false;
-		broker->last_ack = broker_clock();
-		ring_settle(&broker->ring, number, BROKER_REJECTED, error.text);
-		broker_tell(broker);
+		broker->last_ack = state_now();
+		ring_write_receipt(&broker->ring, number, BROKER_REJECTED, error.text);
+		state_signal_caller(broker);
 		pthread_cond_signal(&broker->wake);
 	}
 }
 
 /* Take the answer to a request, if it is still waited for. */
 static void
-take_answer(Broker *broker, uint64_t number, const char *data, size_t length)
+handle_answer(Broker *broker, uint64_t number, const char *data, size_t length)
 {
-	if (number != broker->request || broker->answered)
+	if (number != broker->request_number || broker->answered)
 		return;
 	broker->answered = true;
 	broker->answer = length > 0 ? strndup(data, length) : NULL;
@@ -114,7 +119,7 @@ take_answer(Broker *broker, uint64_t number, const char *data, size_t length)
 
 /* The two numbers at the end of a subject of our inbox. */
 static void
-read_subject(const char *subject, uint64_t *epoch, uint64_t *number)
+read_reply_subject(const char *subject, uint64_t *epoch, uint64_t *number)
 {
 	const char *dot = strrchr(subject, '.');
 
@@ -136,19 +141,19 @@ on_reply(natsConnection *connection, natsSubscription *subscription, natsMsg *me
 
 	(void) connection;
 	(void) subscription;
-	read_subject(natsMsg_GetSubject(message), &epoch, &number);
+	read_reply_subject(natsMsg_GetSubject(message), &epoch, &number);
 	pthread_mutex_lock(&broker->lock);
 	if (epoch == REQUEST_EPOCH)
-		take_answer(broker, number, natsMsg_GetData(message), length);
-	else if (broker->using != NULL)
-		take_ack(broker, epoch, number, natsMsg_GetData(message), length);
+		handle_answer(broker, number, natsMsg_GetData(message), length);
+	else if (broker->settings_in_use != NULL)
+		handle_ack(broker, epoch, number, natsMsg_GetData(message), length);
 	pthread_mutex_unlock(&broker->lock);
 	natsMsg_Destroy(message);
 }
 
 /* What nats.c says of a connection last. */
 static void
-last_error(natsConnection *connection, const char *otherwise, char *out, size_t size)
+get_last_error(natsConnection *connection, const char *otherwise, char *out, size_t size)
 {
 	const char *text = "";
 
@@ -163,10 +168,10 @@ on_closed(natsConnection *connection, void *closure)
 	Broker *broker = closure;
 	char text[200];
 
-	last_error(connection, "connection closed", text, sizeof(text));
+	get_last_error(connection, "connection closed", text, sizeof(text));
 	pthread_mutex_lock(&broker->lock);
 	if (broker->connection == connection)
-		report(broker, TROUBLE_LOST, text);
+		report_trouble(broker, TROUBLE_LOST, text);
 	pthread_mutex_unlock(&broker->lock);
 }
 
@@ -180,10 +185,10 @@ on_error(natsConnection *connection, natsSubscription *subscription, natsStatus 
 	(void) subscription;
 	if (status != NATS_NOT_PERMITTED)
 		return;
-	last_error(connection, "not permitted", text, sizeof(text));
+	get_last_error(connection, "not permitted", text, sizeof(text));
 	pthread_mutex_lock(&broker->lock);
 	if (broker->connection == connection)
-		report(broker, TROUBLE_DENIED, text);
+		report_trouble(broker, TROUBLE_DENIED, text);
 	pthread_mutex_unlock(&broker->lock);
 }
 
@@ -193,7 +198,7 @@ on_error(natsConnection *connection, natsSubscription *subscription, natsStatus 
 
 /* Whether a file that is set can be read; nats.c would say less about it. */
 static bool
-readable(const char *path, const char *what, char *error, size_t size)
+check_readable(const char *path, const char *what, char *error, size_t size)
 {
 	if (path[0] == '\0' || access(path, R_OK) == 0)
 		return true;
@@ -263,7 +268,7 @@ set_url(natsOptions *options, const char *url)
 static natsStatus
 set_options(natsOptions *options, Broker *broker, const char *url)
 {
-	const BrokerConfig *config = &broker->using->config;
+	const BrokerConfig *config = &broker->settings_in_use->config;
 	char name[1024];
 	natsStatus s = set_url(options, url);
 
@@ -297,7 +302,7 @@ set_options(natsOptions *options, Broker *broker, const char *url)
 
 /* Listen to a new inbox. */
 static natsStatus
-subscribe(natsSubscription **subscription, natsConnection *connection, Broker *broker, char *inbox, size_t size)
+subscribe_inbox(natsSubscription **subscription, natsConnection *connection, Broker *broker, char *inbox, size_t size)
 {
 	natsInbox *unique = NULL;
 	char subject[96];
@@ -318,7 +323,7 @@ subscribe(natsSubscription **subscription, natsConnection *connection, Broker *b
 
 /* Put in words why there is no connection, and tell a server that is not there from one that does not want us. */
 static BrokerState
-say_why(natsStatus status, const char *url, char *error, size_t size)
+explain_connect_failure(natsStatus status, const char *url, char *error, size_t size)
 {
 	natsStatus last = NATS_OK;
 	const char *text = nats_GetLastError(&last);
@@ -356,7 +361,7 @@ say_why(natsStatus status, const char *url, char *error, size_t size)
 BrokerState
 link_open(Broker *broker, const char *url, char *error, size_t size)
 {
-	const BrokerConfig *config = &broker->using->config;
+	const BrokerConfig *config = &broker->settings_in_use->config;
 	BrokerState state = BROKER_CONNECTING;
 	natsOptions *options = NULL;
 	natsConnection *connection = NULL;
@@ -364,10 +369,10 @@ link_open(Broker *broker, const char *url, char *error, size_t size)
 	char inbox[sizeof(broker->inbox)];
 	natsStatus s;
 
-	if (!readable(config->credentials, "credentials file", error, size) ||
-	    !readable(config->tls_ca_file, "CA file", error, size) ||
-	    !readable(config->tls_cert_file, "certificate file", error, size) ||
-	    !readable(config->tls_key_file, "key file", error, size))
+	if (!check_readable(config->credentials, "credentials file", error, size) ||
+	    !check_readable(config->tls_ca_file, "CA file", error, size) ||
+	    !check_readable(config->tls_cert_file, "certificate file", error, size) ||
+	    !check_readable(config->tls_key_file, "key file", error, size))
 		return BROKER_REFUSED;
 	s = natsOptions_Create(&options);
 	if (s == NATS_OK)
@@ -375,11 +380,11 @@ link_open(Broker *broker, const char *url, char *error, size_t size)
 	if (s == NATS_OK)
 		s = natsConnection_Connect(&connection, options);
 	if (s == NATS_OK)
-		s = subscribe(&subscription, connection, broker, inbox, sizeof(inbox));
+		s = subscribe_inbox(&subscription, connection, broker, inbox, sizeof(inbox));
 	natsOptions_Destroy(options);
 	if (s != NATS_OK)
 	{
-		state = say_why(s, url, error, size);
+		state = explain_connect_failure(s, url, error, size);
 		natsSubscription_Destroy(subscription);
 		natsConnection_Destroy(connection);
 		return state;
@@ -414,7 +419,7 @@ link_close(Broker *broker)
 
 /* End the threads that nats.c keeps between connections.  False: some did not. */
 bool
-link_library_close(void)
+link_close_library(void)
 {
 	natsStatus s = nats_CloseAndWait(1000);
 
@@ -444,8 +449,8 @@ seconds_until(int64_t expires_at)
 	return left <= 0 ? 1 : (left + 999999) / 1000000;
 }
 
-/* Publish a message.  SEND_LOST: the connection is gone, or will be; SEND_NEVER: it is the message. */
-Sent
+/* Publish a message.  SEND_LOST: the connection is gone, or will be; SEND_REFUSED: it is the message. */
+SendResult
 link_send(Broker *broker, const Parcel *parcel, uint64_t epoch, uint64_t number, bool ttl)
 {
 	char reply[sizeof(broker->inbox) + 48];
@@ -469,37 +474,37 @@ link_send(Broker *broker, const Parcel *parcel, uint64_t epoch, uint64_t number,
 	switch (s)
 	{
 		case NATS_OK:
-			return SEND_DONE;
+			return SENT;
 		case NATS_INVALID_ARG:
 		case NATS_INVALID_SUBJECT:
 		case NATS_MAX_PAYLOAD:
-			return SEND_NEVER;
+			return SEND_REFUSED;
 		default:
 			return SEND_LOST;
 	}
 }
 
 /* Ask a question and wait for the answer, which is then the caller's to free; only the courier does. */
-Answer
+RequestResult
 link_request(Broker *broker, const char *subject, const char *body, int64_t until, char **answer)
 {
 	char reply[sizeof(broker->inbox) + 48];
-	Answer result = ANSWER_NONE;
+	RequestResult result = REQUEST_GIVEN_UP;
 	uint64_t number;
 	natsStatus s;
 
 	pthread_mutex_lock(&broker->lock);
-	number = ++broker->request;
+	number = ++broker->request_number;
 	broker->answered = false;
 	broker->answer = NULL;
 	pthread_mutex_unlock(&broker->lock);
 	snprintf(reply, sizeof(reply), "%s.%d.%llu", broker->inbox, REQUEST_EPOCH, (unsigned long long) number);
 	s = natsConnection_PublishRequest(broker->connection, subject, reply, body, (int) strlen(body));
 	pthread_mutex_lock(&broker->lock);
-	while (s == NATS_OK && !broker->answered && courier_sleep(broker, until))
+	while (s == NATS_OK && !broker->answered && state_wait(broker, until))
 		;
 	if (broker->answered)
-		result = broker->answer != NULL ? ANSWER_GIVEN : ANSWER_NOBODY;
+		result = broker->answer != NULL ? REQUEST_ANSWERED : REQUEST_NO_RESPONDER;
 	*answer = broker->answer;
 	broker->answer = NULL;
 	broker->answered = true;

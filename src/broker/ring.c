@@ -9,7 +9,7 @@
  *
  * What a reader would get wrong: the courier reads parcels while it sends them,
  * without the lock.  Whoever settles such a message meanwhile must leave the
- * parcel to ring_unpin(); that is what free_parcel() looks after.
+ * parcel to ring_unpin(); that is what release_parcel() looks after.
  */
 #include "broker/broker_int.h"
 
@@ -18,7 +18,7 @@
 
 /* The slot of a message, whatever is in it. */
 static Slot *
-slot_of(Ring *ring, uint64_t number)
+ring_slot(Ring *ring, uint64_t number)
 {
 	return &ring->slots[number % BROKER_WINDOW];
 }
@@ -29,7 +29,7 @@ slot_of(Ring *ring, uint64_t number)
 
 /* Copy bytes to where *to points, with a zero behind them, and move that on. */
 static const char *
-put(char **to, const char *from, size_t length)
+copy_string(char **to, const char *from, size_t length)
 {
 	char *start = *to;
 
@@ -68,22 +68,22 @@ parcel_create(const BrokerMessage *message)
 	parcel->size = size;
 	parcel->wire = lines + message->body_length;
 	to = (char *) &parcel->headers[nheaders + 1];
-	parcel->subject = put(&to, message->subject, strlen(message->subject));
+	parcel->subject = copy_string(&to, message->subject, strlen(message->subject));
 	parcel->headers[0] = "Nats-Msg-Id";
-	parcel->headers[1] = put(&to, message->id, strlen(message->id));
+	parcel->headers[1] = copy_string(&to, message->id, strlen(message->id));
 	for (int i = 2; i < nheaders; i++)
-		parcel->headers[i] = put(&to, message->headers[i - 2], strlen(message->headers[i - 2]));
+		parcel->headers[i] = copy_string(&to, message->headers[i - 2], strlen(message->headers[i - 2]));
 	parcel->headers[nheaders] = NULL;
-	parcel->body = put(&to, message->body, message->body_length);
+	parcel->body = copy_string(&to, message->body, message->body_length);
 	parcel->body_length = message->body_length;
 	return parcel;
 }
 
 /* Let go of a parcel, unless the courier is reading it just now. */
 static void
-free_parcel(Ring *ring, uint64_t number)
+release_parcel(Ring *ring, uint64_t number)
 {
-	Slot *slot = slot_of(ring, number);
+	Slot *slot = ring_slot(ring, number);
 
 	if (number >= ring->pin_from && number < ring->pin_to)
 		return;
@@ -93,11 +93,11 @@ free_parcel(Ring *ring, uint64_t number)
 
 /* Give back the slots at the beginning that nobody needs any more. */
 static void
-retire(Ring *ring)
+retire_slots(Ring *ring)
 {
 	while (ring->first < ring->last)
 	{
-		Slot *slot = slot_of(ring, ring->first);
+		Slot *slot = ring_slot(ring, ring->first);
 
 		if (slot->state != SLOT_FREE || slot->parcel != NULL)
 			break;
@@ -122,7 +122,7 @@ ring_add(Ring *ring, const BrokerTag *tag, Parcel *parcel)
 	/* One that is larger than all that may wait goes alone. */
 	if (ring->bytes > 0 && ring->bytes + parcel->size > BROKER_WINDOW_BYTES)
 		return false;
-	slot = slot_of(ring, ring->last++);
+	slot = ring_slot(ring, ring->last++);
 	*slot = (Slot){.tag = *tag, .state = SLOT_WAITING, .parcel = parcel};
 	ring->waiting++;
 	ring->bytes += parcel->size;
@@ -131,52 +131,52 @@ ring_add(Ring *ring, const BrokerTag *tag, Parcel *parcel)
 
 /* The slot of a message that waits for its receipt; NULL: it has one, or was withdrawn. */
 Slot *
-ring_waiting(Ring *ring, uint64_t number)
+ring_find_waiting(Ring *ring, uint64_t number)
 {
-	if (number < ring->first || number >= ring->last || slot_of(ring, number)->state != SLOT_WAITING)
+	if (number < ring->first || number >= ring->last || ring_slot(ring, number)->state != SLOT_WAITING)
 		return NULL;
-	return slot_of(ring, number);
+	return ring_slot(ring, number);
 }
 
 /* A message needs no acknowledgement any more. */
 static void
-stop_waiting(Ring *ring, uint64_t number, SlotState state)
+end_waiting(Ring *ring, uint64_t number, SlotState state)
 {
-	Slot *slot = slot_of(ring, number);
+	Slot *slot = ring_slot(ring, number);
 
 	slot->state = state;
 	ring->waiting--;
 	ring->bytes -= slot->parcel->size;
 	if (number < ring->next)
 		ring->in_flight--;
-	free_parcel(ring, number);
+	release_parcel(ring, number);
 }
 
 /* Write the receipt of a message that waits for it. */
 void
-ring_settle(Ring *ring, uint64_t number, BrokerVerdict verdict, const char *error)
+ring_write_receipt(Ring *ring, uint64_t number, BrokerVerdict verdict, const char *error)
 {
-	Slot *slot = slot_of(ring, number);
+	Slot *slot = ring_slot(ring, number);
 
 	slot->verdict = verdict;
 	slot->error = error != NULL ? strdup(error) : NULL;
-	stop_waiting(ring, number, SLOT_SETTLED);
+	end_waiting(ring, number, SLOT_RECEIPT);
 	ring->receipts[ring->receipt_last++ % BROKER_WINDOW] = number;
 }
 
 /* Write the receipts of all messages to a subject; how many. */
 int
-ring_settle_subject(Ring *ring, const char *subject, BrokerVerdict verdict, const char *error)
+ring_write_subject_receipts(Ring *ring, const char *subject, BrokerVerdict verdict, const char *error)
 {
 	int n = 0;
 
 	for (uint64_t number = ring->first; number < ring->last; number++)
 	{
-		Slot *slot = ring_waiting(ring, number);
+		Slot *slot = ring_find_waiting(ring, number);
 
 		if (slot == NULL || strcmp(slot->parcel->subject, subject) != 0)
 			continue;
-		ring_settle(ring, number, verdict, error);
+		ring_write_receipt(ring, number, verdict, error);
 		n++;
 	}
 	return n;
@@ -188,23 +188,23 @@ ring_withdraw(Ring *ring, const BrokerTag *tag)
 {
 	for (uint64_t number = ring->first; number < ring->last; number++)
 	{
-		Slot *slot = slot_of(ring, number);
+		Slot *slot = ring_slot(ring, number);
 
 		if (slot->state == SLOT_WAITING && memcmp(&slot->tag, tag, sizeof(*tag)) == 0)
-			stop_waiting(ring, number, SLOT_FREE);
+			end_waiting(ring, number, SLOT_FREE);
 	}
-	retire(ring);
+	retire_slots(ring);
 }
 
 /* Hand out receipts, at most max of them; how many. */
 int
-ring_read(Ring *ring, BrokerReceipt *out, int max)
+ring_read_receipts(Ring *ring, BrokerReceipt *out, int max)
 {
 	int n;
 
 	for (n = 0; n < max && ring->receipt_first < ring->receipt_last; n++)
 	{
-		Slot *slot = slot_of(ring, ring->receipts[ring->receipt_first++ % BROKER_WINDOW]);
+		Slot *slot = ring_slot(ring, ring->receipts[ring->receipt_first++ % BROKER_WINDOW]);
 
 		out[n].tag = slot->tag;
 		out[n].verdict = slot->verdict;
@@ -215,7 +215,7 @@ ring_read(Ring *ring, BrokerReceipt *out, int max)
 		slot->error = NULL;
 		slot->state = SLOT_FREE;
 	}
-	retire(ring);
+	retire_slots(ring);
 	return n;
 }
 
@@ -230,7 +230,7 @@ ring_pin(Ring *ring, uint64_t to)
 	ring->pin_from = ring->next;
 	ring->pin_to = to;
 	for (; ring->next < to; ring->next++)
-		if (slot_of(ring, ring->next)->state == SLOT_WAITING)
+		if (ring_slot(ring, ring->next)->state == SLOT_WAITING)
 			ring->in_flight++;
 }
 
@@ -243,9 +243,9 @@ ring_unpin(Ring *ring)
 
 	ring->pin_from = ring->pin_to = 0;
 	for (uint64_t number = from; number < to; number++)
-		if (slot_of(ring, number)->state != SLOT_WAITING)
-			free_parcel(ring, number);
-	retire(ring);
+		if (ring_slot(ring, number)->state != SLOT_WAITING)
+			release_parcel(ring, number);
+	retire_slots(ring);
 }
 
 /* Send from the oldest message on again. */
@@ -258,11 +258,11 @@ ring_go_back(Ring *ring)
 
 /* The oldest message in flight; NULL: there is none. */
 Slot *
-ring_oldest(Ring *ring)
+ring_oldest_in_flight(Ring *ring)
 {
 	for (uint64_t number = ring->first; number < ring->next; number++)
-		if (slot_of(ring, number)->state == SLOT_WAITING)
-			return slot_of(ring, number);
+		if (ring_slot(ring, number)->state == SLOT_WAITING)
+			return ring_slot(ring, number);
 	return NULL;
 }
 
@@ -272,7 +272,7 @@ ring_free(Ring *ring)
 {
 	for (uint64_t number = ring->first; number < ring->last; number++)
 	{
-		free(slot_of(ring, number)->parcel);
-		free(slot_of(ring, number)->error);
+		free(ring_slot(ring, number)->parcel);
+		free(ring_slot(ring, number)->error);
 	}
 }

@@ -8,18 +8,18 @@
 #include <string.h>
 
 /* Where a setting's strings are. */
-static const size_t strings[] = {
+static const size_t string_offsets[] = {
 	offsetof(BrokerConfig, servers),       offsetof(BrokerConfig, credentials),  offsetof(BrokerConfig, tls_ca_file),
 	offsetof(BrokerConfig, tls_cert_file), offsetof(BrokerConfig, tls_key_file), offsetof(BrokerConfig, name),
 	offsetof(BrokerConfig, stream),        offsetof(BrokerConfig, subjects),
 };
-#define NSTRINGS (sizeof(strings) / sizeof(strings[0]))
+#define NSTRINGS (sizeof(string_offsets) / sizeof(string_offsets[0]))
 
 /* One of them. */
 static const char **
-string_of(const BrokerConfig *config, size_t i)
+settings_string(const BrokerConfig *config, size_t i)
 {
-	return (const char **) ((char *) config + strings[i]);
+	return (const char **) ((char *) config + string_offsets[i]);
 }
 
 /* Let go of settings; freed when nobody uses them any more. */
@@ -29,7 +29,7 @@ settings_release(Settings *settings)
 	if (settings == NULL || --settings->users > 0)
 		return;
 	for (size_t i = 0; i < NSTRINGS; i++)
-		free((char *) *string_of(&settings->config, i));
+		free((char *) *settings_string(&settings->config, i));
 	texts_free(settings->servers);
 	texts_free(settings->subjects);
 	free(settings);
@@ -48,7 +48,7 @@ settings_create(const BrokerConfig *config)
 	settings->users = 1;
 	settings->config = *config;
 	for (size_t i = 0; i < NSTRINGS; i++)
-		complete &= (*string_of(&settings->config, i) = strdup(*string_of(config, i))) != NULL;
+		complete &= (*settings_string(&settings->config, i) = strdup(*settings_string(config, i))) != NULL;
 	settings->servers = texts_split(config->servers, "nats://", &settings->nservers);
 	settings->subjects = texts_split(config->subjects, "", &nsubjects);
 	if (complete && settings->servers != NULL && settings->subjects != NULL)
@@ -62,7 +62,7 @@ bool
 settings_equal(const Settings *settings, const BrokerConfig *config)
 {
 	for (size_t i = 0; i < NSTRINGS; i++)
-		if (strcmp(*string_of(&settings->config, i), *string_of(config, i)) != 0)
+		if (strcmp(*settings_string(&settings->config, i), *settings_string(config, i)) != 0)
 			return false;
 	return settings->config.max_age == config->max_age &&
 	       settings->config.duplicate_window == config->duplicate_window &&

@@ -2,7 +2,7 @@
  * state.c
  *		What all sides of the broker do with the state that they share.
  *
- * The ground on which the other files stand.  All functions but broker_clock() are
+ * The ground on which the other files stand.  All functions but state_now() are
  * called with the lock held.
  */
 #include "broker/broker_int.h"
@@ -13,12 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BACKOFF_MIN (100 * MS)
+#define BACKOFF_MIN (100 * MILLISECOND)
 #define BACKOFF_MAX (10 * SECOND)
 
 /* Microseconds since some time, which no clock change moves. */
 int64_t
-broker_clock(void)
+state_now(void)
 {
 	struct timespec now;
 
@@ -28,18 +28,18 @@ broker_clock(void)
 
 /* Make the descriptor readable, once until somebody has read; with the lock held. */
 void
-broker_tell(Broker *broker)
+state_signal_caller(Broker *broker)
 {
 	uint64_t one = 1;
 
-	if (broker->told)
+	if (broker->signalled)
 		return;
-	broker->told = write(broker->event_fd, &one, sizeof(one)) == (ssize_t) sizeof(one);
+	broker->signalled = write(broker->event_fd, &one, sizeof(one)) == (ssize_t) sizeof(one);
 }
 
 /* Set the state, and the error unless that is NULL; tell the caller if that is news. */
 void
-courier_set_state(Broker *b, BrokerState state, const char *error)
+state_set(Broker *b, BrokerState state, const char *error)
 {
 	char *last = b->status.error;
 
@@ -48,21 +48,21 @@ courier_set_state(Broker *b, BrokerState state, const char *error)
 	b->status.state = state;
 	if (error != NULL)
 		snprintf(last, sizeof(b->status.error), "%s", error);
-	broker_tell(b);
+	state_signal_caller(b);
 }
 
 /* Forget which subjects were not allowed to us. */
 void
-courier_allow_all(Broker *b)
+state_forget_denied(Broker *b)
 {
 	if (b->denied[0] != NULL)
-		b->status.streams++;
+		b->status.subject_changes++;
 	texts_clear(b->denied);
 }
 
 /* The pause after so many failures in a row: doubling, and not the same for all. */
 int64_t
-courier_backoff(Broker *b, int failures)
+state_backoff(Broker *b, int failures)
 {
 	int64_t pause = failures < 8 ? BACKOFF_MIN << failures : BACKOFF_MAX;
 
@@ -73,19 +73,20 @@ courier_backoff(Broker *b, int failures)
 
 /* Whether what the courier is doing has become pointless. */
 bool
-courier_disturbed(const Broker *b)
+state_interrupted(const Broker *b)
 {
-	return b->stop || b->generation != b->seen_generation || b->trouble == TROUBLE_LOST || b->trouble == TROUBLE_DENIED;
+	return b->stop || b->generation != b->generation_in_use || b->trouble == TROUBLE_LOST ||
+	       b->trouble == TROUBLE_DENIED;
 }
 
 /* Sleep until something happens.  False: the time has come, or there is something else to do. */
 bool
-courier_sleep(Broker *b, int64_t until)
+state_wait(Broker *b, int64_t until)
 {
 	struct timespec t = {.tv_sec = (time_t) (until / SECOND), .tv_nsec = (long) (until % SECOND * 1000)};
 	bool woken;
 
-	if (courier_disturbed(b))
+	if (state_interrupted(b))
 		return false;
 	b->sleeping = true;
 	if (until == NEVER)
@@ -93,5 +94,5 @@ courier_sleep(Broker *b, int64_t until)
 	else
 		woken = pthread_cond_timedwait(&b->wake, &b->lock, &t) == 0;
 	b->sleeping = false;
-	return woken && !courier_disturbed(b);
+	return woken && !state_interrupted(b);
 }

@@ -31,8 +31,8 @@ typedef struct BrokerStatus
 	int unacknowledged;
 	uint64_t published; /* acknowledged */
 	uint64_t resent;
-	uint64_t reconnects; /* connections after the first */
-	uint64_t streams;    /* counts up each time what is known of the stream's subjects may have changed */
+	uint64_t reconnects;      /* connections after the first */
+	uint64_t subject_changes; /* counts up each time what is known of the stream's subjects may have changed */
 } BrokerStatus;
 
 #endif

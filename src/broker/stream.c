@@ -13,7 +13,7 @@
 
 /* Add to a list of differences. */
 static void
-add(char *list, size_t size, const char *difference)
+add_difference(char *list, size_t size, const char *difference)
 {
 	size_t length = strlen(list);
 
@@ -22,7 +22,7 @@ add(char *list, size_t size, const char *difference)
 
 /* Say how a stream differs from the settings; empty: it does not. */
 static void
-put_differences(const StreamInfo *info, const Settings *settings, char *out, size_t size)
+describe_differences(const StreamInfo *info, const Settings *settings, char *out, size_t size)
 {
 	const BrokerConfig *config = &settings->config;
 	char list[400] = "";
@@ -30,29 +30,29 @@ put_differences(const StreamInfo *info, const Settings *settings, char *out, siz
 
 	for (char **s = settings->subjects; *s != NULL; s++)
 	{
-		if (subjects_cover(info->subjects, *s))
+		if (texts_cover(info->subjects, *s))
 			continue;
 		snprintf(part, sizeof(part), "it does not take all of \"%s\"", *s);
-		add(list, sizeof(list), part);
+		add_difference(list, sizeof(list), part);
 	}
 	if (!info->file)
-		add(list, sizeof(list), "its storage is memory, not file");
+		add_difference(list, sizeof(list), "its storage is memory, not file");
 	if (info->replicas != config->replicas)
 	{
 		snprintf(part, sizeof(part), "it has %d replicas, not %d", info->replicas, config->replicas);
-		add(list, sizeof(list), part);
+		add_difference(list, sizeof(list), part);
 	}
-	if (info->max_age != config->max_age * NS)
+	if (info->max_age != config->max_age * NS_PER_SECOND)
 	{
-		snprintf(part, sizeof(part), "its max_age is %lld s, not %lld s", (long long) (info->max_age / NS),
+		snprintf(part, sizeof(part), "its max_age is %lld s, not %lld s", (long long) (info->max_age / NS_PER_SECOND),
 		         (long long) config->max_age);
-		add(list, sizeof(list), part);
+		add_difference(list, sizeof(list), part);
 	}
-	if (info->duplicate_window != settings_duplicate_window(config) * NS)
+	if (info->duplicate_window != settings_duplicate_window(config) * NS_PER_SECOND)
 	{
 		snprintf(part, sizeof(part), "its duplicate_window is %lld s, not %lld s",
-		         (long long) (info->duplicate_window / NS), (long long) settings_duplicate_window(config));
-		add(list, sizeof(list), part);
+		         (long long) (info->duplicate_window / NS_PER_SECOND), (long long) settings_duplicate_window(config));
+		add_difference(list, sizeof(list), part);
 	}
 	out[0] = '\0';
 	if (list[0] != '\0')
@@ -65,24 +65,24 @@ put_differences(const StreamInfo *info, const Settings *settings, char *out, siz
 
 /* Remember what the stream is like. */
 static void
-note_stream(Broker *b, StreamInfo *info, int64_t max_payload)
+remember_stream(Broker *b, StreamInfo *info, int64_t max_payload)
 {
 	char notice[sizeof(b->status.notice)];
 
-	put_differences(info, b->using, notice, sizeof(notice));
+	describe_differences(info, b->settings_in_use, notice, sizeof(notice));
 	if (!texts_equal(b->subjects, info->subjects))
 	{
 		texts_free(b->subjects);
 		b->subjects = info->subjects;
-		b->status.streams++;
-		broker_tell(b);
+		b->status.subject_changes++;
+		state_signal_caller(b);
 	}
 	else
 		texts_free(info->subjects);
 	if (strcmp(notice, b->status.notice) != 0)
 	{
 		memcpy(b->status.notice, notice, sizeof(notice));
-		broker_tell(b);
+		state_signal_caller(b);
 	}
 	b->status.max_message = (size_t) max_payload;
 	if (info->max_message > 0 && info->max_message < max_payload)
@@ -93,30 +93,30 @@ note_stream(Broker *b, StreamInfo *info, int64_t max_payload)
 }
 
 /* Ask for the stream, and make it if there is none.  Without the lock. */
-static Answer
-ask_for_stream(Broker *b, StreamInfo *info, ApiError *error)
+static RequestResult
+find_or_create_stream(Broker *b, StreamInfo *info, JetStreamError *error)
 {
-	const char *name = b->using->config.stream;
+	const char *name = b->settings_in_use->config.stream;
 	char subject[320];
-	Answer answer = ANSWER_NONE;
+	RequestResult answer = REQUEST_GIVEN_UP;
 	bool made = false;
 
-	*error = (ApiError){0};
+	*error = (JetStreamError){0};
 	for (int i = 0; i < 3; i++)
 	{
 		char *text = NULL;
-		char *body = made ? jetstream_create_request(b->using) : NULL;
+		char *body = made ? jetstream_create_request(b->settings_in_use) : NULL;
 		bool found;
 
 		snprintf(subject, sizeof(subject), "$JS.API.STREAM.%s.%s", made ? "CREATE" : "INFO", name);
-		answer = link_request(b, subject, body != NULL ? body : "", broker_clock() + REQUEST_WAIT, &text);
+		answer = link_request(b, subject, body != NULL ? body : "", state_now() + REQUEST_WAIT, &text);
 		free(body);
-		if (answer != ANSWER_GIVEN)
+		if (answer != REQUEST_ANSWERED)
 			return answer;
 		found = jetstream_read_stream(text, info, error);
 		free(text);
 		/* Not there: make it.  There after all: somebody else has made it just now. */
-		if (found || error->err_code != (made ? 10058 : 10059))
+		if (found || error->err_code != (made ? JS_STREAM_NAME_IN_USE : JS_STREAM_NOT_FOUND))
 			return answer;
 		made = !made;
 	}
@@ -125,16 +125,16 @@ ask_for_stream(Broker *b, StreamInfo *info, ApiError *error)
 
 /* Put in words why the stream cannot be used, and tell a stream that cannot be had from one that is not there just now. */
 static BrokerState
-say_why(Broker *b, Answer answer, const ApiError *error, char *text, size_t size)
+explain_stream_failure(Broker *b, RequestResult answer, const JetStreamError *error, char *text, size_t size)
 {
-	const char *name = b->using->config.stream;
+	const char *name = b->settings_in_use->config.stream;
 
-	if (answer == ANSWER_NONE)
+	if (answer == REQUEST_GIVEN_UP)
 	{
 		snprintf(text, size, "no answer from JetStream about stream \"%.100s\"", name);
 		return BROKER_BLOCKED;
 	}
-	if (answer == ANSWER_NOBODY)
+	if (answer == REQUEST_NO_RESPONDER)
 	{
 		snprintf(text, size, "JetStream is not enabled at %.100s", b->status.server);
 		return BROKER_REFUSED;
@@ -147,9 +147,9 @@ say_why(Broker *b, Answer answer, const ApiError *error, char *text, size_t size
 	snprintf(text, size, "stream \"%.80s\": %.150s", name, error->text);
 	switch (error->err_code)
 	{
-		case 10039: /* JetStream is not enabled for the account */
-		case 10074: /* replicas, and no cluster */
-		case 10076: /* JetStream is not enabled */
+		case JS_NOT_ENABLED_FOR_ACCOUNT:
+		case JS_REPLICAS_NEED_CLUSTER:
+		case JS_NOT_ENABLED:
 			return BROKER_REFUSED;
 		default:
 			return error->code < 500 ? BROKER_REFUSED : BROKER_BLOCKED;
@@ -158,40 +158,41 @@ say_why(Broker *b, Answer answer, const ApiError *error, char *text, size_t size
 
 /* Look at the stream; if that fails, say why and try again later. */
 void
-stream_look(Broker *b)
+stream_check(Broker *b)
 {
 	StreamInfo info = {0};
-	ApiError error;
-	Answer answer;
+	JetStreamError error;
+	RequestResult answer;
 	BrokerState state;
 	int64_t max_payload;
 	char text[sizeof(b->status.error)];
 
-	b->check_at = broker_clock() + CHECK_INTERVAL;
-	courier_allow_all(b); /* what is still not allowed will be said again */
-	if (strpbrk(b->using->config.stream, " \t\r\n.*>/\\") != NULL || b->using->config.stream[0] == '\0')
+	b->check_at = state_now() + CHECK_INTERVAL;
+	state_forget_denied(b); /* what is still not allowed will be said again */
+	if (strpbrk(b->settings_in_use->config.stream, " \t\r\n.*>/\\") != NULL ||
+	    b->settings_in_use->config.stream[0] == '\0')
 	{
-		snprintf(text, sizeof(text), "\"%.100s\" is no name of a stream", b->using->config.stream);
-		courier_set_state(b, BROKER_REFUSED, text);
-		b->not_before = b->check_at;
+		snprintf(text, sizeof(text), "\"%.100s\" is no name of a stream", b->settings_in_use->config.stream);
+		state_set(b, BROKER_REFUSED, text);
+		b->retry_at = b->check_at;
 		return;
 	}
 	pthread_mutex_unlock(&b->lock);
 	max_payload = link_max_payload(b);
-	answer = ask_for_stream(b, &info, &error);
+	answer = find_or_create_stream(b, &info, &error);
 	pthread_mutex_lock(&b->lock);
-	if (answer == ANSWER_GIVEN && error.code == 0 && !info.no_ack && !courier_disturbed(b))
+	if (answer == REQUEST_ANSWERED && error.code == 0 && !info.no_ack && !state_interrupted(b))
 	{
-		note_stream(b, &info, max_payload);
+		remember_stream(b, &info, max_payload);
 		b->stream_known = true;
 		return;
 	}
 	texts_free(info.subjects);
 	/* While messages are acknowledged, a question without an answer means little. */
-	if (courier_disturbed(b) || (answer == ANSWER_NONE && b->status.state == BROKER_READY))
+	if (state_interrupted(b) || (answer == REQUEST_GIVEN_UP && b->status.state == BROKER_READY))
 		return;
-	state = say_why(b, answer, &error, text, sizeof(text));
-	courier_set_state(b, state, text);
+	state = explain_stream_failure(b, answer, &error, text, sizeof(text));
+	state_set(b, state, text);
 	b->stream_known = false;
-	b->not_before = broker_clock() + courier_backoff(b, b->failures++);
+	b->retry_at = state_now() + state_backoff(b, b->failures++);
 }

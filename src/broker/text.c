@@ -92,7 +92,7 @@ texts_split(const char *text, const char *prefix, int *count)
  * ------------------------------------------------------------------------ */
 
 /* Whether a pattern has a subject, or all that another pattern has. */
-bool
+static bool
 subject_matches(const char *pattern, const char *subject)
 {
 	for (;;)
@@ -119,7 +119,7 @@ subject_matches(const char *pattern, const char *subject)
 
 /* Whether one of the patterns has a subject. */
 bool
-subjects_cover(char *const *patterns, const char *subject)
+texts_cover(char *const *patterns, const char *subject)
 {
 	for (; *patterns != NULL; patterns++)
 		if (subject_matches(*patterns, subject))

@@ -220,7 +220,6 @@ withdraw(char **words)
 static void
 say_status(void)
 {
-	static const char *const names[] = {"off", "connecting", "ready", "unreachable", "refused", "blocked"};
 	BrokerStatus s;
 	int left = 0;
 
@@ -232,9 +231,10 @@ say_status(void)
 		"state=%s server=%s version=%s max_message=%zu ttl=%d unacknowledged=%d published=%llu resent=%llu reconnects=%llu "
 		"streams=%llu room=%d handed=%d left=%d acknowledged=%d rejected=%d expired=%d uncovered=%d error={%s} notice={%s} "
 		"receipt={%s}\n",
-		names[s.state], s.server, s.version, s.max_message, s.ttl, s.unacknowledged, (unsigned long long) s.published,
-		(unsigned long long) s.resent, (unsigned long long) s.reconnects, (unsigned long long) s.streams,
-		broker_room(broker), handed, left, counts[0], counts[1], counts[2], counts[3], s.error, s.notice, last_error);
+		broker_state_name(s.state), s.server, s.version, s.max_message, s.ttl, s.unacknowledged,
+		(unsigned long long) s.published, (unsigned long long) s.resent, (unsigned long long) s.reconnects,
+		(unsigned long long) s.subject_changes, broker_room(broker), handed, left, counts[0], counts[1], counts[2],
+		counts[3], s.error, s.notice, last_error);
 }
 
 /* Count the threads, and those that would take a signal: all but SIGKILL, SIGSTOP and the two of the C library can be blocked;
