@@ -9,7 +9,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
-PG_MODULE_MAGIC;
+PG_MODULE_MAGIC_COMPAT("eda", EDA_VERSION);
 
 int eda_engine_mode = EDA_ENGINE_ON;
 int eda_feed_level = EDA_FEED_FULL;

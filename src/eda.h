@@ -270,7 +270,7 @@ extern void work_require_found(const JournalStep *step);
 
 typedef struct JsonObject
 {
-	JsonbParseState *state;
+	JsonbInState state;
 	int members;
 } JsonObject;
 

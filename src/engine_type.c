@@ -97,7 +97,7 @@ static int64
 config_version(Snapshot snapshot)
 {
 	Relation rel = table_open(eda_catalog(false)->config, AccessShareLock);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = table_beginscan_compat(rel, snapshot);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	bool isnull;
 	int64 version = 0;

@@ -40,8 +40,7 @@ delete_key(JournalRel *jrel)
 {
 	TM_FailureData failure;
 
-	if (table_tuple_delete(jrel->rel, &jrel->found->tts_tid, GetCurrentCommandId(true), InvalidSnapshot,
-	                       InvalidSnapshot, true, &failure, false) == TM_Ok)
+	if (table_tuple_delete_compat(jrel->rel, &jrel->found->tts_tid, GetCurrentCommandId(true), &failure) == TM_Ok)
 		CommandCounterIncrement();
 }
 

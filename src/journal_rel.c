@@ -377,7 +377,7 @@ journal_read_event(TupleTableSlot *slot, Event *out, bool whole)
 static TupleTableSlot *
 empty_slot(JournalRel *jrel)
 {
-	TupleTableSlot *slot = MakeTupleTableSlot(jrel->desc, &TTSOpsVirtual);
+	TupleTableSlot *slot = MakeTupleTableSlot_compat(jrel->desc, &TTSOpsVirtual);
 
 	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts);
 	return slot;

@@ -15,7 +15,7 @@ put_key(JsonObject *object, const char *key)
 
 	v.val.string.val = unconstify(char *, key);
 	v.val.string.len = strlen(key);
-	pushJsonbValue(&object->state, WJB_KEY, &v);
+	pushJsonbValue_compat(&object->state, WJB_KEY, &v);
 	object->members++;
 }
 
@@ -23,8 +23,8 @@ put_key(JsonObject *object, const char *key)
 void
 json_begin(JsonObject *object)
 {
-	*object = (JsonObject){NULL, 0};
-	pushJsonbValue(&object->state, WJB_BEGIN_OBJECT, NULL);
+	*object = (JsonObject){.members = 0};
+	pushJsonbValue_compat(&object->state, WJB_BEGIN_OBJECT, NULL);
 }
 
 /* Add a string; a NULL is left out. */
@@ -38,7 +38,7 @@ json_put_text(JsonObject *object, const char *key, const char *value)
 	put_key(object, key);
 	v.val.string.val = unconstify(char *, value);
 	v.val.string.len = strlen(value);
-	pushJsonbValue(&object->state, WJB_VALUE, &v);
+	pushJsonbValue_compat(&object->state, WJB_VALUE, &v);
 }
 
 /* Add a whole number. */
@@ -49,7 +49,7 @@ json_put_int(JsonObject *object, const char *key, int64 value)
 
 	put_key(object, key);
 	v.val.numeric = int64_to_numeric(value);
-	pushJsonbValue(&object->state, WJB_VALUE, &v);
+	pushJsonbValue_compat(&object->state, WJB_VALUE, &v);
 }
 
 /* Add any jsonb; a NULL is left out. */
@@ -63,16 +63,15 @@ json_put_json(JsonObject *object, const char *key, Jsonb *value)
 	put_key(object, key);
 	v.val.binary.data = &value->root;
 	v.val.binary.len = VARSIZE(value) - VARHDRSZ;
-	pushJsonbValue(&object->state, WJB_VALUE, &v);
+	pushJsonbValue_compat(&object->state, WJB_VALUE, &v);
 }
 
 /* The finished object, or NULL if nothing was put in. */
 Jsonb *
 json_end(JsonObject *object)
 {
-	JsonbValue *v = pushJsonbValue(&object->state, WJB_END_OBJECT, NULL);
-
-	return object->members > 0 ? JsonbValueToJsonb(v) : NULL;
+	pushJsonbValue_compat(&object->state, WJB_END_OBJECT, NULL);
+	return object->members > 0 ? JsonbValueToJsonb(object->state.result) : NULL;
 }
 
 /* A scalar as text (a string without its quotes); NULL for null and for what is not a scalar. */

@@ -13,6 +13,7 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
 
 typedef struct Move
 {
@@ -155,7 +156,7 @@ has_home(void)
 {
 	Relation rel = table_open(eda_catalog(false)->engine_state, AccessShareLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = table_beginscan_compat(rel, snapshot);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	bool found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
 

@@ -11,7 +11,6 @@
 #include "engine.h"
 
 #include "catalog/namespace.h"
-#include "commands/dbcommands.h"
 #include "common/string.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"

@@ -8,11 +8,13 @@
  */
 #include "engine.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/tuplestore.h"
 
 #define BUCKET_US (60 * USECS_PER_SEC / EDA_RATE_BUCKETS)
 #define LOGGED_ERRORS 30 /* in a second: more than it takes to find an event that causes one */

@@ -18,6 +18,7 @@
  */
 #include "eda.h"
 
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 

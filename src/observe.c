@@ -25,6 +25,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
+#include "utils/tuplestore.h"
 
 #define SET_BITS 12 /* 256 kB, which the processor keeps at hand */
 #define SETS (1 << SET_BITS)

@@ -9,7 +9,6 @@
 
 #include <unistd.h>
 
-#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 

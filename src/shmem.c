@@ -173,7 +173,7 @@ shmem_startup(void)
 	if (!found)
 	{
 		memset(eda_shmem, 0, areas_offset());
-		eda_shmem->tranche = LWLockNewTrancheId();
+		eda_shmem->tranche = LWLockNewTrancheId_compat("eda");
 		eda_shmem->nnotes = eda_max_databases + EDA_SPARE_NOTES;
 		eda_shmem->launcher_proc = -1;
 		ConditionVariableInit(&eda_shmem->engine_gone);
@@ -184,7 +184,7 @@ shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 
 	/* children inherit it */
-	LWLockRegisterTranche(eda_shmem->tranche, "eda");
+	LWLockRegisterTranche_compat(eda_shmem->tranche, "eda");
 }
 
 /* Install the hooks; only while shared_preload_libraries is being processed. */

@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/tuplestore.h"
 
 static const Interval max_wait = {.time = USECS_PER_MINUTE};
 

@@ -3,15 +3,15 @@
 #
 # Only the headers are needed: they are taken from Debian's newer suites into
 # build/newer, with an apt state of their own, and nothing is installed.  Debian
-# has PostgreSQL 17 and nats.c 3.10 in trixie, 18 and the newest nats.c in sid; no
-# suite has PostgreSQL 16.
+# has PostgreSQL 17 and nats.c 3.10 in trixie, 18 and the newest nats.c in sid, and
+# PostgreSQL 19 in experimental; no suite has PostgreSQL 16.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 folder=$PWD/build/newer
 # shellcheck source=test/newer-apt.sh
 . test/newer-apt.sh
-newer_apt "$folder" trixie sid
+newer_apt "$folder" trixie sid experimental
 
 # Their libc has these, and PostgreSQL's headers rely on it; this machine's may be older.
 cat >"$folder/libc.h" <<'C'
@@ -47,7 +47,7 @@ compile() {
 }
 
 objects=$(make -s print-OBJS)
-for major in 17 18; do
+for major in 17 18 19; do
 	fetch "postgresql-server-dev-$major" "postgresql-$major" || continue
 	include=$folder/postgresql-$major/usr/include/postgresql/$major/server
 	compile "PostgreSQL $(sed -n 's/^#define PG_VERSION "\(.*\)"/\1/p' "$include/pg_config.h")" "$objects" \
