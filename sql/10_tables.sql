@@ -25,30 +25,55 @@ CREATE TABLE eda.event_type (
 );
 CREATE UNIQUE INDEX event_type_name ON eda.event_type (lower(event_type));
 
-COMMENT ON TABLE eda.event_type IS 'The rules of each event type.  Change it with eda.configure().';
-COMMENT ON COLUMN eda.event_type.id IS 'Small id that transitions carry in place of the name.';
-COMMENT ON COLUMN eda.event_type.event_type IS 'Name, unique without regard to case.';
-COMMENT ON COLUMN eda.event_type.flow_type IS 'The queue that workers take this type''s events from.';
-COMMENT ON COLUMN eda.event_type.max_attempts IS 'How often an event may be acquired before it fails.';
-COMMENT ON COLUMN eda.event_type.lifespan IS 'How long an event may live, from its first scheduled time; null: for ever.';
-COMMENT ON COLUMN eda.event_type.attempt_delays IS 'Wait before attempt 1, 2, ...; the last one repeats.';
-COMMENT ON COLUMN eda.event_type.backoff IS 'Factor by which the last delay grows with each attempt beyond the list.';
-COMMENT ON COLUMN eda.event_type.jitter IS 'Part of a retry delay that is random: 0.1 means up to 10 % more or less.';
-COMMENT ON COLUMN eda.event_type.lease IS 'How long a worker may keep an attempt without a heartbeat.';
+COMMENT ON TABLE eda.event_type IS
+	'The rules of each event type.  Change them with eda.configure().';
+COMMENT ON COLUMN eda.event_type.id IS
+	'Number that stands for the event type in eda.transition.type.';
+COMMENT ON COLUMN eda.event_type.event_type IS
+	'Name of the event type.  Two names must differ in more than their case.';
+COMMENT ON COLUMN eda.event_type.flow_type IS
+	'Name of the queue from which workers acquire the events of this type.';
+COMMENT ON COLUMN eda.event_type.max_attempts IS
+	'How many times an event may be acquired before it fails: 1 to 10000.';
+COMMENT ON COLUMN eda.event_type.lifespan IS
+	'How long after its first scheduled time an event expires; null: never.';
+COMMENT ON COLUMN eda.event_type.attempt_delays IS
+	'How long an event waits before attempt 1, attempt 2, and so on.  The last delay holds for '
+	'all attempts beyond the list.';
+COMMENT ON COLUMN eda.event_type.backoff IS
+	'Factor, from 1 to 100, by which the last delay grows with each attempt beyond the list, up '
+	'to 30 days.';
+COMMENT ON COLUMN eda.event_type.jitter IS
+	'How much a delay varies at random, from 0 to 1: with 0.1 it is up to 10 % shorter or '
+	'longer.';
+COMMENT ON COLUMN eda.event_type.lease IS
+	'How long a worker may process an event without a heartbeat.';
 COMMENT ON COLUMN eda.event_type.dispatch_timeout IS
-	'How long a worker may take from being handed an event to committing its acquire; with delivery nats, from the broker''s acknowledgement, doubled each time, up to an hour.';
-COMMENT ON COLUMN eda.event_type.on_fail_event_type IS 'Published when an event of this type fails.';
-COMMENT ON COLUMN eda.event_type.suspended IS 'While true nothing of this type is dispatched or acquired.';
-COMMENT ON COLUMN eda.event_type.suspend_timeout IS 'Deadline of eda.suspend() when the caller gives none; null: no deadline.';
-COMMENT ON COLUMN eda.event_type.on_suspend_timeout IS 'What a suspended event does when its deadline passes: expire or resume.';
+	'With delivery pull: the time from when a worker is handed an event until its acquire must '
+	'be committed.  With delivery nats: the time from when the broker acknowledges the message '
+	'until a worker must have acquired the event; it doubles with each further message, up to '
+	'one hour.';
+COMMENT ON COLUMN eda.event_type.on_fail_event_type IS
+	'Event type of the event that is published when an event of this type fails; null or empty: '
+	'none.';
+COMMENT ON COLUMN eda.event_type.suspended IS
+	'While this is true, no event of this type is dispatched or acquired.';
+COMMENT ON COLUMN eda.event_type.suspend_timeout IS
+	'How long eda.suspend() sets an event aside if its caller gives no deadline; null: for ever.';
+COMMENT ON COLUMN eda.event_type.on_suspend_timeout IS
+	'What the engine does with a suspended event when its deadline passes: expire or resume.';
 COMMENT ON COLUMN eda.event_type.delivery IS
-	'pull: workers take events with eda.acquire_next().  nats: they get messages, and call eda.acquire().';
+	'pull: workers acquire events from a queue with eda.acquire_next().  nats: workers get a '
+	'message for each event through NATS and acquire that event with eda.acquire().';
 COMMENT ON COLUMN eda.event_type.subject IS
-	'Template of the messages'' subject, with {flow_type}, {event_type} (in lower case), {flow_id} and {database}; null: event-engine.{flow_type}.';
-COMMENT ON COLUMN eda.event_type.priority IS '0 to 9; within a flow type higher goes first.';
-COMMENT ON COLUMN eda.event_type.max_in_flight IS 'At most so many events dispatched or being processed at once; null: no limit.';
+	'With delivery nats: the subject of the messages.  {flow_type} and {event_type} (both in '
+	'lower case), {flow_id} and {database} are replaced; null: event-engine.{flow_type}.';
+COMMENT ON COLUMN eda.event_type.priority IS
+	'From 0 to 9.  Within a flow type, events of a higher priority are acquired first.';
+COMMENT ON COLUMN eda.event_type.max_in_flight IS
+	'How many events of this type may be dispatched or being processed at once; null: no limit.';
 COMMENT ON COLUMN eda.event_type.max_dispatched IS
-	'With delivery nats: at most so many events dispatched and not acquired yet.';
+	'With delivery nats: how many events of this type may be dispatched at once.';
 
 /* ------------------------------------------------------------------------
  * The log
@@ -69,10 +94,34 @@ CREATE TABLE eda.event (
 	payload				jsonb NOT NULL
 ) PARTITION BY LIST (segment);
 
-COMMENT ON TABLE eda.event IS 'What was published.  Written once, by eda.publish().';
-COMMENT ON COLUMN eda.event.id IS 'UUID v7, which carries the time of publication, or what the publisher gave.';
-COMMENT ON COLUMN eda.event.on_fail_event_type IS 'Overrides the event type''s; empty: none.';
-COMMENT ON COLUMN eda.event.parent_id IS 'The event whose success or failure published this one.';
+COMMENT ON TABLE eda.event IS
+	'One row for each published event.  A row is written once, by eda.publish(), and never '
+	'changes.';
+COMMENT ON COLUMN eda.event.id IS
+	'Id of the event: a UUID v7, which carries the time of publication, or the id that the '
+	'publisher gave.';
+COMMENT ON COLUMN eda.event.created_at IS 'When the event was published, by eda.clock().';
+COMMENT ON COLUMN eda.event.segment IS
+	'Number of the leaf table that holds the event.  It follows from the time in the id.';
+COMMENT ON COLUMN eda.event.event_type IS 'Name of the event type.';
+COMMENT ON COLUMN eda.event.flow_type IS 'Name of the queue from which workers acquire the event.';
+COMMENT ON COLUMN eda.event.flow_id IS
+	'Id of the business transaction that the event belongs to, such as an order.';
+COMMENT ON COLUMN eda.event.expires_at IS
+	'When the event expires, unless it is being processed then; null: never.  A redrive sets a '
+	'new time, in eda.transition.expires_at.';
+COMMENT ON COLUMN eda.event.parent_id IS
+	'Id of the event whose success or failure published this event, or that the publisher named.';
+COMMENT ON COLUMN eda.event.correlation_id IS
+	'Text of the publisher.  Events that are published by the success or failure of this event '
+	'inherit it.';
+COMMENT ON COLUMN eda.event.on_fail_event_type IS
+	'Event type of the event that is published when this event fails; empty: none; null: the '
+	'event type''s on_fail_event_type holds.';
+COMMENT ON COLUMN eda.event.headers IS
+	'JSON object of strings that go to the worker with the event.  Events that are published by '
+	'its success or failure inherit traceparent, tracestate and baggage.';
+COMMENT ON COLUMN eda.event.payload IS 'What the publisher tells the worker, as JSON.';
 
 CREATE TABLE eda.transition (
 	event_id		uuid NOT NULL,
@@ -95,24 +144,52 @@ CREATE TABLE eda.transition (
 ) PARTITION BY LIST (segment);
 
 COMMENT ON TABLE eda.transition IS
-	'One row per step of an event''s life.  The row with the highest version is its state.';
-COMMENT ON COLUMN eda.transition.at IS 'When the step was made, by the clock (never earlier than the step before).';
-COMMENT ON COLUMN eda.transition.xid IS 'The top-level transaction that made the step.';
-COMMENT ON COLUMN eda.transition.version IS '1, 2, 3, ... without gaps.';
-COMMENT ON COLUMN eda.transition.type IS 'eda.event_type.id';
-COMMENT ON COLUMN eda.transition.attempt IS 'How often the event was acquired, without the attempts that were handed back.';
-COMMENT ON COLUMN eda.transition.attempt_base IS 'attempt at the last redrive: attempts are counted from here.';
-COMMENT ON COLUMN eda.transition.returns IS 'How often in a row the event was dispatched and no acquire was committed.';
-COMMENT ON COLUMN eda.transition.token IS 'Version that opened the lease; also on the row with which its holder closed it.';
-COMMENT ON COLUMN eda.transition.wake_at IS 'Next deadline: the scheduled time, dispatch timeout, lease end or suspend deadline.';
-COMMENT ON COLUMN eda.transition.expires_at IS 'When the event expires if it is then waiting; null: never.';
-COMMENT ON COLUMN eda.transition.suspended_by IS 'type, operator or worker';
-COMMENT ON COLUMN eda.transition.detail IS 'error, stack, result, progress, reason';
+	'One row for each step of an event''s life.  The row with the highest version is the '
+	'event''s state.';
+COMMENT ON COLUMN eda.transition.event_id IS 'Id of the event: eda.event.id.';
+COMMENT ON COLUMN eda.transition.at IS
+	'When the step was made, by eda.clock(), but never earlier than the step before.';
+COMMENT ON COLUMN eda.transition.xid IS
+	'Full id of the top-level transaction that made the step; 0 in a row that was restored from '
+	'a dump.';
+COMMENT ON COLUMN eda.transition.version IS
+	'Number of the step within its event: 1, 2, 3 and so on, without gaps.';
+COMMENT ON COLUMN eda.transition.type IS 'Number of the event type: eda.event_type.id.';
+COMMENT ON COLUMN eda.transition.state IS 'State of the event after this step.';
+COMMENT ON COLUMN eda.transition.attempt IS
+	'How many times the event has been acquired.  An attempt that a worker handed back does not '
+	'count.';
+COMMENT ON COLUMN eda.transition.attempt_base IS
+	'Value of attempt at the last redrive, else 0.  attempt minus attempt_base is held against '
+	'the event type''s max_attempts.';
+COMMENT ON COLUMN eda.transition.returns IS
+	'How many times in a row the event was dispatched without an acquire that was committed.';
+COMMENT ON COLUMN eda.transition.segment IS
+	'Number of the leaf table that holds the event and its steps.';
+COMMENT ON COLUMN eda.transition.prev_state IS
+	'State of the event before this step; null in version 1.';
+COMMENT ON COLUMN eda.transition.token IS
+	'Token of the lease: the version of the step that opened it.  The steps of the lease have '
+	'it, and so has the step with which the worker closed it; a step that took the lease away '
+	'has none.';
+COMMENT ON COLUMN eda.transition.wake_at IS
+	'Next deadline of the event: the scheduled time of the next attempt, the end of the dispatch '
+	'timeout or of the lease, or the deadline of a suspension; null: none.';
+COMMENT ON COLUMN eda.transition.expires_at IS
+	'When the event expires, unless it is being processed then; null: never.';
+COMMENT ON COLUMN eda.transition.suspended_by IS
+	'Who suspended the event: type (its event type is suspended), operator or worker.';
+COMMENT ON COLUMN eda.transition.worker IS
+	'Who made the step: the worker''s name, the application name or role of another caller, or '
+	'engine; null in version 1.';
+COMMENT ON COLUMN eda.transition.detail IS
+	'JSON object with those of the keys error, stack, result, progress and reason that apply.';
 
 CREATE FUNCTION eda.refuse_write() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'eda_refuse_write' LANGUAGE C;
 COMMENT ON FUNCTION eda.refuse_write() IS
-	'Trigger: the log is written through the functions only (INSERT is let through while a dump is restored).';
+	'Trigger: raise ED010, because only the functions of eda may write the log.  INSERT is let '
+	'through while a dump is restored, that is, before the first eda.configure().';
 
 CREATE FUNCTION eda.restored() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -121,16 +198,20 @@ BEGIN
 	RETURN NEW;
 END $$;
 COMMENT ON FUNCTION eda.restored() IS
-	'Trigger: a restored row''s transaction belongs to another server; the engine must not take it for one of this.';
+	'Trigger: set xid of a restored row to 0.  Its transaction ran on another server, and the '
+	'engine must not mistake its number for that of a transaction on this server.';
 
 /*
- * The leaves.  All of them are made here, because attaching a partition at run
- * time blocks behind any open writer.  Indexes and keys stand on the leaves, by
- * name: the C code opens leaf and index directly and never the parent.
+ * The leaves, that is, the partitions of eda.event and eda.transition.  All of them are created
+ * here, because attaching a partition at run time would wait for every open transaction that
+ * writes.  Primary keys and indexes are created on the leaves, under fixed names: the C code opens
+ * leaves and indexes directly, and never the partitioned tables.
  *
- * The index on xid is for an engine that starts, and for eda.changes().  Vacuum
- * summarizes it, and what it has not summarized is read as a whole: it is to come
- * by every so many rows, however large the leaf is.
+ * The BRIN index on xid serves an engine that starts, and eda.changes().  Only vacuum summarizes
+ * its page ranges, and a range without a summary is read as a whole.  So autovacuum must run after
+ * a fixed number of inserted rows, and not after a share of the leaf.
+ *
+ * The C code knows the leaves as numbers from 0 to EDA_LEAVES - 1; test/pgtap/schema.sql compares them.
  */
 DO $$
 DECLARE
@@ -191,7 +272,13 @@ CREATE TABLE eda.segment (
 );
 CREATE UNIQUE INDEX segment_open ON eda.segment ((true)) WHERE ends_at = 'infinity';
 COMMENT ON TABLE eda.segment IS
-	'Which leaf holds which range of id time; exactly one is open.  Leaf 0 takes ids that carry no time.';
+	'Which leaf table holds the events of which range of time, by the time in their ids.  '
+	'Exactly one segment is open.  Leaf 0 is not in this table: it holds the events whose ids '
+	'carry no time.';
+COMMENT ON COLUMN eda.segment.segment IS 'Number of the leaf table.';
+COMMENT ON COLUMN eda.segment.starts_at IS 'First time of the range.';
+COMMENT ON COLUMN eda.segment.ends_at IS
+	'First time that no longer belongs to the range; infinity: the segment is open.';
 
 CREATE TABLE eda.idempotency (
 	scope		text COLLATE "C" NOT NULL,
@@ -201,8 +288,12 @@ CREATE TABLE eda.idempotency (
 	CONSTRAINT idempotency_pkey PRIMARY KEY (scope, key_hash)
 );
 CREATE INDEX idempotency_expiry ON eda.idempotency (expires_at);
-COMMENT ON TABLE eda.idempotency IS 'The idempotency keys of publish, kept for eda.idempotency_ttl.';
-COMMENT ON COLUMN eda.idempotency.key_hash IS 'The first 16 bytes of the key''s SHA-256.';
+COMMENT ON TABLE eda.idempotency IS
+	'The idempotency keys that were given to eda.publish(), each kept for eda.idempotency_ttl.';
+COMMENT ON COLUMN eda.idempotency.scope IS 'What the key was given for; always publish.';
+COMMENT ON COLUMN eda.idempotency.key_hash IS 'The first 16 bytes of the key''s SHA-256 hash.';
+COMMENT ON COLUMN eda.idempotency.event_id IS 'Id of the event that was published under the key.';
+COMMENT ON COLUMN eda.idempotency.expires_at IS 'When the key may be used for another event.';
 
 CREATE TRIGGER refuse_write BEFORE DELETE OR TRUNCATE
 	ON eda.event_type FOR EACH STATEMENT EXECUTE FUNCTION eda.refuse_write();
@@ -213,29 +304,9 @@ SELECT pg_catalog.pg_extension_config_dump('eda.event_type_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eda.segment', '');
 SELECT pg_catalog.pg_extension_config_dump('eda.idempotency', '');
 
-COMMENT ON COLUMN eda.event.created_at IS 'When it was published, by the clock.';
-COMMENT ON COLUMN eda.event.segment IS 'The leaf it lies in, by the time in its id.';
-COMMENT ON COLUMN eda.event.event_type IS 'The name of its event type.';
-COMMENT ON COLUMN eda.event.flow_type IS 'The queue of its event type.';
-COMMENT ON COLUMN eda.event.flow_id IS 'The business transaction it belongs to, such as an order.';
-COMMENT ON COLUMN eda.event.expires_at IS 'When it expires if it is then waiting; null: never.  A redrive gives a new time, see transition.';
-COMMENT ON COLUMN eda.event.correlation_id IS 'Handed on to the events that its success or failure publishes.';
-COMMENT ON COLUMN eda.event.headers IS 'Strings that travel with it; the trace headers are handed on.';
-COMMENT ON COLUMN eda.event.payload IS 'What a worker needs to know.';
-COMMENT ON COLUMN eda.transition.event_id IS 'eda.event.id';
-COMMENT ON COLUMN eda.transition.state IS 'Where the event stands after this step.';
-COMMENT ON COLUMN eda.transition.segment IS 'The leaf of the event.';
-COMMENT ON COLUMN eda.transition.prev_state IS 'Where it stood before; null in version 1.';
-COMMENT ON COLUMN eda.transition.worker IS 'Who made the step: the worker, the caller, or engine.';
-COMMENT ON COLUMN eda.segment.segment IS 'The number of the leaf.';
-COMMENT ON COLUMN eda.segment.starts_at IS 'The first id time that belongs to it.';
-COMMENT ON COLUMN eda.segment.ends_at IS 'The id time from which on the next one holds; infinity: open.';
-COMMENT ON COLUMN eda.idempotency.scope IS 'What the key is for: publish.';
-COMMENT ON COLUMN eda.idempotency.event_id IS 'The event that was published under the key.';
-COMMENT ON COLUMN eda.idempotency.expires_at IS 'When the key is forgotten.';
-
 /* ------------------------------------------------------------------------
- * The engine's own state: not dumped, so that a restored copy stays idle
+ * The engine's own state.  It is not dumped, so that the engine of a restored
+ * copy stays idle.
  * ------------------------------------------------------------------------ */
 
 CREATE TABLE eda.engine_state (
@@ -250,24 +321,46 @@ CREATE TABLE eda.engine_state (
 	saved_at			timestamptz
 );
 COMMENT ON TABLE eda.engine_state IS
-	'Where the engine stands.  The home (system identifier, database) keeps a restored copy from acting.';
-COMMENT ON COLUMN eda.engine_state.tail IS 'Transitions that this snapshot sees have been read.';
-COMMENT ON COLUMN eda.engine_state.cursors IS 'Four numbers each: kind, event type, leaf, microseconds since 2000.';
-COMMENT ON COLUMN eda.engine_state.counters IS 'Nine numbers each: event type, events in each state.';
-COMMENT ON COLUMN eda.engine_state.parked IS 'Events that were due and not moved yet.';
-COMMENT ON COLUMN eda.engine_state.unacknowledged IS 'Events that were dispatched and not acknowledged by the broker yet.';
+	'One row: how far the engine has read the log and what it knew then, saved every few '
+	'seconds.  The engine works only in the database that the row names as the home of the log, '
+	'so that the engine of a restored copy moves nothing.';
+COMMENT ON COLUMN eda.engine_state.one IS 'Always true: the table has one row.';
+COMMENT ON COLUMN eda.engine_state.system_identifier IS
+	'System identifier of the home''s server, from pg_control_system().';
+COMMENT ON COLUMN eda.engine_state.database_oid IS 'Oid of the home''s database.';
+COMMENT ON COLUMN eda.engine_state.tail IS
+	'The engine has read all transitions that this snapshot sees.';
+COMMENT ON COLUMN eda.engine_state.cursors IS
+	'From which time on the engine looks for deadlines.  Each cursor is four numbers: its kind, '
+	'the id of the event type, the leaf, and the time in microseconds since 2000-01-01 UTC.';
+COMMENT ON COLUMN eda.engine_state.counters IS
+	'How many events are in which state.  Each event type is nine numbers: its id, and the '
+	'number of events in each state in the order of eda.state.';
+COMMENT ON COLUMN eda.engine_state.parked IS
+	'Ids of the events that were to be moved, but were locked by another transaction or whose '
+	'move raised an error.';
+COMMENT ON COLUMN eda.engine_state.unacknowledged IS
+	'Ids of the events that were dispatched through NATS and whose messages the broker had not '
+	'acknowledged.';
+COMMENT ON COLUMN eda.engine_state.saved_at IS 'When this row was saved.';
 
 CREATE TABLE eda.config (
 	one			boolean PRIMARY KEY DEFAULT true CHECK (one),
 	version		bigint NOT NULL
 ) WITH (fillfactor = 10);
 INSERT INTO eda.config VALUES (true, 1);
-COMMENT ON TABLE eda.config IS 'Counts the changes of event_type and segment; the engine reads it each tick.';
+COMMENT ON TABLE eda.config IS
+	'One row, which counts the changes of eda.event_type and eda.segment.  The engine reads it '
+	'in each tick and reads the two tables again if it has changed.';
+COMMENT ON COLUMN eda.config.one IS 'Always true: the table has one row.';
+COMMENT ON COLUMN eda.config.version IS
+	'A number that goes up by 1 with each statement that changes one of the two tables.';
 
 CREATE FUNCTION eda.config_changed() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'eda_config_changed' LANGUAGE C;
 COMMENT ON FUNCTION eda.config_changed() IS
-	'Trigger: counts eda.config up and empties the config cache of every session at commit.';
+	'Trigger: count eda.config.version up and, at commit, have every session read the event '
+	'types and segments again.';
 
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
 	ON eda.event_type FOR EACH STATEMENT EXECUTE FUNCTION eda.config_changed();

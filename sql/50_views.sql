@@ -1,17 +1,22 @@
 /* ------------------------------------------------------------------------
- * Looking at it
+ * Monitors: views and functions that only read
  * ------------------------------------------------------------------------ */
 
 CREATE FUNCTION eda.lifecycle_moves(
 	OUT from_state text, OUT to_state text, OUT made_by text, OUT happens text)
 RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'eda_lifecycle_moves' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 30;
-COMMENT ON FUNCTION eda.lifecycle_moves() IS 'The table of legal moves; read the view eda.lifecycle.';
+COMMENT ON FUNCTION eda.lifecycle_moves() IS
+	'Return the legal moves.  They are defined in src (lifecycle.c); the view eda.lifecycle '
+	'shows them.';
 
 CREATE VIEW eda.lifecycle AS SELECT * FROM eda.lifecycle_moves();
-COMMENT ON VIEW eda.lifecycle IS 'Which state an event may move to from which, who makes the move, and when.';
+COMMENT ON VIEW eda.lifecycle IS
+	'One row for each legal move of an event from one state to another, with who makes it and '
+	'when.';
 
--- event_id is the event's own, not the transition's: a question by that name is to find the index, too.
+-- Both id and event_id are eda.event.id, and not eda.transition.event_id, so that a condition on
+-- either of them uses the primary key of the event's leaf.
 CREATE VIEW eda.event_state AS
 SELECT e.id, e.id AS event_id, e.event_type, e.flow_type, e.flow_id,
 	t.state::text AS state, t.prev_state::text AS prev_state, t.version, t.attempt,
@@ -34,11 +39,9 @@ CROSS JOIN LATERAL (
 	WHERE t.segment = e.segment AND t.event_id = e.id
 	ORDER BY t.version DESC LIMIT 1) t
 JOIN eda.event_type et ON et.id = t.type;
-COMMENT ON VIEW eda.event_state IS 'Each event with its current transition.  Ask by id or event_id, flow_id or parent_id: the log may be large.';
-COMMENT ON COLUMN eda.event_state.attempts_left IS 'How often the event may still be acquired.';
-COMMENT ON COLUMN eda.event_state.attempts_failed IS 'Attempts that ended with an error or a lost lease, since the last redrive.';
-COMMENT ON COLUMN eda.event_state.attempt_scheduled_at IS 'When the current or next attempt was to begin.';
-COMMENT ON COLUMN eda.event_state.attempt_due_at IS 'When the current attempt must be over: dispatch timeout, or end of the lease.';
+COMMENT ON VIEW eda.event_state IS
+	'Each event with its current transition.  Conditions on id, event_id, flow_id or parent_id '
+	'use an index; a query without one of them reads the whole log.';
 
 CREATE VIEW eda.dead_letter AS
 SELECT e.id, t.event_id, e.event_type, e.flow_type, e.flow_id, t.state::text AS state, t.at AS died_at,
@@ -50,9 +53,10 @@ WHERE t.state IN ('failed', 'expired')
 AND NOT EXISTS (
 	SELECT FROM eda.transition later
 	WHERE later.segment = t.segment AND later.event_id = t.event_id AND later.version = t.version + 1);
-COMMENT ON VIEW eda.dead_letter IS 'Events that ended failed or expired and were not redriven.';
+COMMENT ON VIEW eda.dead_letter IS 'The events whose current state is failed or expired.';
 
--- A plain join: ORDER BY at DESC LIMIT n walks the index of errors, and a question by flow_id that of the events.
+-- This is a plain join, so that the planner may begin with either table: ORDER BY at DESC LIMIT n
+-- uses the index on transitions with an error, and a condition on flow_id the index on events.
 CREATE VIEW eda.error_log AS
 SELECT t.at, t.event_id, et.event_type, et.flow_type, e.flow_id, t.attempt, t.version, t.state::text AS moved_to,
 	t.worker, t.detail ->> 'error' AS error, t.detail ->> 'stack' AS stack
@@ -60,7 +64,9 @@ FROM eda.transition t
 JOIN eda.event e ON e.segment = t.segment AND e.id = t.event_id
 JOIN eda.event_type et ON et.id = t.type
 WHERE t.detail ? 'error';
-COMMENT ON VIEW eda.error_log IS 'Every attempt that ended with an error, with the state it led to.';
+COMMENT ON VIEW eda.error_log IS
+	'One row for each transition that has an error: an attempt that failed or whose lease ran '
+	'out, or an event that could not be delivered.';
 
 CREATE FUNCTION eda.history(
 	event_id uuid,
@@ -73,14 +79,21 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 		t.attempt, t.token, t.wake_at, t.expires_at, t.worker, t.suspended_by, t.detail
 	FROM eda.transition t WHERE t.event_id = history.event_id ORDER BY t.version;
 $$;
-COMMENT ON FUNCTION eda.history(uuid) IS 'The life of an event, a row a step; took is the time since the step before.';
+COMMENT ON FUNCTION eda.history(uuid) IS
+	'Return the transitions of an event in their order; took is the time since the transition '
+	'before.  Return no row if there is no such event.  The comments on the columns of '
+	'eda.transition explain the others.';
 
 CREATE FUNCTION eda.type_metrics(
 	OUT type integer, OUT counts bigint[], OUT oldest_due_at timestamptz, OUT last_minute bigint[])
 RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'eda_type_metrics' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 50;
 COMMENT ON FUNCTION eda.type_metrics() IS
-	'The engine''s counters: events by state in the order of the enum, and the moves of the last minute: into each state, and last the attempts that are followed by another.';
+	'Return the engine''s counters, one row for each event type.  counts: how many events are in '
+	'each state, in the order of eda.state.  oldest_due_at: when the oldest event that waits for '
+	'the engine or a worker was due; null: none is.  last_minute: how many events moved to each '
+	'state in the last minute, in the same order, and as the last element how many attempts '
+	'ended and are to be followed by another.';
 
 CREATE VIEW eda.queue_metrics AS
 SELECT et.flow_type, et.event_type, s.state::text AS state,
@@ -92,7 +105,10 @@ FROM eda.event_type et
 CROSS JOIN unnest(enum_range(NULL::eda.state)) WITH ORDINALITY s(state, n)
 LEFT JOIN eda.type_metrics() m ON m.type = et.id;
 COMMENT ON VIEW eda.queue_metrics IS
-	'Events by flow type, event type and state, moves into that state in the last minute, and how long the oldest due event has waited; read from the engine''s counters, so it costs the same at any size, and stands still while there is no engine.';
+	'How many events of each event type are in each state, how many came to it in the last '
+	'minute, and how long the oldest due event has waited.  The view shows the engine''s '
+	'counters: its cost does not depend on the size of the log, and the counters stand still '
+	'while no engine runs.';
 
 CREATE FUNCTION eda.type_counters(
 	OUT type integer, OUT transitions bigint[], OUT attempts bigint, OUT retries bigint, OUT rescues bigint, OUT redrives bigint,
@@ -102,7 +118,13 @@ CREATE FUNCTION eda.type_counters(
 RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'eda_type_counters' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 50;
 COMMENT ON FUNCTION eda.type_counters() IS
-	'Totals of each event type since the engine started: transitions by state in the order of the enum; attempts begun, followed by another one, and ended by the engine; redrives; and how many attempts took at most so many seconds, from being due to their acquire and from there to their end.';
+	'Return totals since the engine started, one row for each event type.  transitions: how many '
+	'led to each state, in the order of eda.state.  attempts: how many began.  retries: how many '
+	'ended and are to be followed by another.  rescues: how many the engine ended because their '
+	'lease ran out.  redrives: how many dead letters were redriven.  due_to_acquired[i]: how '
+	'many attempts began at most bounds[i] seconds after they were due.  acquired_to_done[i]: '
+	'how many ended at most bounds[i] seconds after they began.  The columns that end in _sum '
+	'are the sums of these times in seconds.';
 
 CREATE FUNCTION eda.engine_info(
 	OUT state text, OUT pid integer, OUT started_at timestamptz, OUT last_tick_at timestamptz,
@@ -115,96 +137,168 @@ CREATE FUNCTION eda.engine_info(
 	OUT broker_reconnects bigint)
 RETURNS record
 	AS 'MODULE_PATHNAME', 'eda_engine_info' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION eda.engine_info() IS 'What the engine of this database says of itself; read the view eda.engine_status.';
+COMMENT ON FUNCTION eda.engine_info() IS
+	'Return the one row of the view eda.engine_status, whose columns have comments.';
 
 CREATE VIEW eda.engine_status AS SELECT * FROM eda.engine_info();
-COMMENT ON VIEW eda.engine_status IS 'Whether the engine of this database runs, what it does, and its last error.';
-COMMENT ON COLUMN eda.engine_status.queued IS 'Dispatched events that wait for a worker.';
-COMMENT ON COLUMN eda.engine_status.handed_out IS 'Events that a worker was handed and whose acquire has not committed yet.';
-COMMENT ON COLUMN eda.engine_status.broker IS
-	'off: no eda.nats_url; connecting; ready; unreachable; refused: not let in; blocked: the stream takes nothing.';
-COMMENT ON COLUMN eda.engine_status.broker_server IS 'Where it is connected to, and the server''s version.';
-COMMENT ON COLUMN eda.engine_status.broker_error IS 'Why it is not ready, or was not the last time.';
-COMMENT ON COLUMN eda.engine_status.broker_notice IS
-	'How the stream differs from the settings, or an event type''s subject from the stream''s.';
-COMMENT ON COLUMN eda.engine_status.broker_unacknowledged IS 'Messages that the broker has not acknowledged yet.';
-COMMENT ON COLUMN eda.engine_status.broker_published IS 'Messages it has acknowledged since the engine started.';
-COMMENT ON COLUMN eda.engine_status.broker_resent IS 'Messages sent again because no acknowledgement came.';
-COMMENT ON COLUMN eda.engine_status.broker_reconnects IS 'Connections after the first.';
-COMMENT ON COLUMN eda.engine_status.parked IS 'Events that are due but written to by an open transaction.';
-COMMENT ON COLUMN eda.engine_status.held_back IS 'Events whose move raises an error; tried again from time to time.';
+COMMENT ON VIEW eda.engine_status IS
+	'One row: whether the engine of this database runs, what it does, its last error, and the '
+	'state of its connection to the broker (NATS).  A tick is one round of the engine''s main '
+	'loop.';
 
--- the columns of the views, one by one
-COMMENT ON COLUMN eda.event_state.id IS 'The event''s id.';
-COMMENT ON COLUMN eda.event_state.event_id IS 'The same.';
-COMMENT ON COLUMN eda.event_state.event_type IS 'The name of its event type.';
-COMMENT ON COLUMN eda.event_state.flow_type IS 'The queue that workers take it from.';
-COMMENT ON COLUMN eda.event_state.flow_id IS 'The business transaction it belongs to.';
-COMMENT ON COLUMN eda.event_state.state IS 'Where it stands.';
-COMMENT ON COLUMN eda.event_state.prev_state IS 'Where it stood before.';
-COMMENT ON COLUMN eda.event_state.version IS 'The number of its current transition.';
-COMMENT ON COLUMN eda.event_state.attempt IS 'How often it was acquired, without the attempts that were handed back.';
-COMMENT ON COLUMN eda.event_state.lease_until IS 'When the worker''s lease ends, while it is being processed.';
-COMMENT ON COLUMN eda.event_state.token IS 'The token of the lease, while it is being processed.';
-COMMENT ON COLUMN eda.event_state.wake_at IS 'Its next deadline, whatever that is; null: none.';
-COMMENT ON COLUMN eda.event_state.expires_at IS 'When it expires if it is then waiting; null: never.';
-COMMENT ON COLUMN eda.event_state.suspended_by IS 'type, operator or worker, while it is suspended.';
-COMMENT ON COLUMN eda.event_state.worker IS 'Who made the current transition.';
-COMMENT ON COLUMN eda.event_state.error IS 'The error of the current transition.';
-COMMENT ON COLUMN eda.event_state.detail IS 'error, stack, result, progress, reason of the current transition.';
-COMMENT ON COLUMN eda.event_state.payload IS 'What was published.';
-COMMENT ON COLUMN eda.event_state.headers IS 'Strings that travel with it.';
-COMMENT ON COLUMN eda.event_state.correlation_id IS 'Shared with the events it was published by, and with those it publishes.';
-COMMENT ON COLUMN eda.event_state.parent_id IS 'The event whose success or failure published this one.';
-COMMENT ON COLUMN eda.event_state.on_fail_event_type IS 'Overrides the event type''s; empty: none.';
-COMMENT ON COLUMN eda.event_state.created_at IS 'When it was published.';
-COMMENT ON COLUMN eda.event_state.changed_at IS 'When it came to its current transition.';
-COMMENT ON COLUMN eda.dead_letter.id IS 'The event''s id.';
-COMMENT ON COLUMN eda.dead_letter.event_id IS 'The same.';
-COMMENT ON COLUMN eda.dead_letter.event_type IS 'The name of its event type.';
-COMMENT ON COLUMN eda.dead_letter.flow_type IS 'The queue of its event type.';
-COMMENT ON COLUMN eda.dead_letter.flow_id IS 'The business transaction it belongs to.';
-COMMENT ON COLUMN eda.dead_letter.state IS 'failed or expired';
-COMMENT ON COLUMN eda.dead_letter.died_at IS 'When it ended so.';
-COMMENT ON COLUMN eda.dead_letter.attempt IS 'How often it had been acquired.';
-COMMENT ON COLUMN eda.dead_letter.error IS 'The last error.';
-COMMENT ON COLUMN eda.dead_letter.stack IS 'Where the last error was raised, if the worker said so.';
-COMMENT ON COLUMN eda.dead_letter.payload IS 'What was published.';
-COMMENT ON COLUMN eda.dead_letter.headers IS 'Strings that travel with it.';
-COMMENT ON COLUMN eda.dead_letter.correlation_id IS 'Shared with the events it was published by.';
-COMMENT ON COLUMN eda.dead_letter.parent_id IS 'The event whose success or failure published this one.';
-COMMENT ON COLUMN eda.dead_letter.created_at IS 'When it was published.';
-COMMENT ON COLUMN eda.error_log.at IS 'When the attempt ended.';
-COMMENT ON COLUMN eda.error_log.event_id IS 'The event''s id.';
-COMMENT ON COLUMN eda.error_log.event_type IS 'The name of its event type.';
-COMMENT ON COLUMN eda.error_log.flow_type IS 'The queue of its event type.';
-COMMENT ON COLUMN eda.error_log.flow_id IS 'The business transaction it belongs to.';
-COMMENT ON COLUMN eda.error_log.attempt IS 'Which attempt it was.';
-COMMENT ON COLUMN eda.error_log.version IS 'The number of the transition that has the error.';
-COMMENT ON COLUMN eda.error_log.moved_to IS 'The state that the error led to.';
-COMMENT ON COLUMN eda.error_log.worker IS 'Who worked on it, or engine for a lease that ran out.';
-COMMENT ON COLUMN eda.error_log.error IS 'What went wrong.';
-COMMENT ON COLUMN eda.error_log.stack IS 'Where, if the worker said so.';
-COMMENT ON COLUMN eda.queue_metrics.flow_type IS 'The queue of the event type.';
-COMMENT ON COLUMN eda.queue_metrics.event_type IS 'The name of the event type.';
-COMMENT ON COLUMN eda.queue_metrics.state IS 'A state; there is a row for each.';
+-- The columns of the views.  Where a column shows one of eda.event or eda.transition, that one's
+-- comment has the details.
+COMMENT ON COLUMN eda.lifecycle.from_state IS 'The state before the move; null: the event is new.';
+COMMENT ON COLUMN eda.lifecycle.to_state IS 'The state after the move.';
+COMMENT ON COLUMN eda.lifecycle.made_by IS
+	'The functions that make the move, and engine if the engine makes it.';
+COMMENT ON COLUMN eda.lifecycle.happens IS 'When the move is made.';
+
+COMMENT ON COLUMN eda.event_state.id IS 'Id of the event.';
+COMMENT ON COLUMN eda.event_state.event_id IS
+	'Id of the event, under the name that the functions use.';
+COMMENT ON COLUMN eda.event_state.event_type IS 'Name of the event type.';
+COMMENT ON COLUMN eda.event_state.flow_type IS
+	'Name of the queue from which workers acquire the event.';
+COMMENT ON COLUMN eda.event_state.flow_id IS
+	'Id of the business transaction that the event belongs to.';
+COMMENT ON COLUMN eda.event_state.state IS 'Current state of the event.';
+COMMENT ON COLUMN eda.event_state.prev_state IS
+	'State before the current transition; null: the event is new.';
+COMMENT ON COLUMN eda.event_state.version IS 'Number of the current transition.';
+COMMENT ON COLUMN eda.event_state.attempt IS
+	'How many times the event has been acquired, without the attempts that workers handed back.';
+COMMENT ON COLUMN eda.event_state.attempts_left IS
+	'How many more times the event may be acquired.';
+COMMENT ON COLUMN eda.event_state.attempts_failed IS
+	'How many attempts have ended with an error or a lost lease since the last redrive.';
+COMMENT ON COLUMN eda.event_state.attempt_scheduled_at IS
+	'When the current or next attempt was scheduled to begin.';
+COMMENT ON COLUMN eda.event_state.attempt_due_at IS
+	'When the dispatch timeout or the lease ends; null: the event is neither dispatched nor '
+	'being processed.';
+COMMENT ON COLUMN eda.event_state.lease_until IS
+	'When the lease of the worker ends; null: the event is not being processed.';
+COMMENT ON COLUMN eda.event_state.token IS
+	'Token of the lease; null: the event is not being processed.';
+COMMENT ON COLUMN eda.event_state.wake_at IS 'Next deadline of the event; null: none.';
+COMMENT ON COLUMN eda.event_state.expires_at IS
+	'When the event expires, unless it is being processed then; null: never.';
+COMMENT ON COLUMN eda.event_state.suspended_by IS
+	'Who suspended the event: type, operator or worker; null: it is not suspended.';
+COMMENT ON COLUMN eda.event_state.worker IS
+	'Who made the current transition; null: the publisher.';
+COMMENT ON COLUMN eda.event_state.error IS 'Error of the current transition, if it has one.';
+COMMENT ON COLUMN eda.event_state.detail IS
+	'JSON object with the error, stack, result, progress and reason of the current transition.';
+COMMENT ON COLUMN eda.event_state.payload IS 'What the publisher tells the worker, as JSON.';
+COMMENT ON COLUMN eda.event_state.headers IS 'Strings that go to the worker with the event.';
+COMMENT ON COLUMN eda.event_state.correlation_id IS
+	'Text that the event shares with its parent and its spinoff and on-fail events.';
+COMMENT ON COLUMN eda.event_state.parent_id IS
+	'Id of the event whose success or failure published this event, or that the publisher named.';
+COMMENT ON COLUMN eda.event_state.on_fail_event_type IS
+	'Event type to publish if this event fails; empty: none; null: that of its event type.';
+COMMENT ON COLUMN eda.event_state.created_at IS 'When the event was published.';
+COMMENT ON COLUMN eda.event_state.changed_at IS 'When the current transition was made.';
+
+COMMENT ON COLUMN eda.dead_letter.id IS 'Id of the event.';
+COMMENT ON COLUMN eda.dead_letter.event_id IS
+	'Id of the event, under the name that the functions use.';
+COMMENT ON COLUMN eda.dead_letter.event_type IS 'Name of the event type.';
+COMMENT ON COLUMN eda.dead_letter.flow_type IS
+	'Name of the queue from which workers acquired the event.';
+COMMENT ON COLUMN eda.dead_letter.flow_id IS
+	'Id of the business transaction that the event belongs to.';
+COMMENT ON COLUMN eda.dead_letter.state IS 'State of the event: failed or expired.';
+COMMENT ON COLUMN eda.dead_letter.died_at IS 'When the event failed or expired.';
+COMMENT ON COLUMN eda.dead_letter.attempt IS
+	'How many times the event was acquired, without the attempts that workers handed back.';
+COMMENT ON COLUMN eda.dead_letter.error IS 'Error with which the event ended, if it has one.';
+COMMENT ON COLUMN eda.dead_letter.stack IS 'Stack trace of that error, if the worker gave one.';
+COMMENT ON COLUMN eda.dead_letter.payload IS 'What the publisher told the worker, as JSON.';
+COMMENT ON COLUMN eda.dead_letter.headers IS 'Strings that went to the worker with the event.';
+COMMENT ON COLUMN eda.dead_letter.correlation_id IS
+	'Text that the event shares with its parent and its spinoff and on-fail events.';
+COMMENT ON COLUMN eda.dead_letter.parent_id IS
+	'Id of the event whose success or failure published this event, or that the publisher named.';
+COMMENT ON COLUMN eda.dead_letter.created_at IS 'When the event was published.';
+
+COMMENT ON COLUMN eda.error_log.at IS 'When the transition was made.';
+COMMENT ON COLUMN eda.error_log.event_id IS 'Id of the event.';
+COMMENT ON COLUMN eda.error_log.event_type IS 'Name of the event type.';
+COMMENT ON COLUMN eda.error_log.flow_type IS
+	'Name of the queue from which workers acquire the event.';
+COMMENT ON COLUMN eda.error_log.flow_id IS
+	'Id of the business transaction that the event belongs to.';
+COMMENT ON COLUMN eda.error_log.attempt IS 'Number of the attempt.';
+COMMENT ON COLUMN eda.error_log.version IS 'Number of the transition that has the error.';
+COMMENT ON COLUMN eda.error_log.moved_to IS 'State that the transition led to.';
+COMMENT ON COLUMN eda.error_log.worker IS
+	'Name of the worker whose attempt failed; engine: the lease ran out, or the event was not '
+	'delivered.';
+COMMENT ON COLUMN eda.error_log.error IS 'The error.';
+COMMENT ON COLUMN eda.error_log.stack IS 'Stack trace of the error, if the worker gave one.';
+
+COMMENT ON COLUMN eda.queue_metrics.flow_type IS 'Name of the event type''s queue.';
+COMMENT ON COLUMN eda.queue_metrics.event_type IS 'Name of the event type.';
+COMMENT ON COLUMN eda.queue_metrics.state IS
+	'A state; each event type has one row for each state.';
 COMMENT ON COLUMN eda.queue_metrics.events IS 'How many events of the type are in the state.';
-COMMENT ON COLUMN eda.queue_metrics.last_minute IS 'How many came into it in the last minute.';
-COMMENT ON COLUMN eda.queue_metrics.oldest_due_age IS 'How long the type''s oldest due event has waited, where the state waits for the engine or a worker.';
-COMMENT ON COLUMN eda.lifecycle.from_state IS 'The state before; null: a new event.';
-COMMENT ON COLUMN eda.lifecycle.to_state IS 'The state after.';
-COMMENT ON COLUMN eda.lifecycle.made_by IS 'The functions that make the move, or engine.';
-COMMENT ON COLUMN eda.lifecycle.happens IS 'When.';
-COMMENT ON COLUMN eda.engine_status.state IS 'running, paused, off, idle: and why, or not running.';
-COMMENT ON COLUMN eda.engine_status.pid IS 'The engine''s process.';
-COMMENT ON COLUMN eda.engine_status.started_at IS 'When that process began.';
-COMMENT ON COLUMN eda.engine_status.last_tick_at IS 'When its last turn ended.';
-COMMENT ON COLUMN eda.engine_status.ticks IS 'Turns since it began.';
-COMMENT ON COLUMN eda.engine_status.transitions_read IS 'Transitions it has read since it began.';
-COMMENT ON COLUMN eda.engine_status.transitions_made IS 'Transitions it has made since it began.';
-COMMENT ON COLUMN eda.engine_status.last_tick_ms IS 'How long its last turn took.';
-COMMENT ON COLUMN eda.engine_status.max_tick_ms IS 'How long its longest turn took.';
-COMMENT ON COLUMN eda.engine_status.total_tick_ms IS 'How long all its turns took together.';
-COMMENT ON COLUMN eda.engine_status.waiting_workers IS 'Workers that wait in eda.acquire_next().';
-COMMENT ON COLUMN eda.engine_status.last_error IS 'The last error that a move or the feed ran into.';
-COMMENT ON COLUMN eda.engine_status.last_error_at IS 'When that was.';
+COMMENT ON COLUMN eda.queue_metrics.last_minute IS
+	'How many events of the type came to the state in the last minute.';
+COMMENT ON COLUMN eda.queue_metrics.oldest_due_age IS
+	'How long the event type''s oldest due event has waited for the engine or a worker; null in '
+	'all rows but awaiting_processing and dispatched, and in those if the state has no event.';
+
+COMMENT ON COLUMN eda.engine_status.state IS
+	'running; paused or off (see the setting eda.engine); idle, with the reason; starting; or '
+	'not running.';
+COMMENT ON COLUMN eda.engine_status.pid IS 'Process id of the engine; null: no engine runs.';
+COMMENT ON COLUMN eda.engine_status.started_at IS 'When the engine process started.';
+COMMENT ON COLUMN eda.engine_status.last_tick_at IS 'When the last tick ended, by eda.clock().';
+COMMENT ON COLUMN eda.engine_status.ticks IS
+	'How many ticks the engine has made since it started.';
+COMMENT ON COLUMN eda.engine_status.transitions_read IS
+	'How many transitions the engine has read since it started.';
+COMMENT ON COLUMN eda.engine_status.transitions_made IS
+	'How many transitions the engine has made since it started.';
+COMMENT ON COLUMN eda.engine_status.last_tick_ms IS 'Duration of the last tick in milliseconds.';
+COMMENT ON COLUMN eda.engine_status.max_tick_ms IS
+	'Duration in milliseconds of the longest tick since the engine started.';
+COMMENT ON COLUMN eda.engine_status.total_tick_ms IS
+	'Sum in milliseconds of the durations of all ticks since the engine started.';
+COMMENT ON COLUMN eda.engine_status.queued IS
+	'How many events are in the ready queue: dispatched, and not yet handed to a worker.';
+COMMENT ON COLUMN eda.engine_status.handed_out IS
+	'How many events workers have taken from the ready queue without having committed their '
+	'acquire yet.';
+COMMENT ON COLUMN eda.engine_status.waiting_workers IS
+	'How many workers wait in eda.acquire_next().';
+COMMENT ON COLUMN eda.engine_status.parked IS
+	'How many events the engine could not move because an open transaction has locked them.';
+COMMENT ON COLUMN eda.engine_status.held_back IS
+	'How many events the engine could not move because the move raised an error.  It tries them '
+	'again from time to time.';
+COMMENT ON COLUMN eda.engine_status.last_error IS
+	'Message of the last error in a move or in the feed, kept when the engine restarts.';
+COMMENT ON COLUMN eda.engine_status.last_error_at IS 'When the last error was raised.';
+COMMENT ON COLUMN eda.engine_status.broker IS
+	'State of the connection to the broker.  off: eda.nats_url is not set; connecting; ready; '
+	'unreachable; refused: the broker does not let the engine in; blocked: the stream accepts no '
+	'messages.';
+COMMENT ON COLUMN eda.engine_status.broker_server IS
+	'Address and version of the NATS server that the engine is connected to.';
+COMMENT ON COLUMN eda.engine_status.broker_error IS
+	'Why the broker is not ready; if it is ready, why it was not the last time.';
+COMMENT ON COLUMN eda.engine_status.broker_notice IS
+	'In what the stream differs from the settings, or which subject of an event type it does not '
+	'accept.';
+COMMENT ON COLUMN eda.engine_status.broker_unacknowledged IS
+	'How many messages the broker has not acknowledged yet.';
+COMMENT ON COLUMN eda.engine_status.broker_published IS
+	'How many messages the broker has acknowledged since the engine started.';
+COMMENT ON COLUMN eda.engine_status.broker_resent IS
+	'How many messages the engine sent again because no acknowledgement came.';
+COMMENT ON COLUMN eda.engine_status.broker_reconnects IS
+	'How many times the engine has connected to the broker again since it started.';

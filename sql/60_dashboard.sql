@@ -1,10 +1,12 @@
 /* ------------------------------------------------------------------------
  * The dashboard, for SELECT * FROM eda.dashboard() \watch 1
  *
- * Counts and rates are the engine's counters.  Errors are looked up over an
- * index from its newest end, a bounded number of rows, so that a look costs the
- * same at any size of the log.  This file is ASCII, as any database may have to
- * read it; what is drawn is chr().
+ * Counts and rates are the engine's counters.  Errors and dead letters are read
+ * from the newest end of an index, a limited number of rows.  So the cost of the
+ * dashboard does not depend on the size of the log.
+ *
+ * This file is ASCII, because a database of any encoding must be able to read
+ * it.  Other characters are written as chr().
  * ------------------------------------------------------------------------ */
 
 CREATE FUNCTION eda.screen_count(n numeric) RETURNS text
@@ -15,7 +17,8 @@ RETURN CASE
 	WHEN n < 10000000 THEN trunc(n / 1000000, 1)::text || 'M'
 	WHEN n < 1000000000 THEN trunc(n / 1000000)::text || 'M'
 	ELSE trunc(n / 1000000000, 1)::text || 'G' END;
-COMMENT ON FUNCTION eda.screen_count(numeric) IS 'For the dashboard: a count in four characters, 9999, 12k, 1.2M.';
+COMMENT ON FUNCTION eda.screen_count(numeric) IS
+	'For the dashboard: return a count in at most four characters, such as 9999, 12k or 1.2M.';
 
 CREATE FUNCTION eda.screen_rate(n numeric, seconds numeric) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -23,7 +26,9 @@ RETURN CASE
 	WHEN n / seconds < 9.995 THEN to_char(n / seconds, 'FM0.00')
 	WHEN n / seconds < 99.95 THEN to_char(n / seconds, 'FM90.0')
 	ELSE eda.screen_count(round(n / seconds)) END;
-COMMENT ON FUNCTION eda.screen_rate(numeric, numeric) IS 'For the dashboard: so many in some seconds, for each of them.';
+COMMENT ON FUNCTION eda.screen_rate(numeric, numeric) IS
+	'For the dashboard: return the rate per second of n things in the given number of seconds, '
+	'in at most four characters.';
 
 CREATE FUNCTION eda.screen_age(age interval) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -37,7 +42,9 @@ RETURN (
 		WHEN s < 86400 THEN trunc(s / 3600) || 'h'
 		ELSE trunc(s / 86400) || 'd' END
 	FROM extract(epoch FROM age) s);
-COMMENT ON FUNCTION eda.screen_age(interval) IS 'For the dashboard: a time span in five characters, 1.2s, 4m05, 3h10, 12d.';
+COMMENT ON FUNCTION eda.screen_age(interval) IS
+	'For the dashboard: return an interval in at most five characters, such as 1.2s, 4m05, 3h10 '
+	'or 12d.';
 
 CREATE FUNCTION eda.screen_text(value text, width integer, plain boolean) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
@@ -47,10 +54,11 @@ DECLARE
 	cells integer;
 	used integer := 0;
 	ellipsis text := '~';
-	short text := '';		-- the part that leaves room for an ellipsis
+	short text := '';		-- the beginning that leaves room for an ellipsis
 	short_used integer := 0;
 BEGIN
-	-- Escape sequences go as a whole, then all else that could move the cursor or turn the text around.
+	-- Remove whole escape sequences first, then every other character that could move the cursor
+	-- or reverse the direction of the text.
 	line := regexp_replace(line, '(\u001b\[|\u009b)[0-?]*[ -/]*[@-~]?', '', 'g');
 	line := regexp_replace(line,
 		'(\u001b[]PX^_]|[\u0090\u0098\u009d-\u009f])[^\u0007\u001b\u009c]*(\u0007|\u001b\\|\u009c)?', '', 'g');
@@ -59,7 +67,8 @@ BEGIN
 	IF plain THEN
 		line := regexp_replace(line, '[^\u0020-\u007e]', '?', 'g');
 	ELSE
-		-- Not in a CASE: it would be folded, and fail, where the encoding has no such character.
+		-- Not in a CASE expression: the planner would evaluate chr(8230) in advance, which fails
+		-- in an encoding without that character.
 		ellipsis := chr(8230);
 		line := regexp_replace(line,
 			'[\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb]', '', 'g');
@@ -67,7 +76,7 @@ BEGIN
 	line := left(btrim(line), 2 * width);
 	FOR i IN 1 .. length(line) LOOP
 		code := ascii(substr(line, i, 1));
-		-- Combining marks take no place; Chinese, Japanese, Korean and pictures take two.
+		-- Combining marks take no cell; Chinese, Japanese and Korean characters and pictures two.
 		cells := CASE
 			WHEN code < 768 THEN 1
 			WHEN code < 880 OR code BETWEEN 6832 AND 6911 OR code BETWEEN 7616 AND 7679
@@ -88,7 +97,8 @@ BEGIN
 	RETURN line || repeat(' ', width - used);
 END $$;
 COMMENT ON FUNCTION eda.screen_text(text, integer, boolean) IS
-	'For the dashboard: anybody''s text, made safe for a terminal and exactly so many places wide.';
+	'For the dashboard: return any text, cut or padded to width terminal cells, without '
+	'characters that could control the terminal.  plain: ASCII only.';
 
 CREATE FUNCTION eda.screen_name(name text, width integer, plain boolean) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -104,7 +114,8 @@ BEGIN
 	RETURN left(name, width / 2) || ellipsis || right(name, (width - 1) / 2);
 END $$;
 COMMENT ON FUNCTION eda.screen_name(text, integer, boolean) IS
-	'For the dashboard: the name of an event type or flow type, exactly so many places wide, with its two ends.';
+	'For the dashboard: return the name of an event type or flow type, padded to width '
+	'characters, or with an ellipsis in its middle if it is longer.  plain: ASCII only.';
 
 CREATE FUNCTION eda.screen_bar(parts numeric[], glyphs text[], width integer, blank text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -117,7 +128,7 @@ BEGIN
 	IF total = 0 THEN
 		RETURN repeat(blank, width);
 	END IF;
-	-- What is there is seen: a part above zero gets a place of its own, at the cost of the widest.
+	-- A part above zero gets at least one cell, which the widest part gives up.
 	SELECT array_agg(CASE WHEN p > 0 THEN greatest(1, round(width * p / total)) ELSE 0 END ORDER BY i)
 	INTO cells FROM unnest(parts) WITH ORDINALITY u(p, i);
 	LOOP
@@ -130,17 +141,20 @@ BEGIN
 			FROM unnest(cells, glyphs) WITH ORDINALITY u(c, g, i));
 END $$;
 COMMENT ON FUNCTION eda.screen_bar(numeric[], text[], integer, text) IS
-	'For the dashboard: a bar divided as the parts are, each in its glyph.';
+	'For the dashboard: return a bar of width characters, divided in proportion to the parts, '
+	'each drawn with its glyph; blanks if all parts are zero.';
 
 CREATE FUNCTION eda.dashboard(OUT line text) RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
--- Only the index's end is wanted, and a plan once made is to stay good while the log grows.
+-- Each query reads only the end of an index.  The settings keep it so in a plan that was made
+-- while the log was small.
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 SET jit = off AS $$
 DECLARE
 	max_types CONSTANT integer := 16;		-- event types shown
-	max_errors CONSTANT integer := 5;		-- lines of errors, and of dead letters
-	look_back CONSTANT integer := 2000;		-- errors searched for such as are tried again
+	max_errors CONSTANT integer := 5;		-- lines of errors, and as many of dead letters
+	-- How many of the newest errors are searched for those after which the event is retried.
+	look_back CONSTANT integer := 2000;
 	plain CONSTANT boolean := getdatabaseencoding() <> 'UTF8' OR current_setting('client_encoding') <> 'UTF8';
 	-- succeeded, being_processed, dispatched, awaiting_processing, suspended, failed or expired, canceled
 	glyphs text[] := '{#,+,o,:,=,x,-}';
@@ -151,7 +165,7 @@ DECLARE
 	zeros CONSTANT bigint[] := '{0,0,0,0,0,0,0,0}';
 	clock CONSTANT timestamptz := eda.clock();
 	engine record;
-	seconds numeric;		-- that the rates of the last minute cover
+	seconds numeric;		-- how much of the last minute the engine has run, for the rates
 	r record;
 	types integer;
 	hidden integer := 0;
@@ -198,12 +212,12 @@ BEGIN
 	line := repeat(rule, 100);
 	RETURN NEXT;
 	IF types = 0 THEN
-		line := ' No event types yet.  Make one:  SELECT eda.configure(''ORDER_PLACED'', flow_type => ''ORDERS'');';
+		line := ' No event types yet.  Create one:  SELECT eda.configure(''ORDER_PLACED'', flow_type => ''ORDERS'');';
 		RETURN NEXT;
 		RETURN;
 	END IF;
 
-	-- The counters: a line for each flow type, and one for each of its event types.
+	-- The counters: one line for each flow type, followed by one for each of its event types.
 	line := ' flow type          alive, ended ' || rpad(' events now', 43) || rpad(' per second', 18) || 'oldest';
 	RETURN NEXT;
 	line := '   event type       last minute  ' || ' await disp proc susp   succ fail  exp canc  succ retry  dead   due';
@@ -250,7 +264,7 @@ BEGIN
 		RETURN NEXT;
 	END IF;
 
-	-- Errors that are tried again, among the newest of the last hour.
+	-- The newest errors of the last hour after which the event is tried again.
 	line := '';
 	RETURN NEXT;
 	line := ' Errors, to be tried again';
@@ -280,7 +294,8 @@ BEGIN
 		RETURN NEXT;
 	END IF;
 
-	-- Dead letters: the newest of each event type that has any, then the newest of these.
+	-- The newest dead letters.  The index is by event type: collect the newest of each event type
+	-- that has any, and then take the newest of those.
 	line := ' Dead letters';
 	RETURN NEXT;
 	FOR r IN
@@ -322,4 +337,6 @@ BEGIN
 	RETURN NEXT;
 END $$;
 COMMENT ON FUNCTION eda.dashboard() IS
-	'What goes on, for people: SELECT * FROM eda.dashboard() \watch 1.  A bar shows the events alive and those that ended in the last minute.';
+	'Return the lines of a text screen that shows the engine, all queues, errors and dead '
+	'letters: SELECT * FROM eda.dashboard() \watch 1.  A bar shows the events that are alive and '
+	'those that ended in the last minute.';

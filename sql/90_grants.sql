@@ -1,8 +1,9 @@
 /* ------------------------------------------------------------------------
- * Rights.  EXECUTE is the permission; nobody has it until eda.grant_access().
+ * Rights.  Whoever may EXECUTE a function may use it; until a superuser calls
+ * eda.grant_access(), no other role may.
  * ------------------------------------------------------------------------ */
 
--- What each kind of access may call and read; the one place that says so.
+-- Nothing else defines which functions and views a kind of access includes.
 CREATE FUNCTION eda.access_objects(OUT access text, OUT kind text, OUT object text) RETURNS SETOF record
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT a.access, 'FUNCTION', p.oid::regprocedure::text
@@ -11,7 +12,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 		('worker', '{acquire,acquire_next,succeed,succeed_many,fail,fail_many,heartbeat,heartbeat_many,release,release_many,suspend}'),
 		('operator', '{cancel,suspend,resume,redrive,redrive_many,configure,suspend_event_type,unsuspend_event_type}'),
 		('monitor', '{history,dashboard,clock,lifecycle_moves,type_metrics,type_counters,engine_info,library_version}'),
-		-- what the HTTP gateway's functions need besides
+		-- Functions that the functions of eda_http call on behalf of their caller.
 		('worker', '{last_step}'),
 		('operator', '{event_type_named}'),
 		('monitor', '{changes,current_snapshot,event_report,newest_dead_letters,steps}')) a(access, names)
@@ -21,7 +22,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	FROM pg_class v WHERE v.relnamespace = 'eda'::regnamespace
 	AND (v.relkind = 'v' OR v.relname = 'event_type');
 $$;
-COMMENT ON FUNCTION eda.access_objects() IS 'Which functions and views each kind of access opens.';
+COMMENT ON FUNCTION eda.access_objects() IS
+	'Return the functions (kind FUNCTION) and the views and tables (kind TABLE) that each kind '
+	'of access includes.';
 
 CREATE FUNCTION eda.change_access(role text, access text, verb text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -30,13 +33,13 @@ DECLARE
 BEGIN
 	IF access IS NULL OR access NOT IN ('publisher', 'worker', 'operator', 'monitor') THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-			MESSAGE = format('unknown access: %L', access),
-			HINT = 'Use ''publisher'', ''worker'', ''operator'' or ''monitor''.';
+			MESSAGE = format('unknown kind of access: %L', access),
+			HINT = 'It must be ''publisher'', ''worker'', ''operator'' or ''monitor''.';
 	END IF;
 	IF verb = 'GRANT' THEN
 		EXECUTE format('GRANT USAGE ON SCHEMA eda, eda_http TO %I', role);
 	END IF;
-	-- What another kind of access needs too stays with a role that has that one.
+	-- Do not revoke an object that another kind of access also includes, if the role has that access.
 	FOR o IN
 		SELECT * FROM eda.access_objects() a WHERE a.access = change_access.access
 		AND (verb = 'GRANT' OR NOT EXISTS (
@@ -55,28 +58,32 @@ BEGIN
 		EXECUTE format('REVOKE USAGE ON SCHEMA eda, eda_http FROM %I', role);
 	END IF;
 END $$;
-COMMENT ON FUNCTION eda.change_access(text, text, text) IS 'What eda.grant_access() and eda.revoke_access() share.';
+COMMENT ON FUNCTION eda.change_access(text, text, text) IS
+	'Grant (verb GRANT) or revoke (verb REVOKE) one kind of access.  Used by eda.grant_access() '
+	'and eda.revoke_access().  Errors: 22023 unknown kind of access, 42704 no such role.';
 
 CREATE FUNCTION eda.grant_access(role text, access text) RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 RETURN eda.change_access(role, access, 'GRANT');
 COMMENT ON FUNCTION eda.grant_access(text, text) IS
-	'Let a role in as publisher, worker, operator or monitor; call it once for each.';
+	'Grant a role one kind of access: publisher, worker, operator or monitor.  Call it once for '
+	'each kind.  Errors: 22023 unknown kind of access, 42704 no such role.';
 
 CREATE FUNCTION eda.revoke_access(role text, access text) RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 RETURN eda.change_access(role, access, 'REVOKE');
-COMMENT ON FUNCTION eda.revoke_access(text, text) IS 'Take back what eda.grant_access() gave.';
+COMMENT ON FUNCTION eda.revoke_access(text, text) IS
+	'Revoke one kind of access that eda.grant_access() granted; the role keeps what its other '
+	'kinds include.  Errors: 22023 unknown kind of access, 42704 no such role.';
 
 REVOKE ALL ON SCHEMA eda FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA eda FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA eda FROM PUBLIC;
 
--- What is in eda_http has the rights of its caller, and what it calls and reads in eda is
--- checked there.  So it is open to whoever gets into the schema: any role with any access.
+-- The functions of eda_http run with the rights of their caller, and PostgreSQL checks these rights
+-- on each function and view of eda that they use.  So every role that may use the schema may call
+-- all of them.  eda.grant_access() grants USAGE on the schema with any kind of access.
 REVOKE ALL ON SCHEMA eda_http FROM PUBLIC;
 GRANT SELECT ON eda_http.summary TO PUBLIC;
-
-
 
 SELECT eda.start_engine();
