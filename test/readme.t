@@ -1,6 +1,7 @@
 #!/usr/bin/perl
-# What README.md and docs/operations.md say is so: every ```sql block runs, and the
-# tables name every function, setting, move and error code.
+# What README.md, docs/reference.md and docs/operations.md say is so: every ```sql block runs,
+# the reference's tables name every function, setting, move and error code, and README's figures
+# are those of docs/performance.md.
 #
 # Needs a server with eda preloaded, found by PGHOST, PGPORT, PGUSER (a superuser);
 # makes a database of its own and removes it.
@@ -13,7 +14,7 @@ use Test::More;
 my $top = dirname(__FILE__) . '/..';
 my $database = "readme_eda_$$";
 my @roles = qw(shop_web shop_worker);
-my @documents = grep { -f "$top/$_" } qw(README.md docs/operations.md);
+my @documents = qw(README.md docs/reference.md docs/operations.md);
 
 sub slurp
 {
@@ -92,11 +93,11 @@ is(query('SELECT order_id, cents FROM ledger ORDER BY cents'), "order-9|900\nord
 # The tables
 # ------------------------------------------------------------------------
 
-my $readme = slurp("$top/README.md");
+my $reference = slurp("$top/docs/reference.md");
 
-# The arguments of each function, as README has them in `name(a, [b])`, and as they are.
+# The arguments of each function, as the reference has them in `name(a, [b])`, and as they are.
 my %described;
-$described{$1}{ $2 =~ s/[\[\]]//gr } = 1 while $readme =~ /`(\w+)\(([\w\s,\[\]]*)\)`/g;
+$described{$1}{ $2 =~ s/[\[\]]//gr } = 1 while $reference =~ /`(\w+)\(([\w\s,\[\]]*)\)`/g;
 foreach my $row (
 	split /\n/,
 	query("SELECT DISTINCT p.proname, array_to_string(p.proargnames[1:p.pronargs], ', ')
@@ -105,16 +106,16 @@ foreach my $row (
 			'event_type_named', 'current_snapshot', 'event_report', 'newest_dead_letters', 'steps') ORDER BY 1, 2"))
 {
 	my ($name, $arguments) = split /\|/, $row, -1;
-	next if $name =~ /^(succeed|fail|heartbeat|release)_many$/ && $readme =~ /`$name`/;
+	next if $name =~ /^(succeed|fail|heartbeat|release)_many$/ && $reference =~ /`$name`/;
 	$arguments = '' if $name =~ /^(dashboard|clock)$/;
 	ok($described{$name}{$arguments}, "function $name($arguments)");
 }
 foreach my $view (split /\n/, query("SELECT object FROM eda.access_objects() WHERE kind = 'TABLE' ORDER BY 1"))
 {
-	like($readme, qr/`\Q$view\E`/, $view);
+	like($reference, qr/`\Q$view\E`/, $view);
 }
 
-my %settings = $readme =~ /^\| `(eda\.\w+)` \| `(\w+|'')` \|/mg;
+my %settings = $reference =~ /^\| `(eda\.\w+)` \| `(\w+|'')` \|/mg;
 foreach my $row (split /\n/, query(
 		"SELECT name, boot_val, coalesce(unit, '') FROM pg_settings WHERE name LIKE 'eda.%' ORDER BY name"))
 {
@@ -133,12 +134,22 @@ foreach my $row (split /\n/, query(
 
 # All four columns of the table of moves, as the view has them; code font does not count.
 my @moves = grep { !/^from\|to\|/ } map { /^\| (\(nothing\)|\w+) \| (\w+) \| ([^|]+) \| ([^|]+) \|$/ ? "$1|$2|$3|$4" =~ s/`//gr : () }
-	split /\n/, $readme;
+	split /\n/, $reference;
 is( join("\n", sort @moves),
 	join("\n", sort split /\n/, query("SELECT coalesce(from_state, '(nothing)'), to_state, made_by, happens FROM eda.lifecycle")),
 	'the moves');
 
-like($readme, qr/^\| $_ \|/m, "error $_") for map { sprintf 'ED%03d', $_ } 1 .. 11;
+like($reference, qr/^\| $_ \|/m, "error $_") for map { sprintf 'ED%03d', $_ } 1 .. 11;
+
+# The cells of a table's row, without what is in brackets.
+sub cells { return map { s/^\s+|\s*(\[.*)?$//gr } (split /\|/, $_[0], -1)[1 .. 7] }
+
+# README's table of rates has the medians of the table "Jobs a second", without the bare table.
+my ($measured) = slurp("$top/docs/performance.md") =~ /^\*\*Jobs a second\*\*\n\n(.*?)\n\n/ms;
+my ($shown) = slurp("$top/README.md") =~ /^(\| work \| eda \|.*?)\n\n/ms;
+is( join("\n", map { join '|', map { $_ eq '-' ? '' : $_ } (cells($_))[ 0 .. 5 ] } (split /\n/, $shown)[ 2 .. 7 ]),
+	join("\n", map { join '|', (cells($_))[ 0, 1, 3 .. 6 ] } (split /\n/, $measured)[ 2 .. 7 ]),
+	'the rates that README shows');
 
 clean_up();
 done_testing();
