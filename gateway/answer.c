@@ -87,9 +87,9 @@ add_headers(Head *h, const Request *request)
 		h->full = true;
 }
 
-/* Headers and content; < 0: the connection is broken. */
+/* Write a request's headers and content; < 0: the connection is broken. */
 int
-answer_write_now(struct lws *wsi, Request *request)
+answer_write(struct lws *wsi, const Request *request)
 {
 	static unsigned char buffer[LWS_PRE + HEADER_ROOM + SMALL];
 	unsigned char *start = buffer + LWS_PRE;
@@ -126,32 +126,16 @@ answer_end(struct lws *wsi)
 	lws_cancel_service(lws_get_context(wsi));
 }
 
-/* Answer, and make the connection ready for its next request, or end it. */
+/*
+ * End a connection a little later: closing it now, while bytes of the client are
+ * unread, would take the answer away from it.
+ */
 void
-answer_write(Request *request)
+answer_linger(struct lws *wsi)
 {
-	struct lws *wsi = request->wsi;
-	Session *session = lws_wsi_user(wsi);
-	bool broken = answer_write_now(wsi, request) < 0;
-
-	request->sent = true;
-	if (!broken && request->close_after)
-	{
-		/* Closing now, with bytes unread, would take the answer away from the client. */
-		if (config.tls_cert == NULL && !lws_partial_buffered(wsi))
-			shutdown(lws_get_socket_fd(wsi), SHUT_WR);
-		lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, LEFTOVER_SECONDS);
-		return; /* it is freed when the connection is closed */
-	}
-	session->request = NULL;
-	request_free(request);
-	if (!broken && lws_partial_buffered(wsi))
-	{
-		session->unsent = true; /* until http.c hears that libwebsockets is through with it */
-		in_flight++;
-	}
-	if (broken || lws_http_transaction_completed(wsi))
-		answer_end(wsi);
+	if (config.tls_cert == NULL && !lws_partial_buffered(wsi))
+		shutdown(lws_get_socket_fd(wsi), SHUT_WR);
+	lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, LEFTOVER_SECONDS);
 }
 
 /* The headers of an SSE stream. */

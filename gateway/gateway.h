@@ -61,6 +61,17 @@ extern void text_free(Text *t);
 extern int text_send(Text *t, struct lws *wsi, enum lws_write_protocol how);
 
 /* ------------------------------------------------------------------------
+ * loop.c: what belongs to the whole process
+ * ------------------------------------------------------------------------ */
+
+extern uv_loop_t *loop;
+extern bool stopping; /* the gateway is shutting down: take nothing new */
+extern int in_flight; /* requests that are not answered, and answers that are not sent to their end */
+
+extern void loop_open(void);
+extern void loop_close(void);
+
+/* ------------------------------------------------------------------------
  * config.c
  * ------------------------------------------------------------------------ */
 
@@ -102,6 +113,7 @@ typedef struct Caller
 } Caller;
 
 struct Request;
+struct Subscriber;
 
 extern bool guard_load_tokens(void);
 extern bool guard_admit(struct lws *wsi, struct Request *request, bool open);
@@ -220,9 +232,17 @@ extern const Route *route_find(Method method, const char *path, char *values[MAX
  * http.c
  * ------------------------------------------------------------------------ */
 
+/*
+ * Called when a request leaves its connection while that is open.  "subscriber" goes
+ * on with the connection (NULL: the next request may come); "unsent" says that
+ * libwebsockets has still to send a part of the answer.
+ */
+typedef void (*RequestLeft)(struct lws *wsi, struct Subscriber *subscriber, bool unsent);
+
 typedef struct Request
 {
 	struct lws *wsi; /* NULL: the client is gone */
+	RequestLeft left;
 	const Route *route;
 	Caller *caller;
 	char *path;
@@ -235,7 +255,7 @@ typedef struct Request
 
 	/* the answer */
 	uint64_t first_part; /* of the body came in this round of the loop; 0: none */
-	bool ready;          /* it is in a list of http.c */
+	bool ready;          /* it is in a list of request.c */
 	bool acted;          /* all of it was here, and something was done */
 	bool answered;       /* the answer stands in here */
 	bool sent;
@@ -253,28 +273,17 @@ typedef struct Request
 	struct Subscriber *subscriber; /* that it becomes */
 
 	/* waiters.c */
-	struct Request *next_waiter; /* also in http.c's list */
+	struct Request *next_waiter; /* also in request.c's list */
 	char *flow_type;
 	uint64_t give_up_at; /* ms */
 	uint64_t asked_at;   /* the database, the last time; uv_hrtime() */
 	bool waiting;
 } Request;
 
-/* What libwebsockets keeps for each connection. */
-typedef struct Session
-{
-	Request *request;
-	struct Subscriber *subscriber;
-	bool unsent;            /* libwebsockets has still to send a part of the last answer */
-	uint64_t body_complete; /* in which round of the loop it said so of this request; 0: not yet */
-} Session;
+extern const struct lws_protocols http_protocols[];
 
-extern bool stopping; /* take nothing new */
-
-extern int http_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len);
 extern void http_start(void);
 extern void http_stop(void);
-extern void http_forget_ready(Request *request);
 
 /* ------------------------------------------------------------------------
  * read.c
@@ -290,19 +299,22 @@ extern bool read_request(Request *request, Method method);  /* false: it has its
  * request.c
  * ------------------------------------------------------------------------ */
 
-extern Request *request_new(struct lws *wsi, const char *path, int size);
+extern Request *request_new(struct lws *wsi, const char *path, int size, RequestLeft left);
 extern void request_free(Request *request);
 extern void request_abandon(Request *request); /* its client is gone */
-extern void request_call(Request *request);    /* the SQL function of its route */
+extern void request_act(Request *request);     /* all of it is here */
+extern void request_act_later(Request *request);
+extern void request_act_on_ready(void);
+extern void request_call(Request *request); /* the SQL function of its route */
 extern void request_answer(Request *request);
-extern void request_become_stream(Request *request, const char *missed);
+extern void request_refuse_retired(void); /* those that wait with a token which is no longer known */
 
 /* ------------------------------------------------------------------------
  * answer.c
  * ------------------------------------------------------------------------ */
 
-extern void answer_write(Request *request);
-extern int answer_write_now(struct lws *wsi, Request *request); /* where libwebsockets completes the transaction */
+extern int answer_write(struct lws *wsi, const Request *request);
+extern void answer_linger(struct lws *wsi);
 extern int answer_start_stream(struct lws *wsi);
 extern void answer_end(struct lws *wsi);
 
@@ -354,7 +366,16 @@ extern void ring_clear(void);
  * hub.c: the feed
  * ------------------------------------------------------------------------ */
 
-extern void hub_start(void);
+/* What the hub tells its readers; main.c says who they are. */
+typedef struct HubEvents
+{
+	void (*on_changes)(void);                     /* there are new changes in the ring */
+	void (*on_gap)(const char *reason);           /* there are changes that nobody will be shown */
+	void (*on_status)(void);                      /* hub_status() has changed */
+	void (*on_dispatched)(const char *flow_type); /* a worker can acquire an event of this flow type */
+} HubEvents;
+
+extern void hub_start(const HubEvents *events);
 extern void hub_stop(void);
 extern const char *hub_position(uint64_t at);
 extern bool hub_find(const char *snapshot, uint64_t *next);
@@ -380,7 +401,8 @@ typedef enum SubscriberKind
 {
 	SUBSCRIBER_SSE,
 	SUBSCRIBER_WS,
-	SUBSCRIBER_MCP
+	SUBSCRIBER_MCP,
+	SUBSCRIBER_KINDS
 } SubscriberKind;
 
 typedef struct Subscriber
@@ -418,7 +440,6 @@ extern void stream_news(void);              /* there are changes */
 extern void stream_status(void);            /* the state of database or engine has changed */
 extern void stream_gap(const char *reason); /* nobody has seen all */
 extern void stream_drop_retired(void);      /* their token is gone */
-extern int stream_count(SubscriberKind kind);
 extern void stream_say(Subscriber *s, const char *type, const char *json); /* json: an object */
 extern bool subscribe(Subscriber *s, const char *id, const char *event_type, const char *flow_type,
                       const char *flow_id);
@@ -431,12 +452,12 @@ extern int socket_receive(Subscriber *s, const char *data, size_t size, bool fin
  * waiters.c: long polls
  * ------------------------------------------------------------------------ */
 
-extern void waiters_start(void);
+extern void waiters_start(void (*ask_database)(Request *));
 extern void waiters_stop(void);
-extern void waiters_add(Request *request, const char *flow_type, uint64_t wait_ms);
+extern bool waiters_add(Request *request, const char *flow_type, uint64_t wait_ms); /* false: ask again at once */
 extern void waiters_leave(Request *request);
 extern void waiters_wake(const char *flow_type);
-extern void waiters_drop_retired(void); /* their token is gone */
+extern Request *waiters_take_retired(void); /* NULL: every waiting request's token is still known */
 
 /* ------------------------------------------------------------------------
  * stats.c
@@ -453,18 +474,12 @@ typedef struct Stats
 	uint64_t given_back;
 	int open_connections;
 	int waiting;
+	int subscribers[SUBSCRIBER_KINDS]; /* that are connected */
 } Stats;
 
 extern Stats stats;
 
 extern void stats_request(const Request *request);
 extern void stats_write(Text *out);
-
-/* ------------------------------------------------------------------------
- * main.c
- * ------------------------------------------------------------------------ */
-
-extern uv_loop_t *loop;
-extern int in_flight;
 
 #endif

@@ -17,9 +17,15 @@
 
 #define LEFTOVER_MS 5000 /* for a client that goes on sending a body that is too large */
 
-bool stopping = false;
+/* What libwebsockets keeps for each connection; this file alone changes it. */
+typedef struct Session
+{
+	Request *request;
+	Subscriber *subscriber;
+	bool unsent;            /* libwebsockets has still to send a part of the last answer */
+	uint64_t body_complete; /* in which round of the loop it said so of this request; 0: not yet */
+} Session;
 
-static Request *ready;      /* all of them are here, and nothing was done yet */
 static uint64_t rounds = 1; /* of the loop */
 static uv_prepare_t prepare;
 
@@ -34,54 +40,6 @@ encourage(Request *request)
 		return;
 	memcpy(buffer + LWS_PRE, text, sizeof(text));
 	lws_write(request->wsi, buffer + LWS_PRE, sizeof(text) - 1, LWS_WRITE_HTTP_HEADERS);
-}
-
-/* All of the request is here. */
-static void
-act(Request *request)
-{
-	request->acted = true;
-	switch (request->route->kind)
-	{
-		case ROUTE_HEALTH:
-			request->status = 200;
-			request->content_type = "application/json";
-			request->content = "{\"status\":\"alive\"}";
-			request->content_size = strlen(request->content);
-			request_answer(request);
-			return;
-		case ROUTE_STREAM:
-		case ROUTE_MCP_STREAM:
-			if (request->head)
-			{
-				request->status = 200;
-				request->content_type = "text/event-stream";
-				request_answer(request);
-			}
-			else if (request->route->kind == ROUTE_STREAM)
-				request_call(request);
-			else
-				request_become_stream(request, NULL);
-			return;
-		case ROUTE_SOCKET:
-			problem(request, 426, "This is a WebSocket.", "Connect with a WebSocket client.");
-			request_answer(request);
-			return;
-		default:
-			for (int i = 0; i < MAX_ARGUMENTS; i++)
-				if (request->route->arguments[i].source == FROM_BODY && request->body.size > 0)
-				{
-					if (memchr(request->body.data, '\0', request->body.size) != NULL)
-					{
-						problem(request, 400, "The body has a NUL byte.", NULL);
-						request_answer(request);
-						return;
-					}
-					request->values[i] = copy_bytes(request->body.data, request->body.size);
-				}
-			text_free(&request->body);
-			request_call(request);
-	}
 }
 
 /* The subscriber that this request is to become, with what it wants to see and where it was. */
@@ -111,6 +69,21 @@ is_stream(const Request *request)
 	return request->route != NULL && (request->route->kind == ROUTE_STREAM || request->route->kind == ROUTE_MCP_STREAM);
 }
 
+/* The request has left its connection: a subscriber goes on with it, or the next request may come. */
+static void
+session_left(struct lws *wsi, Subscriber *subscriber, bool unsent)
+{
+	Session *session = lws_wsi_user(wsi);
+
+	session->request = NULL;
+	session->subscriber = subscriber;
+	if (unsent)
+	{
+		session->unsent = true; /* until answer_left() */
+		in_flight++;
+	}
+}
+
 static int
 begin(struct lws *wsi, Session *session, const char *in)
 {
@@ -122,7 +95,7 @@ begin(struct lws *wsi, Session *session, const char *in)
 
 	if (session->request != NULL || session->subscriber != NULL)
 		return -1; /* it goes on talking on a stream */
-	request = request_new(wsi, in, (int) strlen(in));
+	request = request_new(wsi, in, (int) strlen(in), session_left);
 	request->head = head;
 	session->request = request;
 	session->body_complete = 0;
@@ -137,7 +110,7 @@ begin(struct lws *wsi, Session *session, const char *in)
 	if (is_stream(request) && !head)
 		prepare_stream(request);
 	if (request->body_left == 0)
-		act(request);
+		request_act(request);
 	else
 		encourage(request);
 	return 0;
@@ -188,9 +161,7 @@ body_complete(Session *session)
 		return 0;
 	if (request->acted)
 		return 0;
-	request->ready = true;
-	request->next_waiter = ready;
-	ready = request;
+	request_act_later(request);
 	return 0;
 }
 
@@ -199,29 +170,7 @@ on_prepare(uv_prepare_t *handle)
 {
 	(void) handle;
 	rounds++;
-	while (ready != NULL)
-	{
-		Request *request = ready;
-
-		ready = request->next_waiter;
-		request->next_waiter = NULL;
-		request->ready = false;
-		if (request->answered)
-			request_answer(request);
-		else
-			act(request);
-	}
-}
-
-void
-http_forget_ready(Request *request)
-{
-	for (Request **p = &ready; *p != NULL; p = &(*p)->next_waiter)
-		if (*p == request)
-		{
-			*p = request->next_waiter;
-			return;
-		}
+	request_act_on_ready();
 }
 
 void
@@ -271,7 +220,7 @@ confirm_upgrade(struct lws *wsi, char *protocol)
 	}
 	if (strcasecmp(protocol, "websocket") != 0)
 		return -1;
-	request = request_new(wsi, path, size);
+	request = request_new(wsi, path, size, NULL);
 	if (read_request(request, method))
 	{
 		if (request->route->kind == ROUTE_SOCKET && is_version_13(wsi))
@@ -286,7 +235,7 @@ confirm_upgrade(struct lws *wsi, char *protocol)
 	else
 	{
 		request->close_after = true;
-		answer_write_now(wsi, request);
+		answer_write(wsi, request); /* libwebsockets completes the transaction */
 	}
 	request_free(request);
 	return fine ? 0 : 1;
@@ -346,8 +295,8 @@ writable(Session *session)
 }
 
 /* Everything that libwebsockets has to say, of HTTP and WebSocket connections alike. */
-int
-http_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+static int
+on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
 {
 	Session *session = user;
 
@@ -405,3 +354,8 @@ http_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, voi
 			return lws_callback_http_dummy(wsi, reason, user, in, len);
 	}
 }
+
+const struct lws_protocols http_protocols[] = {
+	{"eda", on_event, sizeof(Session), 4096, 0, NULL, 0},
+	{NULL, NULL, 0, 0, 0, NULL, 0},
+};

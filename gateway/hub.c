@@ -45,6 +45,7 @@ typedef struct Place
 	uint64_t from;  /* changes from this number on, it may not see */
 } Place;
 
+static const HubEvents *readers;
 static Link feed;
 static uv_timer_t check_timer;
 static Place position;
@@ -113,7 +114,7 @@ status_changed(void)
 		return;
 	text_free(&status_told);
 	text_puts(&status_told, now);
-	stream_status();
+	readers->on_status();
 }
 
 static void ask(void);
@@ -244,7 +245,7 @@ take_change(json_t *element)
 		if (snapshot != NULL)
 			set_position(snapshot);
 		if (strcmp(text_of(element, "state"), "dispatched") == 0)
-			waiters_wake(c.flow_type);
+			readers->on_dispatched(c.flow_type);
 	}
 	free(c.json);
 	free(snapshot);
@@ -313,7 +314,7 @@ begin_anew(const char *reason)
 {
 	forget_places();
 	ring_clear();
-	stream_gap(reason);
+	readers->on_gap(reason);
 }
 
 static void
@@ -334,11 +335,11 @@ take_answer(const char *text)
 		set_position(snapshot);
 		position.from = asked_at;
 		if (anew) /* what happened until now may have been told, or not */
-			stream_gap("the gateway has begun anew");
+			readers->on_gap("the gateway has begun anew");
 		if (ring_head() > before)
 		{
 			ring_mark(snapshot);
-			stream_news();
+			readers->on_changes();
 		}
 	}
 	json_decref(answer);
@@ -375,7 +376,7 @@ answered(void *who, PGresult *result, DbTrouble trouble)
 	    (code != NULL && strncmp(code, "42", 2) == 0))
 		take_held();
 	if (ring_head() > before)
-		stream_news();
+		readers->on_changes();
 	if (behind && PQresultStatus(result) == PGRES_TUPLES_OK)
 		ask();
 	PQclear(result);
@@ -515,7 +516,7 @@ on_input(Link *link)
 		PQfreemem(notify);
 	}
 	if (ring_head() > before)
-		stream_news();
+		readers->on_changes();
 	if (behind)
 		ask();
 }
@@ -532,8 +533,9 @@ on_lost(Link *link)
 }
 
 void
-hub_start(void)
+hub_start(const HubEvents *events)
 {
+	readers = events;
 	feed.on_ready = listen_to_feed;
 	feed.on_input = on_input;
 	feed.on_lost = on_lost;

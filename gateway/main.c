@@ -19,10 +19,6 @@
 #define LATE_MS 100  /* for requests that were sent before their client could know: they get 503 */
 #define LOOK_MS 20
 
-uv_loop_t *loop;
-int in_flight;
-
-static uv_loop_t the_loop;
 static struct lws_context *context;
 static uv_signal_t signals[3];
 static uv_timer_t end_timer;
@@ -77,10 +73,6 @@ allocate(void *memory, size_t size, const char *reason)
 static void
 listen_or_end(void)
 {
-	static const struct lws_protocols protocols[] = {
-		{"eda", http_callback, sizeof(Session), 4096, 0, NULL, 0},
-		{NULL, NULL, 0, 0, 0, NULL, 0},
-	};
 	static const lws_retry_bo_t validity = {.secs_since_valid_ping = 30, .secs_since_valid_hangup = 90};
 	struct lws_context_creation_info info = {0};
 	void *loops[] = {loop};
@@ -115,7 +107,7 @@ listen_or_end(void)
 		iface = NULL;
 	info.iface = iface;
 	info.port = config.port;
-	info.protocols = protocols;
+	info.protocols = http_protocols;
 	info.vhost_name = "eda";
 	info.keepalive_timeout = 60;
 	info.timeout_secs = 15;
@@ -143,10 +135,12 @@ finish(void)
 static void
 on_end_timer(uv_timer_t *timer)
 {
-	bool streams = stream_count(SUBSCRIBER_SSE) + stream_count(SUBSCRIBER_WS) + stream_count(SUBSCRIBER_MCP) > 0;
+	int streams = 0;
 
 	(void) timer;
-	if ((in_flight == 0 && !streams) || now_ms() > end_at)
+	for (int kind = 0; kind < SUBSCRIBER_KINDS; kind++)
+		streams += stats.subscribers[kind];
+	if (in_flight + streams == 0 || now_ms() > end_at)
 		finish();
 }
 
@@ -172,7 +166,7 @@ on_hangup(uv_signal_t *signal, int number)
 	if (guard_load_tokens())
 	{
 		stream_drop_retired();
-		waiters_drop_retired();
+		request_refuse_retired();
 		log_line(LOG_INFO, "the tokens were read again");
 	}
 	else
@@ -192,12 +186,19 @@ watch_signals(void)
 	}
 }
 
+/* Who is told what the hub learns. */
+static const HubEvents hub_events = {
+	.on_changes = stream_news,
+	.on_gap = stream_gap,
+	.on_status = stream_status,
+	.on_dispatched = waiters_wake,
+};
+
 int
 main(int argc, char **argv)
 {
 	config_read(argc, argv);
-	loop = &the_loop;
-	uv_loop_init(loop);
+	loop_open();
 	if (!guard_load_tokens())
 		return 1;
 	files_load(config.www);
@@ -205,9 +206,9 @@ main(int argc, char **argv)
 	watch_signals();
 	http_start();
 	stream_start();
-	waiters_start();
+	waiters_start(request_call);
 	db_start();
-	hub_start();
+	hub_start(&hub_events);
 	printf("eda-gateway listening on %s://%s:%d\n", config.tls_cert != NULL ? "https" : "http",
 	       config.address[0] == '\0' ? "*" : config.address, config.port); /* all addresses */
 	fflush(stdout);
@@ -221,8 +222,7 @@ main(int argc, char **argv)
 	for (int i = 0; i < 3; i++)
 		uv_close((uv_handle_t *) &signals[i], NULL);
 	lws_context_destroy(context);
-	uv_run(loop, UV_RUN_DEFAULT);
-	uv_loop_close(loop);
+	loop_close();
 	files_forget();
 	log_line(LOG_INFO, "good bye");
 	return 0;

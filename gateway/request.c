@@ -1,9 +1,19 @@
 /*
  * request.c
- *		A request's life: the SQL call, and what becomes of its result.
+ *		A request's life from its complete arrival to its answer: the SQL call, and what
+ *		becomes of its result.
  *
- * A request outlives its connection when the client goes away during the call; its
- * answer is then thrown away, and events that it acquired are given back.
+ * Who frees a request.  http.c makes it, and hands it over with request_act() or
+ * request_answer().  From then on this file frees it, at one of these points:
+ *
+ *   the answer is sent                        request_answer()
+ *   the answer is sent with Connection: close request_abandon(), when the connection closes
+ *   a subscriber goes on with the connection  become_stream()
+ *   the client hangs up, no call is under way request_abandon()
+ *   the client hangs up during a call         the call's callback, through request_answer()
+ *                                             or after the acquired events are given back
+ *
+ * The request of a WebSocket's upgrade never comes here: http.c frees it where it made it.
  */
 #include "gateway.h"
 
@@ -11,12 +21,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+static Request *ready; /* all of them are here, and nothing was done yet */
+
+/* "left" is NULL when the request never leaves the function that makes it. */
 Request *
-request_new(struct lws *wsi, const char *path, int size)
+request_new(struct lws *wsi, const char *path, int size, RequestLeft left)
 {
 	Request *request = get_memory(sizeof(Request));
 
 	request->wsi = wsi;
+	request->left = left;
 	request->path = copy_bytes(path, size);
 	request->started = uv_hrtime();
 	in_flight++;
@@ -44,18 +58,45 @@ request_free(Request *request)
 	free(request);
 }
 
-/* Answer with what stands in the request. */
+/*
+ * Answer with what stands in the request, and free it; then the connection is ready
+ * for its next request, or ends.
+ */
 void
 request_answer(Request *request)
 {
+	struct lws *wsi = request->wsi;
+	bool broken;
+
 	request->answered = true;
-	if (request->wsi == NULL)
+	if (wsi == NULL)
 	{
 		request_free(request);
 		return;
 	}
-	lws_rx_flow_control(request->wsi, 1);
-	answer_write(request);
+	lws_rx_flow_control(wsi, 1);
+	broken = answer_write(wsi, request) < 0;
+	request->sent = true;
+	if (!broken && request->close_after)
+	{
+		answer_linger(wsi); /* the request is freed when the connection is closed */
+		return;
+	}
+	request->left(wsi, NULL, !broken && lws_partial_buffered(wsi));
+	request_free(request);
+	if (broken || lws_http_transaction_completed(wsi))
+		answer_end(wsi);
+}
+
+static void
+forget_ready(Request *request)
+{
+	for (Request **p = &ready; *p != NULL; p = &(*p)->next_waiter)
+		if (*p == request)
+		{
+			*p = request->next_waiter;
+			return;
+		}
 }
 
 /* The client is gone. */
@@ -67,7 +108,7 @@ request_abandon(Request *request)
 		stream_closed(request->subscriber);
 	request->subscriber = NULL;
 	if (request->ready)
-		http_forget_ready(request);
+		forget_ready(request);
 	if (request->waiting)
 	{
 		waiters_leave(request);
@@ -76,6 +117,21 @@ request_abandon(Request *request)
 	else if (request->answered || !request->acted)
 		request_free(request);
 	/* Else a call is under way, and frees it. */
+}
+
+/* The request ends here, and what goes on is a subscriber. */
+static void
+become_stream(Request *request, const char *missed)
+{
+	Subscriber *s = request->subscriber;
+
+	request->subscriber = NULL;
+	request->status = 200;
+	stats_request(request);
+	lws_rx_flow_control(request->wsi, 1);
+	request->left(request->wsi, s, false);
+	request_free(request);
+	stream_begin(s, missed);
 }
 
 /* ------------------------------------------------------------------------
@@ -121,10 +177,8 @@ give_back(Request *request)
 {
 	if (request->wsi != NULL)
 	{
-		Session *session = lws_wsi_user(request->wsi);
-
 		answer_end(request->wsi);
-		session->request = NULL;
+		request->left(request->wsi, NULL, false);
 		request->wsi = NULL;
 	}
 	free(request->values[0]);
@@ -162,23 +216,6 @@ take_result(Request *request, PGresult *result)
 	}
 }
 
-/* The request ends here, and what goes on is a subscriber. */
-void
-request_become_stream(Request *request, const char *missed)
-{
-	Session *session = lws_wsi_user(request->wsi);
-	Subscriber *s = request->subscriber;
-
-	request->subscriber = NULL;
-	request->status = 200;
-	stats_request(request);
-	lws_rx_flow_control(request->wsi, 1);
-	session->request = NULL;
-	session->subscriber = s;
-	request_free(request);
-	stream_begin(s, missed);
-}
-
 /* The caller may watch, or not; a place to go on from that is of no use is no reason to refuse. */
 static bool
 may_stream(const PGresult *result)
@@ -204,7 +241,7 @@ called(void *who, PGresult *result, DbTrouble trouble)
 
 	if (request->subscriber != NULL && request->wsi != NULL && trouble != DB_NO_ROLE && may_stream(result))
 	{
-		request_become_stream(request, PQntuples(result) == 1 ? column(result, 3) : NULL);
+		become_stream(request, PQntuples(result) == 1 ? column(result, 3) : NULL);
 		PQclear(result);
 		return;
 	}
@@ -215,8 +252,11 @@ called(void *who, PGresult *result, DbTrouble trouble)
 		if (wait_for != NULL && request->wsi != NULL && !stopping && !request->caller->retired &&
 		    (request->flow_type == NULL || now_ms() < request->give_up_at))
 		{
-			waiters_add(request, wait_for, strtoull(PQgetvalue(result, 0, 5), NULL, 10));
+			bool added = waiters_add(request, wait_for, strtoull(PQgetvalue(result, 0, 5), NULL, 10));
+
 			PQclear(result);
+			if (!added)
+				request_call(request);
 			return;
 		}
 		take_result(request, result);
@@ -265,4 +305,95 @@ request_call(Request *request)
 		lws_set_timeout(request->wsi, NO_PENDING_TIMEOUT, 0); /* ours are the statement's and the queue's */
 	}
 	db_call(request->route->sql, n, request->values, request->caller->role, called, request);
+}
+
+/* ------------------------------------------------------------------------
+ * All of it is here
+ * ------------------------------------------------------------------------ */
+
+/* All of the request is here. */
+void
+request_act(Request *request)
+{
+	request->acted = true;
+	switch (request->route->kind)
+	{
+		case ROUTE_HEALTH:
+			request->status = 200;
+			request->content_type = "application/json";
+			request->content = "{\"status\":\"alive\"}";
+			request->content_size = strlen(request->content);
+			request_answer(request);
+			return;
+		case ROUTE_STREAM:
+		case ROUTE_MCP_STREAM:
+			if (request->head)
+			{
+				request->status = 200;
+				request->content_type = "text/event-stream";
+				request_answer(request);
+			}
+			else if (request->route->kind == ROUTE_STREAM)
+				request_call(request);
+			else
+				become_stream(request, NULL);
+			return;
+		case ROUTE_SOCKET:
+			problem(request, 426, "This is a WebSocket.", "Connect with a WebSocket client.");
+			request_answer(request);
+			return;
+		default:
+			for (int i = 0; i < MAX_ARGUMENTS; i++)
+				if (request->route->arguments[i].source == FROM_BODY && request->body.size > 0)
+				{
+					if (memchr(request->body.data, '\0', request->body.size) != NULL)
+					{
+						problem(request, 400, "The body has a NUL byte.", NULL);
+						request_answer(request);
+						return;
+					}
+					request->values[i] = copy_bytes(request->body.data, request->body.size);
+				}
+			text_free(&request->body);
+			request_call(request);
+	}
+}
+
+/* Act on a request before the loop waits again, but not now. */
+void
+request_act_later(Request *request)
+{
+	request->ready = true;
+	request->next_waiter = ready;
+	ready = request;
+}
+
+void
+request_act_on_ready(void)
+{
+	while (ready != NULL)
+	{
+		Request *request = ready;
+
+		ready = request->next_waiter;
+		request->next_waiter = NULL;
+		request->ready = false;
+		if (request->answered)
+			request_answer(request);
+		else
+			request_act(request);
+	}
+}
+
+/* Tokens were read again: requests that wait with one that is gone get no events any more. */
+void
+request_refuse_retired(void)
+{
+	Request *request;
+
+	while ((request = waiters_take_retired()) != NULL)
+	{
+		problem(request, 401, "The token is no longer known here.", NULL);
+		request_answer(request);
+	}
 }

@@ -96,9 +96,9 @@ stats_write(Text *t)
 	one(t, "eda_gateway_connections_total", "counter", "Connections of clients so far.", stats.connections);
 	one(t, "eda_gateway_connections_rejected_total", "counter", "Connections over the limit.", stats.rejected);
 	head(t, "eda_gateway_subscribers", "gauge", "Clients that watch.");
-	text_printf(t, "eda_gateway_subscribers{kind=\"sse\"} %d\n", stream_count(SUBSCRIBER_SSE));
-	text_printf(t, "eda_gateway_subscribers{kind=\"websocket\"} %d\n", stream_count(SUBSCRIBER_WS));
-	text_printf(t, "eda_gateway_subscribers{kind=\"mcp\"} %d\n", stream_count(SUBSCRIBER_MCP));
+	text_printf(t, "eda_gateway_subscribers{kind=\"sse\"} %d\n", stats.subscribers[SUBSCRIBER_SSE]);
+	text_printf(t, "eda_gateway_subscribers{kind=\"websocket\"} %d\n", stats.subscribers[SUBSCRIBER_WS]);
+	text_printf(t, "eda_gateway_subscribers{kind=\"mcp\"} %d\n", stats.subscribers[SUBSCRIBER_MCP]);
 	one(t, "eda_gateway_changes_total", "counter", "Changes that came from the feed or the log.", stats.changes);
 	one(t, "eda_gateway_feed_gaps_total", "counter",
 	    "Times that the feed had left something out, and the log was read.", stats.gaps);

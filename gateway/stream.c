@@ -41,7 +41,6 @@ typedef struct Frame
 } Frame;
 
 static Subscriber *subscribers;
-static int counts[3];
 static Frame frames[FRAMES];
 static int oldest_frame;
 static int hangups = -1; /* an epoll of all SSE connections */
@@ -286,7 +285,7 @@ stream_write(Subscriber *s)
 static void
 one_round(void)
 {
-	int n = counts[SUBSCRIBER_SSE] + counts[SUBSCRIBER_WS];
+	int n = stats.subscribers[SUBSCRIBER_SSE] + stats.subscribers[SUBSCRIBER_WS];
 
 	round_head = ring_head();
 	for (Subscriber *s = subscribers; s != NULL; s = s->next)
@@ -366,12 +365,6 @@ stream_drop_retired(void)
 		}
 }
 
-int
-stream_count(SubscriberKind kind)
-{
-	return counts[kind];
-}
-
 /* ------------------------------------------------------------------------
  * One of them
  * ------------------------------------------------------------------------ */
@@ -400,7 +393,7 @@ stream_open(struct lws *wsi, SubscriberKind kind, Caller *caller, char *since)
 	if (subscribers != NULL)
 		subscribers->prev = s;
 	subscribers = s;
-	counts[kind]++;
+	stats.subscribers[kind]++;
 	return s;
 }
 
@@ -541,7 +534,7 @@ stream_closed(Subscriber *s)
 		if (s->next != NULL)
 			s->next->prev = s->prev;
 		s->next = s->prev = NULL;
-		counts[s->kind]--;
+		stats.subscribers[s->kind]--;
 	}
 	if (s->asking)
 		return; /* the database's answer frees it */

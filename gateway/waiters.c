@@ -18,6 +18,7 @@
 static Request *waiting; /* who has waited longest comes first */
 static uv_timer_t timer;
 static uint64_t asked_at;
+static void (*ask)(Request *);
 
 /* When an event was dispatched that nobody waited for, by a hash of its flow type. */
 static uint64_t untaken[256];
@@ -57,11 +58,14 @@ static void
 ask_again(Request *request)
 {
 	unlink_waiter(request);
-	request_call(request);
+	ask(request);
 }
 
-/* Nothing was there: wait for it, for so long from the first time on. */
-void
+/*
+ * Let a request wait, for wait_ms from the first time on.  False: an event was
+ * dispatched while the database was looking for one, so ask it again at once.
+ */
+bool
 waiters_add(Request *request, const char *flow_type, uint64_t wait_ms)
 {
 	Request **p = &waiting;
@@ -71,12 +75,8 @@ waiters_add(Request *request, const char *flow_type, uint64_t wait_ms)
 		request->flow_type = copy_text(flow_type);
 		request->give_up_at = now_ms() + wait_ms;
 	}
-	/* It may have been dispatched while we were looking. */
 	if (*untaken_of(flow_type) > request->asked_at && now_ms() < request->give_up_at)
-	{
-		request_call(request);
-		return;
-	}
+		return false;
 	while (*p != NULL && (*p)->started <= request->started)
 		p = &(*p)->next_waiter;
 	request->next_waiter = *p;
@@ -84,6 +84,7 @@ waiters_add(Request *request, const char *flow_type, uint64_t wait_ms)
 	request->waiting = true;
 	lws_rx_flow_control(request->wsi, 1);
 	stats.waiting++;
+	return true;
 }
 
 /* An event of this flow type was dispatched. */
@@ -99,21 +100,17 @@ waiters_wake(const char *flow_type)
 	*untaken_of(flow_type) = uv_hrtime();
 }
 
-/* Their token is gone: they get no more events with it. */
-void
-waiters_drop_retired(void)
+/* Take a request whose token is no longer known out of the line; NULL: there is none (any more). */
+Request *
+waiters_take_retired(void)
 {
-	Request *next;
-
-	for (Request *r = waiting; r != NULL; r = next)
-	{
-		next = r->next_waiter;
-		if (!r->caller->retired)
-			continue;
-		unlink_waiter(r);
-		problem(r, 401, "The token is no longer known here.", NULL);
-		request_answer(r);
-	}
+	for (Request *r = waiting; r != NULL; r = r->next_waiter)
+		if (r->caller->retired)
+		{
+			unlink_waiter(r);
+			return r;
+		}
+	return NULL;
 }
 
 static bool
@@ -130,7 +127,7 @@ static void
 on_timer(uv_timer_t *t)
 {
 	uint64_t now = now_ms();
-	bool ask = now - asked_at >= ASK_MS;
+	bool poll = now - asked_at >= ASK_MS;
 	Request *next;
 	Request *chosen[64];
 	static uint64_t after = 0; /* of more flow types the next ones have their turn */
@@ -142,10 +139,10 @@ on_timer(uv_timer_t *t)
 		next = r->next_waiter;
 		if (now >= r->give_up_at || stopping)
 			ask_again(r);
-		else if (ask && n < 64 && r->started > after && first_of_its_flow(r))
+		else if (poll && n < 64 && r->started > after && first_of_its_flow(r))
 			chosen[n++] = r;
 	}
-	if (!ask)
+	if (!poll)
 		return;
 	asked_at = now;
 	after = n == 64 ? chosen[n - 1]->started : 0;
@@ -154,8 +151,9 @@ on_timer(uv_timer_t *t)
 }
 
 void
-waiters_start(void)
+waiters_start(void (*ask_database)(Request *))
 {
+	ask = ask_database;
 	uv_timer_init(loop, &timer);
 	uv_timer_start(&timer, on_timer, LOOK_MS, LOOK_MS);
 }
