@@ -53,6 +53,7 @@ static Place older[2];       /* what it was one and two looks ago, while we list
 static bool listening;       /* LISTEN has been done */
 static bool behind;          /* there is something that the feed did not tell */
 static bool asking;          /* changes_sql is under way */
+static bool stale;           /* the feed's connection was lost since: its answer is ignored */
 static bool missed;          /* something more since it began */
 static bool checking;        /* status_sql is */
 static uint64_t asked_at;    /* the number of the next change then */
@@ -355,6 +356,14 @@ answered(void *who, PGresult *result, DbTrouble trouble)
 	(void) who;
 	(void) trouble;
 	asking = false;
+	if (stale)
+	{
+		stale = false;
+		if (behind && PQresultStatus(result) == PGRES_TUPLES_OK)
+			ask();
+		PQclear(result);
+		return;
+	}
 	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 	{
 		complained = false;
@@ -527,6 +536,14 @@ on_lost(Link *link)
 	(void) link;
 	listening = false;
 	seq_start = 0;
+	/*
+	 * Neither what was held back nor an answer that is still to come may be taken later:
+	 * they may tell, after the log has told what happened instead, steps that a crash has
+	 * forgotten, and move the position past the place that we go back to.
+	 */
+	json_decref(held);
+	held = NULL;
+	stale = asking;
 	if (older[1].snapshot != NULL)
 		copy_place(&position, &older[1]);
 	status_changed();
