@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <jansson.h>
 #include <libpq-fe.h>
 #include <libwebsockets.h>
 #include <uv.h>
@@ -232,6 +233,18 @@ extern const Route *route_find(Method method, const char *path, char *values[MAX
  * http.c
  * ------------------------------------------------------------------------ */
 
+/* Where a request stands; request.c's head says who frees it in which stage. */
+typedef enum RequestStage
+{
+	REQUEST_READING,  /* its body, or a part of it, is still to come */
+	REQUEST_REFUSED,  /* the same, but it has its answer already: the body is thrown away */
+	REQUEST_READY,    /* all of it is here; it is acted on, or answered, before the loop waits again */
+	REQUEST_CALLING,  /* the database is being called for it */
+	REQUEST_WAITING,  /* a long poll without an event: it waits for one (waiters.c) */
+	REQUEST_DRAINING, /* it was refused and has been answered; the connection ends soon, its body may still come */
+	REQUEST_SENT      /* it has been answered; the connection ends soon */
+} RequestStage;
+
 /*
  * Called when a request leaves its connection while that is open.  "subscriber" goes
  * on with the connection (NULL: the next request may come); "unsent" says that
@@ -243,22 +256,20 @@ typedef struct Request
 {
 	struct lws *wsi; /* NULL: the client is gone */
 	RequestLeft left;
+	RequestStage stage;
+	struct Request *next; /* in the list of those that are ready (request.c), or that wait (waiters.c) */
 	const Route *route;
 	Caller *caller;
 	char *path;
 	uint64_t started; /* uv_hrtime() */
 	char *values[MAX_ARGUMENTS];
 	Text body;
-	uint64_t body_left; /* bytes that are still to come */
-	bool head;          /* no content, please */
-	bool close_after;   /* the rest of the body was not read */
+	uint64_t body_left;  /* bytes that are still to come */
+	uint64_t first_part; /* of the body came in this round of the loop; 0: none */
+	bool head;           /* no content, please */
+	bool close_after;    /* the rest of the body was not read */
 
 	/* the answer */
-	uint64_t first_part; /* of the body came in this round of the loop; 0: none */
-	bool ready;          /* it is in a list of request.c */
-	bool acted;          /* all of it was here, and something was done */
-	bool answered;       /* the answer stands in here */
-	bool sent;
 	int status;
 	const char *content_type;
 	const char *content;
@@ -273,11 +284,9 @@ typedef struct Request
 	struct Subscriber *subscriber; /* that it becomes */
 
 	/* waiters.c */
-	struct Request *next_waiter; /* also in request.c's list */
 	char *flow_type;
 	uint64_t give_up_at; /* ms */
 	uint64_t asked_at;   /* the database, the last time; uv_hrtime() */
-	bool waiting;
 } Request;
 
 extern const struct lws_protocols http_protocols[];
@@ -326,7 +335,6 @@ extern void problem(Request *request, int status, const char *detail, const char
 extern void problem_of_error(Request *request, const PGresult *result);
 extern void problem_of_trouble(Request *request, DbTrouble trouble);
 extern const char *status_title(int status);
-extern bool is_useless_place(const char *sqlstate); /* to go on from: eda.changes() refused it */
 
 /* ------------------------------------------------------------------------
  * files.c
@@ -363,6 +371,45 @@ extern void ring_mark(const char *snapshot);
 extern void ring_clear(void);
 
 /* ------------------------------------------------------------------------
+ * place.c: our place in the history of the database
+ * ------------------------------------------------------------------------ */
+
+extern const char *place_snapshot(void);
+extern uint64_t place_first_unseen(void);
+extern const char *place_at(uint64_t at);
+extern bool place_find(const char *snapshot, uint64_t *next);
+extern void place_set(const char *snapshot, uint64_t from);
+extern void place_look(void);
+extern void place_go_back(void);
+extern void place_forget(void);
+extern bool place_is_refused(const char *sqlstate);
+
+/* ------------------------------------------------------------------------
+ * seen.c: what we have seen of the engine
+ * ------------------------------------------------------------------------ */
+
+typedef struct EngineSeen
+{
+	char state[160];     /* of eda.engine_status; "unknown": the database does not say */
+	char feed_level[16]; /* the setting eda.feed */
+	int pid;             /* 0: no engine runs */
+	json_int_t start;    /* the last element's seq is [start, n]; start 0: none came yet */
+	json_int_t n;
+	json_int_t counted;     /* what the engine had read when we began to listen; -1: not known yet */
+	json_int_t told;        /* up to here we have been told, by the feed or by the log when asked */
+	json_int_t told_before; /* what "told" was a second ago */
+	json_int_t read_before; /* what the engine had read a second ago */
+} EngineSeen;
+
+extern EngineSeen seen;
+extern const char seen_sql[];
+
+extern void seen_begin(void);
+extern bool seen_take_seq(const json_t *element);
+extern bool seen_take_status(const PGresult *row);
+extern void seen_nothing(void);
+
+/* ------------------------------------------------------------------------
  * hub.c: the feed
  * ------------------------------------------------------------------------ */
 
@@ -377,8 +424,6 @@ typedef struct HubEvents
 
 extern void hub_start(const HubEvents *events);
 extern void hub_stop(void);
-extern const char *hub_position(uint64_t at);
-extern bool hub_find(const char *snapshot, uint64_t *next);
 extern const char *hub_status(void); /* a JSON object */
 
 /* ------------------------------------------------------------------------

@@ -102,7 +102,7 @@ begin(struct lws *wsi, Session *session, const char *in)
 	if (!read_request(request, method))
 	{
 		/* A body of bearable size is read first, or the next request would begin inside of it. */
-		request->answered = true;
+		request->stage = REQUEST_REFUSED;
 		if (request->body_left == 0 || request->close_after)
 			request_answer(request);
 		return 0;
@@ -120,7 +120,8 @@ begin(struct lws *wsi, Session *session, const char *in)
 static int
 body(Request *request, const char *data, size_t size)
 {
-	if (request == NULL || request->acted || request->ready)
+	if (request == NULL ||
+	    (request->stage != REQUEST_READING && request->stage != REQUEST_REFUSED && request->stage != REQUEST_DRAINING))
 		return 0;
 	/*
 	 * A pipelined request: libwebsockets (4.1) has its body twice, the second time in
@@ -130,9 +131,9 @@ body(Request *request, const char *data, size_t size)
 		return -1;
 	if (request->first_part == 0)
 		request->first_part = rounds;
-	if (request->sent) /* with a problem: the client is given some time to notice */
+	if (request->stage == REQUEST_DRAINING) /* the client is given some time to notice its answer */
 		return uv_hrtime() - request->started > LEFTOVER_MS * NS_PER_MS ? -1 : 0;
-	if (!request->answered)
+	if (request->stage == REQUEST_READING)
 		text_add(&request->body, data, size);
 	request->body_left -= size < request->body_left ? size : request->body_left;
 	return 0;
@@ -155,14 +156,18 @@ body_complete(Session *session)
 		return -1;
 	if (request == NULL)
 		return 0;
-	if (request->ready || request->waiting || request->sent)
-		return -1;
-	if (request->body_left > 0)
-		return 0;
-	if (request->acted)
-		return 0;
-	request_act_later(request);
-	return 0;
+	switch (request->stage)
+	{
+		case REQUEST_READING:
+		case REQUEST_REFUSED:
+			if (request->body_left == 0)
+				request_act_later(request);
+			return 0;
+		case REQUEST_CALLING:
+			return 0;
+		default:
+			return -1;
+	}
 }
 
 static void

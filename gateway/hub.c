@@ -1,92 +1,130 @@
 /*
  * hub.c
- *		The feed: what the engine tells by NOTIFY, kept in a ring of the last changes.
+ *		The feed: what the engine tells by NOTIFY goes into the ring of the last changes.
  *
- * Clients read from the ring, each from its own position, so one that is slow costs
- * nothing but its place, and is told when the ring has gone past it.
+ * The feed is a hint.  Anyone can send a forged message, and the engine leaves changes
+ * out on purpose when there are too many; seen.c finds that out.  Whatever the feed has
+ * not told, we ask the log for: eda_http.changes() tells all that the snapshot of our
+ * position does not see (place.c).  What is still to be asked for is the feed's state:
  *
- * The feed is a hint.  A message that another process than the engine sent is
- * forged, and some changes are left out on purpose, which shows as a gap in the
- * numbers, or, when nothing is told after them (an engine that begins tells nothing of
- * what happened before it), in what the engine says that it has read.  The last element
- * of each tick carries a snapshot: "all that it sees has been told".  We remember the
- * last one as our position, and after a new connection, a gap, or with a feed that does
- * not say enough, ask eda_http.changes() for all that the position does not see.  What
- * the feed tells meanwhile is held back until the
- * answer is there, or an event's later steps would be told before its earlier ones;
- * what both tell is left out once.  What clients get until nothing is missing carries
- * no snapshot: one that goes on from there would miss what we are still asking for.
+ *                 LISTEN is done                  the engine's numbers are known
+ *   FEED_DOWN ──────────────────▶ FEED_LISTENING ────────────────▶ FEED_BEHIND
+ *       ▲                               ▲                           │       ▲
+ *       │ the connection is lost        │ a message of another      │       │ the feed has left
+ *       │                               │ process than the engine   │       │ something out
+ *       │                               │               the log has │       │
+ *   any state                  FEED_BEHIND, FEED_LIVE   told us all ▼       │
+ *                                                                   FEED_LIVE
  *
- * A crash of the server forgets transactions that were not written to disk yet (the
- * engine does not wait for that, nor does who rolls back), and gives their numbers
- * again: to a snapshot that has seen the old ones the new ones are nothing new.  So
- * after each loss of the connection we go on from a place of a second before.
+ * In FEED_LISTENING and FEED_BEHIND, changes that the feed tells are held back until the
+ * log has answered: otherwise an event's later steps could reach clients before its
+ * earlier ones.  What both the feed and the log tell goes into the ring once.  What goes
+ * into it in these states carries no snapshot: a client that went on from there would
+ * miss what we are still asking for.
+ *
+ * Only FEED_LIVE lets changes through at once.  The log is asked in FEED_BEHIND, and also
+ * in FEED_LIVE once a second if the feed is not complete (eda.feed is not "full").  One
+ * question is under way at a time, and it may outlast the state in which it was asked.
  */
 #include "gateway.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
 
 #define MAX_CATCH_UP "10000"
-#define MAX_HELD 20000 /* of the feed, for an answer; then it has been too long in coming */
-#define CHECK_MS 1000  /* how often we look how the engine is, and poll when there is no feed */
+#define MAX_HELD 20000 /* changes that are held back for an answer; with more it has taken too long */
+#define CHECK_MS 1000  /* how often we look how the engine is, and poll when the feed is not complete */
+
+typedef enum FeedState
+{
+	FEED_DOWN,      /* we do not listen */
+	FEED_LISTENING, /* we listen, but do not know yet how much the engine has read */
+	FEED_BEHIND,    /* something was not told: the log is to be asked for it */
+	FEED_LIVE       /* all was told */
+} FeedState;
+
+/* The question to the log: what does the snapshot of our position not see? */
+typedef struct Question
+{
+	bool under_way;
+	bool stale;        /* the connection was lost since it was asked: the answer is ignored */
+	bool missed;       /* the feed has left something out since, which the answer may not have */
+	bool refused;      /* this is logged already */
+	uint64_t asked_at; /* the number that the next change had then */
+	char *snapshot;    /* the argument, which must live until the answer is there */
+	json_t *told;      /* the keys of the changes that the last answer brought */
+} Question;
 
 static const char changes_sql[] = "SELECT body FROM eda_http.changes($1::pg_snapshot, " MAX_CATCH_UP ")";
-static const char status_sql[] =
-	"SELECT state, pid, current_setting('eda.feed'), transitions_read FROM eda.engine_status";
-
-typedef struct Place
-{
-	char *snapshot; /* all that it sees is in the ring, or was; NULL: not known */
-	uint64_t at;    /* the number of the first change after it */
-	uint64_t from;  /* changes from this number on, it may not see */
-} Place;
 
 static const HubEvents *readers;
 static Link feed;
+static FeedState state = FEED_DOWN;
+static bool listen_refused; /* this is logged already */
+static json_t *held;        /* the changes that are held back; or NULL */
+static Question question;
+static bool checking; /* seen_sql is under way */
 static uv_timer_t check_timer;
-static Place position;
-static Place older[2];       /* what it was one and two looks ago, while we listened */
-static bool listening;       /* LISTEN has been done */
-static bool behind;          /* there is something that the feed did not tell */
-static bool asking;          /* changes_sql is under way */
-static bool stale;           /* the feed's connection was lost since: its answer is ignored */
-static bool missed;          /* something more since it began */
-static bool checking;        /* status_sql is */
-static uint64_t asked_at;    /* the number of the next change then */
-static json_t *told_by_log;  /* the keys of what its last answer told */
-static json_t *held;         /* what the feed has told since we are behind; or NULL */
-static json_int_t seq_start; /* 0: nothing was heard of this engine yet */
-static json_int_t seq_n;
-static json_int_t counted = -1; /* by the engine when we began to listen, or later; -1: not asked yet */
-static json_int_t told;         /* of this engine's count, by the feed, or by the log when it is asked */
-
-static char engine[160] = "unknown";
-static int engine_pid;
-static char feed_level[16] = "full";
 static Text status;
 static Text status_told;
 
-/* A snapshot that sees nothing which a client at this place has not been told; NULL: not known. */
-const char *
-hub_position(uint64_t at)
+/* ------------------------------------------------------------------------
+ * Transitions
+ * ------------------------------------------------------------------------ */
+
+static void hub_check_engine(void);
+
+/* LISTEN is done, or another process than the engine that we know sends messages. */
+static void
+feed_begin(void)
 {
-	return at >= position.at ? position.snapshot : NULL;
+	state = FEED_LISTENING;
+	question.missed = true;
+	seen_begin();
+	hub_check_engine();
 }
 
-/* Where a client goes on that has seen all that a snapshot sees; false: the ring does not know. */
-bool
-hub_find(const char *snapshot, uint64_t *next)
+/* The engine's numbers are known: what it had read until now, the log will tell. */
+static void
+feed_counted(void)
 {
-	if (position.snapshot != NULL && strcmp(snapshot, position.snapshot) == 0 && position.at >= ring_tail())
-	{
-		*next = position.at;
-		return true;
-	}
-	return ring_find(snapshot, next);
+	if (state == FEED_LISTENING)
+		state = FEED_BEHIND;
+}
+
+/* There is something that the feed has not told. */
+static void
+feed_fell_behind(void)
+{
+	question.missed = true;
+	if (state == FEED_LIVE)
+		state = FEED_BEHIND;
+}
+
+/* The log has answered; unless something was missed since it was asked, we have all. */
+static void
+feed_caught_up(void)
+{
+	if (state == FEED_BEHIND && !question.missed)
+		state = FEED_LIVE;
+}
+
+/*
+ * The connection is lost.  What was held back, and an answer that is still to come, are
+ * not taken any more.  After a crash of the server they may tell steps that it has
+ * forgotten, and clients would take those for later than the ones that really followed;
+ * and they would move the position past the place that we go back to.
+ */
+static void
+feed_went_down(void)
+{
+	state = FEED_DOWN;
+	json_decref(held);
+	held = NULL;
+	question.stale = question.under_way;
+	place_go_back();
 }
 
 /* ------------------------------------------------------------------------
@@ -96,18 +134,18 @@ hub_find(const char *snapshot, uint64_t *next)
 const char *
 hub_status(void)
 {
-	bool up = listening && db_up();
+	bool up = state != FEED_DOWN && db_up();
 
 	text_free(&status);
 	text_printf(&status, "{\"database\":\"%s\",\"engine\":", up ? "up" : "down");
-	text_json(&status, up ? engine : "unknown");
-	text_printf(&status, ",\"feed\":\"%s\"}", feed_level);
+	text_json(&status, up ? seen.state : "unknown");
+	text_printf(&status, ",\"feed\":\"%s\"}", seen.feed_level);
 	return status.data;
 }
 
-/* Tell who watches, if there is news. */
+/* Tell the readers, if the status is another one than they were told. */
 static void
-status_changed(void)
+hub_tell_status(void)
 {
 	const char *now = hub_status();
 
@@ -118,202 +156,150 @@ status_changed(void)
 	readers->on_status();
 }
 
-static void ask(void);
+static void hub_ask(void);
 
 static void
-fall_behind(void)
-{
-	behind = true;
-	missed = true;
-}
-
-/*
- * What the engine had read a second ago has been told by now; or it was left out, and
- * nothing told after it.  A feed that is late goes on telling meanwhile.
- */
-static void
-check_told(int pid, json_int_t read)
-{
-	static json_int_t told_before;
-	static json_int_t read_before;
-
-	if (pid != engine_pid)
-		told = read_before = 0;
-	if (read_before > told && told == told_before)
-	{
-		told = read_before;
-		fall_behind();
-		stats.gaps++;
-	}
-	told_before = told;
-	read_before = read;
-}
-
-static void
-status_known(void *who, PGresult *result, DbTrouble trouble)
+on_engine_status(void *who, PGresult *result, DbTrouble trouble)
 {
 	(void) who;
 	(void) trouble;
 	checking = false;
 	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 	{
-		snprintf(engine, sizeof(engine), "%s", PQgetvalue(result, 0, 0));
-		check_told(atoi(PQgetvalue(result, 0, 1)), atoll(PQgetvalue(result, 0, 3)));
-		engine_pid = atoi(PQgetvalue(result, 0, 1));
-		snprintf(feed_level, sizeof(feed_level), "%s", PQgetvalue(result, 0, 2));
-		if (counted < 0)
-			counted = atoll(PQgetvalue(result, 0, 3));
+		if (!seen_take_status(result))
+			feed_fell_behind();
+		feed_counted();
 	}
 	else
-		snprintf(engine, sizeof(engine), "unknown");
+		seen_nothing();
 	PQclear(result);
-	status_changed();
-	if (behind)
-		ask();
+	hub_tell_status();
+	if (state == FEED_BEHIND)
+		hub_ask();
 }
 
 static void
-check_status(void)
+hub_check_engine(void)
 {
 	if (checking)
 		return;
 	checking = true;
-	db_call(status_sql, 0, NULL, NULL, status_known, NULL);
+	db_call(seen_sql, 0, NULL, NULL, on_engine_status, NULL);
 }
 
 /* ------------------------------------------------------------------------
- * The ring
+ * Changes go into the ring
  * ------------------------------------------------------------------------ */
 
-/* All that is in the ring now, and before, covers what the snapshot sees. */
-static void
-set_position(const char *snapshot)
-{
-	free(position.snapshot);
-	position = (Place){copy_text(snapshot), ring_head(), ring_head()};
-}
-
-static void
-copy_place(Place *to, const Place *from)
-{
-	free(to->snapshot);
-	*to = *from;
-	to->snapshot = copy_text(from->snapshot);
-}
-
-static void
-forget_places(void)
-{
-	free(position.snapshot);
-	free(older[0].snapshot);
-	free(older[1].snapshot);
-	position = older[0] = older[1] = (Place){0};
-}
-
 static const char *
-text_of(const json_t *element, const char *key)
+element_text(const json_t *element, const char *key)
 {
 	const char *s = json_string_value(json_object_get(element, key));
 
 	return s == NULL ? "" : s;
 }
 
-/* The state is in it because a crash can take the last steps back, and others get their versions. */
+/*
+ * What an element of the feed and one of the log have in common if they tell the same
+ * step.  The state is a part of it because a crash of the server can forget an event's
+ * last steps, and then other steps get their versions.
+ */
 static void
-key_of(const json_t *element, char *key, size_t size)
+element_key(const json_t *element, char *key, size_t size)
 {
-	snprintf(key, size, "%.36s/%d/%.20s", text_of(element, "event_id"),
-	         (int) json_integer_value(json_object_get(element, "version")), text_of(element, "state"));
+	snprintf(key, size, "%.36s/%d/%.20s", element_text(element, "event_id"),
+	         (int) json_integer_value(json_object_get(element, "version")), element_text(element, "state"));
 }
 
-/* One element of the feed, or of the log, goes into the ring; a worker that waits for it is woken. */
+/* Put an element of the feed or of the log into the ring. */
 static void
-take_change(json_t *element)
+take_element(json_t *element)
 {
-	char *snapshot = behind ? NULL : copy_text(json_string_value(json_object_get(element, "snapshot")));
-	Change c = {.event_type = text_of(element, "event_type"),
-	            .flow_type = text_of(element, "flow_type"),
-	            .flow_id = text_of(element, "flow_id"),
+	char *snapshot = state == FEED_LIVE ? copy_text(json_string_value(json_object_get(element, "snapshot"))) : NULL;
+	Change c = {.event_type = element_text(element, "event_type"),
+	            .flow_type = element_text(element, "flow_type"),
+	            .flow_id = element_text(element, "flow_id"),
 	            .snapshot = snapshot};
 
 	json_object_del(element, "snapshot");
 	c.json = json_dumps(element, JSON_COMPACT | JSON_PRESERVE_ORDER);
 	if (c.json != NULL)
 	{
-		key_of(element, c.key, sizeof(c.key));
+		element_key(element, c.key, sizeof(c.key));
 		ring_add(&c);
 		stats.changes++;
 		if (snapshot != NULL)
-			set_position(snapshot);
-		if (strcmp(text_of(element, "state"), "dispatched") == 0)
+			place_set(snapshot, ring_head());
+		if (strcmp(element_text(element, "state"), "dispatched") == 0)
 			readers->on_dispatched(c.flow_type);
 	}
 	free(c.json);
 	free(snapshot);
 }
 
-/* An element of the feed, unless the log has told it. */
+/* Take an element of the feed, unless the log has told it already. */
 static void
-take_told(json_t *element)
+take_feed_element(json_t *element)
 {
 	char key[CHANGE_KEY];
 
-	key_of(element, key, sizeof(key));
-	if (told_by_log == NULL || json_object_del(told_by_log, key) != 0)
-		take_change(element);
-	else if (!behind && json_object_get(element, "snapshot") != NULL)
-		set_position(text_of(element, "snapshot"));
+	element_key(element, key, sizeof(key));
+	if (question.told == NULL || json_object_del(question.told, key) != 0)
+		take_element(element);
+	else if (state == FEED_LIVE && json_object_get(element, "snapshot") != NULL)
+		place_set(element_text(element, "snapshot"), ring_head());
 }
 
-/* What was held back goes into the ring now. */
+/* What was held back is held back no longer. */
 static void
-take_held(void)
+take_held_elements(void)
 {
 	json_t *elements = held;
 	size_t i;
 	json_t *element;
 
 	held = NULL;
-	json_array_foreach(elements, i, element) take_told(element);
+	json_array_foreach(elements, i, element) take_feed_element(element);
 	json_decref(elements);
+}
+
+/* Take the log's elements, but for those that the feed has told since our position. */
+static void
+take_log_elements(json_t *changes)
+{
+	json_t *told_by_feed = json_object();
+	uint64_t n = place_first_unseen() > ring_tail() ? place_first_unseen() : ring_tail();
+	char key[CHANGE_KEY];
+	size_t i;
+	json_t *element;
+
+	for (; n < ring_head(); n++)
+		json_object_set_new(told_by_feed, ring_change(n)->key, json_true());
+	json_decref(question.told);
+	question.told = json_object();
+	json_array_foreach(changes, i, element)
+	{
+		element_key(element, key, sizeof(key));
+		if (json_object_get(told_by_feed, key) != NULL)
+			continue;
+		json_object_set_new(question.told, key, json_true());
+		take_element(element);
+	}
+	json_decref(told_by_feed);
 }
 
 /* ------------------------------------------------------------------------
  * Asking the log
  * ------------------------------------------------------------------------ */
 
-/* What happened since the position, but for what the feed has told meanwhile. */
-static void
-take_missed(json_t *changes)
-{
-	json_t *told_by_feed = json_object();
-	char key[CHANGE_KEY];
-	size_t i;
-	json_t *element;
-
-	for (uint64_t n = position.from > ring_tail() ? position.from : ring_tail(); n < ring_head(); n++)
-		json_object_set_new(told_by_feed, ring_change(n)->key, json_true());
-	json_decref(told_by_log);
-	told_by_log = json_object();
-	json_array_foreach(changes, i, element)
-	{
-		key_of(element, key, sizeof(key));
-		if (json_object_get(told_by_feed, key) != NULL)
-			continue;
-		json_object_set_new(told_by_log, key, json_true());
-		take_change(element);
-	}
-	json_decref(told_by_feed);
-}
-
 /*
- * More has happened than can be told one by one: who watches has to look again, also
- * who comes back from before, so the ring is emptied.
+ * More has happened than can be told one by one.  Clients have to read anew what they
+ * show, and so has a client that comes back from before: the ring is emptied.
  */
 static void
-begin_anew(const char *reason)
+hub_begin_anew(const char *reason)
 {
-	forget_places();
+	place_forget();
 	ring_clear();
 	readers->on_gap(reason);
 }
@@ -325,17 +311,16 @@ take_answer(const char *text)
 	const char *snapshot = json_string_value(json_object_get(answer, "snapshot"));
 	json_t *changes = json_object_get(answer, "changes");
 	uint64_t before = ring_head();
-	bool anew = position.snapshot == NULL;
+	bool anew = place_snapshot() == NULL;
 
 	if (json_is_false(json_object_get(answer, "complete")))
-		begin_anew("more has happened than can be told");
+		hub_begin_anew("more has happened than can be told");
 	else if (snapshot != NULL)
 	{
-		take_missed(changes);
-		behind = missed;
-		set_position(snapshot);
-		position.from = asked_at;
-		if (anew) /* what happened until now may have been told, or not */
+		take_log_elements(changes);
+		feed_caught_up();
+		place_set(snapshot, question.asked_at);
+		if (anew) /* we cannot tell whether clients know all that happened until now */
 			readers->on_gap("the gateway has begun anew");
 		if (ring_head() > before)
 		{
@@ -346,70 +331,77 @@ take_answer(const char *text)
 	json_decref(answer);
 }
 
+/* The log has answered, if only with an error. */
 static void
-answered(void *who, PGresult *result, DbTrouble trouble)
+take_result(const PGresult *result)
 {
-	static bool complained = false;
 	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	bool answered = PQresultStatus(result) == PGRES_TUPLES_OK;
 	uint64_t before;
+
+	if (answered && PQntuples(result) == 1)
+	{
+		question.refused = false;
+		take_answer(PQgetvalue(result, 0, 0));
+	}
+	else if (place_is_refused(code) && place_snapshot() != NULL)
+	{
+		/* The database was restored from a backup, or too much has happened since. */
+		hub_begin_anew("what happened since cannot be told");
+	}
+	else if (result != NULL && !question.refused)
+	{
+		question.refused = true;
+		log_line(LOG_WARN, "the gateway's own role cannot read the changes: %s", PQresultErrorMessage(result));
+	}
+	/*
+	 * Without an answer the same is asked again, and what the feed has told waits for it.
+	 * It does not wait where no answer will come: the question is refused (class 42).
+	 */
+	before = ring_head();
+	if (answered || place_is_refused(code) || (code != NULL && strncmp(code, "42", 2) == 0))
+		take_held_elements();
+	if (ring_head() > before)
+		readers->on_changes();
+}
+
+static void
+on_answer(void *who, PGresult *result, DbTrouble trouble)
+{
+	bool stale = question.stale;
+	bool answered = PQresultStatus(result) == PGRES_TUPLES_OK;
 
 	(void) who;
 	(void) trouble;
-	asking = false;
-	if (stale)
-	{
-		stale = false;
-		if (behind && PQresultStatus(result) == PGRES_TUPLES_OK)
-			ask();
-		PQclear(result);
-		return;
-	}
-	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
-	{
-		complained = false;
-		take_answer(PQgetvalue(result, 0, 0));
-	}
-	else if (is_useless_place(code) && position.snapshot != NULL)
-	{
-		/* From before the database was restored, or too far back. */
-		begin_anew("what happened since cannot be told");
-	}
-	else if (result != NULL && !complained)
-	{
-		complained = true;
-		log_line(LOG_WARN, "the gateway's own role cannot read the changes: %s", PQresultErrorMessage(result));
-	}
-	/* Without an answer, it is asked again; one that will not be had is not waited for. */
-	before = ring_head();
-	if (PQresultStatus(result) == PGRES_TUPLES_OK || is_useless_place(code) ||
-	    (code != NULL && strncmp(code, "42", 2) == 0))
-		take_held();
-	if (ring_head() > before)
-		readers->on_changes();
-	if (behind && PQresultStatus(result) == PGRES_TUPLES_OK)
-		ask();
+	question.under_way = question.stale = false;
+	if (!stale)
+		take_result(result);
 	PQclear(result);
+	/* After an error, the next check asks again. */
+	if (state == FEED_BEHIND && answered)
+		hub_ask();
 }
 
-/* Ask the log for what the position does not see. */
+/* Ask the log for what our position does not see. */
 static void
-ask(void)
+hub_ask(void)
 {
-	static char *values[1];
-
-	if (asking || !listening || counted < 0)
+	if (question.under_way || state == FEED_DOWN || state == FEED_LISTENING)
 		return;
-	asking = true;
-	missed = false;
-	asked_at = ring_head();
-	free(values[0]);
-	values[0] = copy_text(position.snapshot);
-	db_call(changes_sql, 1, values, NULL, answered, NULL);
+	question.under_way = true;
+	question.missed = false;
+	question.asked_at = ring_head();
+	free(question.snapshot);
+	question.snapshot = copy_text(place_snapshot());
+	db_call(changes_sql, 1, &question.snapshot, NULL, on_answer, NULL);
 }
 
-/* Also again, when it was refused: a standby cannot, until it is promoted, which ends no connection. */
+/* ------------------------------------------------------------------------
+ * Listening
+ * ------------------------------------------------------------------------ */
+
 static void
-listen_to_feed(Link *link)
+feed_listen(Link *link)
 {
 	if (PQsendQuery(link->conn, "LISTEN eda_events"))
 		link_flush(link);
@@ -418,43 +410,19 @@ listen_to_feed(Link *link)
 }
 
 static void
-on_check(uv_timer_t *timer)
+on_listen_result(const PGresult *result)
 {
-	(void) timer;
-	if (feed.ready && !listening && PQtransactionStatus(feed.conn) == PQTRANS_IDLE)
-		listen_to_feed(&feed);
-	if (listening)
+	if (PQresultStatus(result) == PGRES_COMMAND_OK)
 	{
-		copy_place(&older[1], &older[0]);
-		copy_place(&older[0], &position);
+		listen_refused = false;
+		stats.feed_connects++;
+		feed_begin();
 	}
-	status_changed();
-	check_status();
-	if (behind || strcmp(feed_level, "full") != 0)
-		ask();
-}
-
-/* ------------------------------------------------------------------------
- * Listening
- * ------------------------------------------------------------------------ */
-
-/* Whether a message's numbers follow on those before; a new engine begins again. */
-static void
-check_seq(const json_t *element)
-{
-	const json_t *seq = json_object_get(element, "seq");
-	json_int_t start = json_integer_value(json_array_get(seq, 0));
-	json_int_t n = json_integer_value(json_array_get(seq, 1));
-
-	/* What the engine had counted before we asked the log for the first time, the log has told. */
-	if (seq_start == 0 ? n > counted + 1 : start != seq_start || n != seq_n + 1)
+	else if (!listen_refused)
 	{
-		fall_behind();
-		if (seq_start != 0)
-			stats.gaps++;
+		listen_refused = true;
+		log_line(LOG_WARN, "the feed cannot be had: %s", PQresultErrorMessage(result));
 	}
-	seq_start = start;
-	seq_n = told = n;
 }
 
 static void
@@ -464,23 +432,21 @@ take_message(const PGnotify *notify)
 	size_t i;
 	json_t *element;
 
-	if (notify->be_pid != engine_pid)
+	if (notify->be_pid != seen.pid)
 	{
 		/* A new engine, or a forged message: the log knows. */
-		fall_behind();
-		seq_start = 0;
-		counted = -1;
-		check_status();
+		feed_begin();
 		return;
 	}
 	message = json_loads(notify->extra, 0, NULL);
 	json_array_foreach(message, i, element)
 	{
-		check_seq(element);
+		if (!seen_take_seq(element))
+			feed_fell_behind();
 		if (json_object_get(element, "flow_type") == NULL)
-			fall_behind(); /* eda.feed = ids: it says too little */
-		else if (!behind)
-			take_told(element);
+			feed_fell_behind(); /* eda.feed = ids: it says too little */
+		else if (state == FEED_LIVE)
+			take_feed_element(element);
 		else
 		{
 			if (held == NULL)
@@ -490,33 +456,19 @@ take_message(const PGnotify *notify)
 	}
 	json_decref(message);
 	if (json_array_size(held) > MAX_HELD)
-		take_held();
+		take_held_elements();
 }
 
 static void
-on_input(Link *link)
+on_feed_input(Link *link)
 {
-	static bool refused = false;
 	PGnotify *notify;
 	PGresult *result;
 	uint64_t before = ring_head();
 
 	while (link->ready && !PQisBusy(link->conn) && (result = PQgetResult(link->conn)) != NULL)
 	{
-		if (PQresultStatus(result) == PGRES_COMMAND_OK)
-		{
-			listening = true;
-			refused = false;
-			counted = -1;
-			fall_behind();
-			stats.feed_connects++;
-			check_status();
-		}
-		else if (!refused)
-		{
-			refused = true;
-			log_line(LOG_WARN, "the feed cannot be had: %s", PQresultErrorMessage(result));
-		}
+		on_listen_result(result);
 		PQclear(result);
 	}
 	while (link->ready && (notify = PQnotifies(link->conn)) != NULL)
@@ -526,36 +478,43 @@ on_input(Link *link)
 	}
 	if (ring_head() > before)
 		readers->on_changes();
-	if (behind)
-		ask();
+	if (state == FEED_BEHIND)
+		hub_ask();
 }
 
 static void
-on_lost(Link *link)
+on_feed_lost(Link *link)
 {
 	(void) link;
-	listening = false;
-	seq_start = 0;
+	feed_went_down();
+	hub_tell_status();
+}
+
+static void
+on_check(uv_timer_t *timer)
+{
+	(void) timer;
 	/*
-	 * Neither what was held back nor an answer that is still to come may be taken later:
-	 * they may tell, after the log has told what happened instead, steps that a crash has
-	 * forgotten, and move the position past the place that we go back to.
+	 * LISTEN was refused: a standby does not allow it.  Try again, as the connection
+	 * stays when the standby is promoted.
 	 */
-	json_decref(held);
-	held = NULL;
-	stale = asking;
-	if (older[1].snapshot != NULL)
-		copy_place(&position, &older[1]);
-	status_changed();
+	if (feed.ready && state == FEED_DOWN && PQtransactionStatus(feed.conn) == PQTRANS_IDLE)
+		feed_listen(&feed);
+	if (state != FEED_DOWN)
+		place_look();
+	hub_tell_status();
+	hub_check_engine();
+	if (state == FEED_BEHIND || strcmp(seen.feed_level, "full") != 0)
+		hub_ask();
 }
 
 void
 hub_start(const HubEvents *events)
 {
 	readers = events;
-	feed.on_ready = listen_to_feed;
-	feed.on_input = on_input;
-	feed.on_lost = on_lost;
+	feed.on_ready = feed_listen;
+	feed.on_input = on_feed_input;
+	feed.on_lost = on_feed_lost;
 	link_open(&feed);
 	uv_timer_init(loop, &check_timer);
 	uv_timer_start(&check_timer, on_check, CHECK_MS, CHECK_MS);
@@ -564,11 +523,12 @@ hub_start(const HubEvents *events)
 void
 hub_stop(void)
 {
+	state = FEED_DOWN; /* ask nothing more */
 	link_close(&feed);
 	uv_close((uv_handle_t *) &check_timer, NULL);
 	ring_clear();
-	forget_places();
-	json_decref(told_by_log);
+	place_forget();
+	json_decref(question.told);
 	json_decref(held);
 	text_free(&status);
 	text_free(&status_told);

@@ -84,13 +84,6 @@ status_title(int status)
 	return "Internal Server Error";
 }
 
-/* A snapshot of another server, or no snapshot at all (22), or one that too much has happened since (54). */
-bool
-is_useless_place(const char *sqlstate)
-{
-	return sqlstate != NULL && (strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "54", 2) == 0);
-}
-
 static void
 write_problem(Request *request, int status, const char *detail, const char *hint, const char *code)
 {

@@ -3,17 +3,20 @@
  *		A request's life from its complete arrival to its answer: the SQL call, and what
  *		becomes of its result.
  *
- * Who frees a request.  http.c makes it, and hands it over with request_act() or
- * request_answer().  From then on this file frees it, at one of these points:
+ * Who frees a request.  http.c makes it, in REQUEST_READING or REQUEST_REFUSED, and hands
+ * it over with request_act() or request_answer().  From then on this file frees it:
  *
- *   the answer is sent                        request_answer()
- *   the answer is sent with Connection: close request_abandon(), when the connection closes
- *   a subscriber goes on with the connection  become_stream()
- *   the client hangs up, no call is under way request_abandon()
- *   the client hangs up during a call         the call's callback, through request_answer()
- *                                             or after the acquired events are given back
+ *   its answer is sent                     request_answer() frees it
+ *   and the connection is to end           request_answer() leaves it, in REQUEST_SENT or
+ *                                          REQUEST_DRAINING, to request_abandon()
+ *   it becomes a stream                    become_stream() frees it
+ *   its client hangs up                    request_abandon() frees it, or leaves it, in
+ *                                          REQUEST_CALLING, to the call's callback, which
+ *                                          frees it with request_answer() or gives the
+ *                                          acquired events back and frees it then
  *
- * The request of a WebSocket's upgrade never comes here: http.c frees it where it made it.
+ * Another file frees a request in one case: that of a WebSocket's upgrade, which http.c
+ * answers where it makes it, and which never comes here.
  */
 #include "gateway.h"
 
@@ -68,7 +71,6 @@ request_answer(Request *request)
 	struct lws *wsi = request->wsi;
 	bool broken;
 
-	request->answered = true;
 	if (wsi == NULL)
 	{
 		request_free(request);
@@ -76,10 +78,10 @@ request_answer(Request *request)
 	}
 	lws_rx_flow_control(wsi, 1);
 	broken = answer_write(wsi, request) < 0;
-	request->sent = true;
 	if (!broken && request->close_after)
 	{
-		answer_linger(wsi); /* the request is freed when the connection is closed */
+		request->stage = request->stage == REQUEST_REFUSED ? REQUEST_DRAINING : REQUEST_SENT;
+		answer_linger(wsi);
 		return;
 	}
 	request->left(wsi, NULL, !broken && lws_partial_buffered(wsi));
@@ -91,10 +93,10 @@ request_answer(Request *request)
 static void
 forget_ready(Request *request)
 {
-	for (Request **p = &ready; *p != NULL; p = &(*p)->next_waiter)
+	for (Request **p = &ready; *p != NULL; p = &(*p)->next)
 		if (*p == request)
 		{
-			*p = request->next_waiter;
+			*p = request->next;
 			return;
 		}
 }
@@ -107,16 +109,13 @@ request_abandon(Request *request)
 	if (request->subscriber != NULL) /* it has the same connection, and is in the list of who watches */
 		stream_closed(request->subscriber);
 	request->subscriber = NULL;
-	if (request->ready)
+	if (request->stage == REQUEST_CALLING)
+		return; /* the call's callback frees it */
+	if (request->stage == REQUEST_READY)
 		forget_ready(request);
-	if (request->waiting)
-	{
+	else if (request->stage == REQUEST_WAITING)
 		waiters_leave(request);
-		request_free(request);
-	}
-	else if (request->answered || !request->acted)
-		request_free(request);
-	/* Else a call is under way, and frees it. */
+	request_free(request);
 }
 
 /* The request ends here, and what goes on is a subscriber. */
@@ -145,7 +144,7 @@ static const char give_back_sql[] =
 	" FROM json_array_elements(coalesce($1::json -> 'events', json_build_array($1::json))) e";
 
 static void
-given_back(void *who, PGresult *result, DbTrouble trouble)
+on_given_back(void *who, PGresult *result, DbTrouble trouble)
 {
 	Request *request = who;
 
@@ -183,7 +182,7 @@ give_back(Request *request)
 	}
 	free(request->values[0]);
 	request->values[0] = copy_text(request->content);
-	db_call(give_back_sql, 1, request->values, request->caller->role, given_back, request);
+	db_call(give_back_sql, 1, request->values, request->caller->role, on_given_back, request);
 }
 
 static const char *
@@ -222,7 +221,7 @@ may_stream(const PGresult *result)
 {
 	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
-	return PQresultStatus(result) == PGRES_TUPLES_OK || is_useless_place(code);
+	return PQresultStatus(result) == PGRES_TUPLES_OK || place_is_refused(code);
 }
 
 /* Not an error such as that the server is shutting down. */
@@ -252,10 +251,12 @@ called(void *who, PGresult *result, DbTrouble trouble)
 		if (wait_for != NULL && request->wsi != NULL && !stopping && !request->caller->retired &&
 		    (request->flow_type == NULL || now_ms() < request->give_up_at))
 		{
-			bool added = waiters_add(request, wait_for, strtoull(PQgetvalue(result, 0, 5), NULL, 10));
+			bool waits;
 
+			request->stage = REQUEST_WAITING;
+			waits = waiters_add(request, wait_for, strtoull(PQgetvalue(result, 0, 5), NULL, 10));
 			PQclear(result);
-			if (!added)
+			if (!waits)
 				request_call(request);
 			return;
 		}
@@ -298,6 +299,7 @@ request_call(Request *request)
 
 	while (n < MAX_ARGUMENTS && request->route->arguments[n].source != FROM_NOWHERE)
 		n++;
+	request->stage = REQUEST_CALLING;
 	request->asked_at = uv_hrtime();
 	if (request->wsi != NULL)
 	{
@@ -315,7 +317,6 @@ request_call(Request *request)
 void
 request_act(Request *request)
 {
-	request->acted = true;
 	switch (request->route->kind)
 	{
 		case ROUTE_HEALTH:
@@ -363,8 +364,8 @@ request_act(Request *request)
 void
 request_act_later(Request *request)
 {
-	request->ready = true;
-	request->next_waiter = ready;
+	request->stage = REQUEST_READY;
+	request->next = ready;
 	ready = request;
 }
 
@@ -375,10 +376,9 @@ request_act_on_ready(void)
 	{
 		Request *request = ready;
 
-		ready = request->next_waiter;
-		request->next_waiter = NULL;
-		request->ready = false;
-		if (request->answered)
+		ready = request->next;
+		request->next = NULL;
+		if (request->status != 0) /* it was refused */
 			request_answer(request);
 		else
 			request_act(request);

@@ -193,7 +193,7 @@ write_pending(Subscriber *s)
 static int
 write_keep_alive(Subscriber *s)
 {
-	const char *snapshot = s->kind == SUBSCRIBER_SSE ? hub_position(s->position) : NULL;
+	const char *snapshot = s->kind == SUBSCRIBER_SSE ? place_at(s->position) : NULL;
 	Text t = {0};
 	int result;
 
@@ -383,7 +383,7 @@ stream_open(struct lws *wsi, SubscriberKind kind, Caller *caller, char *since)
 	s->kind = kind;
 	s->caller = caller_use(caller);
 	s->position = ring_head();
-	if (since != NULL && hub_find(since, &s->position))
+	if (since != NULL && place_find(since, &s->position))
 	{
 		free(since);
 		since = NULL;
@@ -495,7 +495,7 @@ database_answered(void *who, PGresult *result, DbTrouble trouble)
 		stream_closed(s);
 	else if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 		stream_begin(s, PQgetvalue(result, 0, 3));
-	else if (is_useless_place(code) && trouble != DB_NO_ROLE)
+	else if (place_is_refused(code) && trouble != DB_NO_ROLE)
 		stream_begin(s, NULL);
 	else
 	{

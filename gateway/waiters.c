@@ -18,6 +18,7 @@
 static Request *waiting; /* who has waited longest comes first */
 static uv_timer_t timer;
 static uint64_t asked_at;
+static uint64_t polled_up_to; /* requests that started later have their turn in the next poll; 0: all */
 static void (*ask)(Request *);
 
 /* When an event was dispatched that nobody waited for, by a hash of its flow type. */
@@ -26,14 +27,13 @@ static uint64_t untaken[256];
 static void
 unlink_waiter(Request *request)
 {
-	for (Request **p = &waiting; *p != NULL; p = &(*p)->next_waiter)
+	for (Request **p = &waiting; *p != NULL; p = &(*p)->next)
 		if (*p == request)
 		{
-			*p = request->next_waiter;
+			*p = request->next;
 			break;
 		}
-	request->next_waiter = NULL;
-	request->waiting = false;
+	request->next = NULL;
 	stats.waiting--;
 }
 
@@ -78,10 +78,9 @@ waiters_add(Request *request, const char *flow_type, uint64_t wait_ms)
 	if (*untaken_of(flow_type) > request->asked_at && now_ms() < request->give_up_at)
 		return false;
 	while (*p != NULL && (*p)->started <= request->started)
-		p = &(*p)->next_waiter;
-	request->next_waiter = *p;
+		p = &(*p)->next;
+	request->next = *p;
 	*p = request;
-	request->waiting = true;
 	lws_rx_flow_control(request->wsi, 1);
 	stats.waiting++;
 	return true;
@@ -91,7 +90,7 @@ waiters_add(Request *request, const char *flow_type, uint64_t wait_ms)
 void
 waiters_wake(const char *flow_type)
 {
-	for (Request *r = waiting; r != NULL; r = r->next_waiter)
+	for (Request *r = waiting; r != NULL; r = r->next)
 		if (strcmp(r->flow_type, flow_type) == 0)
 		{
 			ask_again(r);
@@ -104,7 +103,7 @@ waiters_wake(const char *flow_type)
 Request *
 waiters_take_retired(void)
 {
-	for (Request *r = waiting; r != NULL; r = r->next_waiter)
+	for (Request *r = waiting; r != NULL; r = r->next)
 		if (r->caller->retired)
 		{
 			unlink_waiter(r);
@@ -116,7 +115,7 @@ waiters_take_retired(void)
 static bool
 first_of_its_flow(const Request *request)
 {
-	for (const Request *r = waiting; r != request; r = r->next_waiter)
+	for (const Request *r = waiting; r != request; r = r->next)
 		if (strcmp(r->flow_type, request->flow_type) == 0)
 			return false;
 	return true;
@@ -130,22 +129,21 @@ on_timer(uv_timer_t *t)
 	bool poll = now - asked_at >= ASK_MS;
 	Request *next;
 	Request *chosen[64];
-	static uint64_t after = 0; /* of more flow types the next ones have their turn */
 	int n = 0;
 
 	(void) t;
 	for (Request *r = waiting; r != NULL; r = next)
 	{
-		next = r->next_waiter;
+		next = r->next;
 		if (now >= r->give_up_at || stopping)
 			ask_again(r);
-		else if (poll && n < 64 && r->started > after && first_of_its_flow(r))
+		else if (poll && n < 64 && r->started > polled_up_to && first_of_its_flow(r))
 			chosen[n++] = r;
 	}
 	if (!poll)
 		return;
 	asked_at = now;
-	after = n == 64 ? chosen[n - 1]->started : 0;
+	polled_up_to = n == 64 ? chosen[n - 1]->started : 0;
 	for (int i = 0; i < n; i++)
 		ask_again(chosen[i]);
 }
