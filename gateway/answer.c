@@ -26,7 +26,7 @@ typedef struct Head
 } Head;
 
 static void
-add(Head *h, const char *name, const char *value)
+add_header(Head *h, const char *name, const char *value)
 {
 	if (lws_add_http_header_by_name(h->wsi, (const unsigned char *) name, (const unsigned char *) value,
 	                                (int) strlen(value), &h->at, h->end))
@@ -34,55 +34,55 @@ add(Head *h, const char *name, const char *value)
 }
 
 static void
-add_number(Head *h, const char *name, unsigned long value)
+add_number_header(Head *h, const char *name, unsigned long value)
 {
 	char text[24];
 
 	snprintf(text, sizeof(text), "%lu", value);
-	add(h, name, text);
+	add_header(h, name, text);
 }
 
 /* What every answer says. */
 static void
-add_common(Head *h, int status, const char *content_type, const char *cache)
+add_common_headers(Head *h, int status, const char *content_type, const char *cache)
 {
 	bool page = content_type != NULL && strncmp(content_type, "text/html", 9) == 0;
 
 	/* libwebsockets has no phrases for 201, 422 and others. */
-	h->at += snprintf((char *) h->at, h->end - h->at, "HTTP/1.1 %d %s\r\n", status, status_title(status));
+	h->at += snprintf((char *) h->at, h->end - h->at, "HTTP/1.1 %d %s\r\n", status, problem_title(status));
 	if (content_type != NULL)
-		add(h, "content-type:", content_type);
-	add(h, "cache-control:", cache == NULL ? "no-store" : cache);
-	add(h, "x-content-type-options:", "nosniff");
-	add(h, "referrer-policy:", "no-referrer");
-	add(h, "content-security-policy:", page ? PAGE_POLICY : DATA_POLICY);
+		add_header(h, "content-type:", content_type);
+	add_header(h, "cache-control:", cache == NULL ? "no-store" : cache);
+	add_header(h, "x-content-type-options:", "nosniff");
+	add_header(h, "referrer-policy:", "no-referrer");
+	add_header(h, "content-security-policy:", page ? PAGE_POLICY : DATA_POLICY);
 }
 
 static void
-add_headers(Head *h, const Request *request)
+add_answer_headers(Head *h, const Request *request)
 {
 	char text[64];
 
-	add_common(h, request->status, request->content_type, request->cache);
+	add_common_headers(h, request->status, request->content_type, request->cache);
 	if (request->status != 204 && request->status != 304)
-		add_number(h, "content-length:", request->content_size);
+		add_number_header(h, "content-length:", request->content_size);
 	if (request->etag != NULL)
 	{
 		snprintf(text, sizeof(text), "\"%.50s\"", request->etag);
-		add(h, "etag:", text);
+		add_header(h, "etag:", text);
 	}
 	if (request->location != NULL)
-		add(h, "location:", request->location);
+		add_header(h, "location:", request->location);
 	if (request->allow != NULL)
-		add(h, "allow:", request->allow);
+		add_header(h, "allow:", request->allow);
 	if (request->retry_after > 0)
-		add_number(h, "retry-after:", request->retry_after);
+		add_number_header(h, "retry-after:", request->retry_after);
 	if (request->status == 401)
-		add(h, "www-authenticate:", "Bearer realm=\"eda\"");
+		add_header(h, "www-authenticate:", "Bearer realm=\"eda\"");
 	if (request->status == 426)
-		add(h, "sec-websocket-version:", "13");
+		add_header(h, "sec-websocket-version:", "13");
 	if (request->close_after)
-		add(h, "connection:", "close");
+		add_header(h, "connection:", "close");
 	if (lws_finalize_http_header(h->wsi, &h->at, h->end))
 		h->full = true;
 }
@@ -97,9 +97,9 @@ answer_write(struct lws *wsi, const Request *request)
 	size_t size = request->head ? 0 : request->content_size;
 	bool small = size <= SMALL;
 
-	stats_request(request);
+	stats_count_request(request);
 	log_line(LOG_DEBUG, "%d %s %.1f ms", request->status, request->path, (uv_hrtime() - request->started) / 1e6);
-	add_headers(&h, request);
+	add_answer_headers(&h, request);
 	if (h.full)
 		return -1;
 	if (small && size > 0)
@@ -146,9 +146,9 @@ answer_start_stream(struct lws *wsi)
 	unsigned char *start = buffer + LWS_PRE;
 	Head h = {wsi, start, start + HEADER_ROOM, false};
 
-	add_common(&h, 200, "text/event-stream", NULL);
-	add(&h, "x-accel-buffering:", "no");
-	add(&h, "connection:", "close");
+	add_common_headers(&h, 200, "text/event-stream", NULL);
+	add_header(&h, "x-accel-buffering:", "no");
+	add_header(&h, "connection:", "close");
 	if (h.full || lws_finalize_http_header(wsi, &h.at, h.end))
 		return -1;
 	return lws_write(wsi, start, h.at - start, LWS_WRITE_HTTP_HEADERS) < 0 ? -1 : 0;

@@ -48,14 +48,14 @@ static const char usage[] =
 	"  --version, --help\n";
 
 static void
-refuse(const char *what, const char *value)
+refuse_option(const char *what, const char *value)
 {
 	fprintf(stderr, "eda-gateway: %s: \"%s\"; see eda-gateway --help\n", what, value);
 	exit(2);
 }
 
 static int
-number(const char *option, const char *value, long min, long max)
+option_number(const char *option, const char *value, long min, long max)
 {
 	char *end;
 	long n = strtol(value, &end, 10);
@@ -70,14 +70,14 @@ number(const char *option, const char *value, long min, long max)
 
 /* ADDRESS:PORT, [ADDRESS]:PORT or :PORT. */
 static void
-read_listen(const char *value)
+set_listen(const char *value)
 {
 	const char *colon = strrchr(value, ':');
 	size_t size;
 
 	if (colon == NULL)
-		refuse("--listen must be ADDRESS:PORT, not", value);
-	config.port = number("the port of --listen", colon + 1, 0, 65535);
+		refuse_option("--listen must be ADDRESS:PORT, not", value);
+	config.port = option_number("the port of --listen", colon + 1, 0, 65535);
 	size = colon - value;
 	if (size >= 2 && value[0] == '[' && colon[-1] == ']')
 	{
@@ -85,13 +85,13 @@ read_listen(const char *value)
 		size -= 2;
 	}
 	if (size >= sizeof(config.address))
-		refuse("--listen has a long address", value);
+		refuse_option("--listen has a long address", value);
 	memcpy(config.address, value, size);
 	config.address[size] = '\0';
 }
 
 static void
-read_log_level(const char *value)
+set_log_level(const char *value)
 {
 	static const char *const names[] = {"error", "warn", "info", "debug"};
 
@@ -101,7 +101,7 @@ read_log_level(const char *value)
 			log_level = (LogLevel) i;
 			return;
 		}
-	refuse("--log-level must be error, warn, info or debug, not", value);
+	refuse_option("--log-level must be error, warn, info or debug, not", value);
 }
 
 static void
@@ -112,9 +112,9 @@ add_origin(const char *value)
 	while (config.origins[n] != NULL)
 		n++;
 	if (n == MAX_ORIGINS)
-		refuse("too many origins", value);
+		refuse_option("too many origins", value);
 	if (strstr(value, "://") == NULL || strchr(strstr(value, "://") + 3, '/') != NULL)
-		refuse("--origin must be like https://eda.example.com, not", value);
+		refuse_option("--origin must be like https://eda.example.com, not", value);
 	config.origins[n] = value;
 }
 
@@ -122,7 +122,7 @@ static void
 print_routes(void)
 {
 	for (int i = 0; i < nroutes; i++)
-		printf("%s %s\n", method_name(routes[i].method), routes[i].pattern);
+		printf("%s %s\n", route_method_name(routes[i].method), routes[i].pattern);
 	exit(0);
 }
 
@@ -157,7 +157,7 @@ config_read(int argc, char **argv)
 				config.conninfo = optarg;
 				break;
 			case 'l':
-				read_listen(optarg);
+				set_listen(optarg);
 				break;
 			case 'w':
 				config.www = optarg;
@@ -169,16 +169,16 @@ config_read(int argc, char **argv)
 				add_origin(optarg);
 				break;
 			case 'p':
-				config.pool = number("--pool", optarg, 1, 1000);
+				config.pool = option_number("--pool", optarg, 1, 1000);
 				break;
 			case 'b':
-				config.max_body = number("--max-body", optarg, 1024, 1 << 30);
+				config.max_body = option_number("--max-body", optarg, 1024, 1 << 30);
 				break;
 			case 'n':
-				config.max_connections = number("--max-connections", optarg, 1, 1000000);
+				config.max_connections = option_number("--max-connections", optarg, 1, 1000000);
 				break;
 			case 'f':
-				config.max_in_flight = number("--max-in-flight", optarg, 1, 1000000);
+				config.max_in_flight = option_number("--max-in-flight", optarg, 1, 1000000);
 				break;
 			case 'c':
 				config.tls_cert = optarg;
@@ -187,7 +187,7 @@ config_read(int argc, char **argv)
 				config.tls_key = optarg;
 				break;
 			case 'v':
-				read_log_level(optarg);
+				set_log_level(optarg);
 				break;
 			case 'r':
 				print_routes();
@@ -202,8 +202,8 @@ config_read(int argc, char **argv)
 				exit(2);
 		}
 	if (optind < argc)
-		refuse("what is this", argv[optind]);
+		refuse_option("what is this", argv[optind]);
 	if ((config.tls_cert == NULL) != (config.tls_key == NULL))
-		refuse("--tls-cert and --tls-key go together, there is only",
-		       config.tls_cert ? config.tls_cert : config.tls_key);
+		refuse_option("--tls-cert and --tls-key go together, there is only",
+		              config.tls_cert ? config.tls_cert : config.tls_key);
 }

@@ -32,7 +32,7 @@ typedef struct Job
 
 typedef struct Worker
 {
-	Link link;
+	PgConnection pg;
 	struct Worker *next_free;
 	bool set_up;
 	Job *job;
@@ -54,14 +54,14 @@ static Job **queue_end = &queue;
 static int queued;
 static uv_timer_t queue_timer;
 
-static void give_work(void);
+static void give_jobs(void);
 
 /* ------------------------------------------------------------------------
  * Jobs
  * ------------------------------------------------------------------------ */
 
 static void
-finish(Job *job, PGresult *result, DbTrouble trouble)
+job_finish(Job *job, PGresult *result, DbTrouble trouble)
 {
 	DbDone done = job->done;
 	void *who = job->who;
@@ -72,7 +72,7 @@ finish(Job *job, PGresult *result, DbTrouble trouble)
 }
 
 static Job *
-take_job(void)
+job_take(void)
 {
 	Job *job = queue;
 
@@ -84,7 +84,7 @@ take_job(void)
 }
 
 bool
-db_up(void)
+db_is_up(void)
 {
 	for (int i = 0; i < config.pool; i++)
 		if (workers[i].set_up)
@@ -94,10 +94,10 @@ db_up(void)
 
 /* No connection, and none that was not tried yet. */
 static bool
-db_away(void)
+db_is_away(void)
 {
 	for (int i = 0; i < config.pool; i++)
-		if (workers[i].set_up || !workers[i].link.failed_before)
+		if (workers[i].set_up || !workers[i].pg.failed_before)
 			return false;
 	return true;
 }
@@ -106,12 +106,12 @@ db_away(void)
 static void
 on_queue_timer(uv_timer_t *timer)
 {
-	bool away = db_away();
-	uint64_t now = now_ms();
+	bool away = db_is_away();
+	uint64_t now = loop_now_ms();
 
 	(void) timer;
 	while (queue != NULL && (away || now - queue->queued_at > QUEUE_MS))
-		finish(take_job(), NULL, away || !db_up() ? DB_AWAY : DB_BUSY);
+		job_finish(job_take(), NULL, away || !db_is_up() ? DB_AWAY : DB_BUSY);
 }
 
 /* Call a SQL function as a role (NULL: the gateway's own).  "done" is called once, perhaps from here. */
@@ -125,18 +125,18 @@ db_call(const char *sql, int nvalues, char *const *values, const char *role, DbD
 		done(who, NULL, DB_BUSY);
 		return;
 	}
-	job = get_memory(sizeof(Job));
+	job = memory_get(sizeof(Job));
 	job->sql = sql;
 	job->nvalues = nvalues;
 	job->values = values;
-	job->role = copy_text(role);
+	job->role = memory_copy_text(role);
 	job->done = done;
 	job->who = who;
-	job->queued_at = now_ms();
+	job->queued_at = loop_now_ms();
 	*queue_end = job;
 	queue_end = &job->next;
 	queued++;
-	give_work();
+	give_jobs();
 }
 
 /* ------------------------------------------------------------------------
@@ -144,7 +144,7 @@ db_call(const char *sql, int nvalues, char *const *values, const char *role, DbD
  * ------------------------------------------------------------------------ */
 
 static bool
-same_role(const Worker *w, const char *role)
+worker_has_role(const Worker *w, const char *role)
 {
 	if (!w->role_known)
 		return false;
@@ -152,7 +152,7 @@ same_role(const Worker *w, const char *role)
 }
 
 static int
-statement_number(const Worker *w, const char *sql)
+worker_statement(const Worker *w, const char *sql)
 {
 	for (int i = 0; i < w->nprepared; i++)
 		if (w->prepared[i] == sql)
@@ -162,10 +162,10 @@ statement_number(const Worker *w, const char *sql)
 
 /* Send a job's messages; false: the connection is broken. */
 static bool
-send_job(Worker *w)
+worker_send_job(Worker *w)
 {
 	Job *job = w->job;
-	PGconn *conn = w->link.conn;
+	PGconn *conn = w->pg.conn;
 	char name[16];
 	int n;
 	bool ok = true;
@@ -174,18 +174,18 @@ send_job(Worker *w)
 	w->preparing = false;
 	w->setting_role = false;
 	w->no_role = false;
-	if (!same_role(w, job->role))
+	if (!worker_has_role(w, job->role))
 	{
 		const char *values[] = {job->role == NULL ? "none" : job->role};
 
 		ok = PQsendQueryParams(conn, "SELECT set_config('role', $1, false)", 1, NULL, values, NULL, NULL, 0);
 		free(w->role);
-		w->role = copy_text(job->role);
+		w->role = memory_copy_text(job->role);
 		w->role_known = true;
 		w->setting_role = true;
 		w->settings++;
 	}
-	n = statement_number(w, job->sql);
+	n = worker_statement(w, job->sql);
 	if (ok && n < 0 && w->nprepared < MAX_STATEMENTS)
 	{
 		n = w->nprepared++;
@@ -205,24 +205,24 @@ send_job(Worker *w)
 }
 
 static void
-give_work(void)
+give_jobs(void)
 {
 	while (queue != NULL && free_workers != NULL)
 	{
 		Worker *w = free_workers;
 
 		free_workers = w->next_free;
-		w->job = take_job();
-		if (send_job(w))
-			link_flush(&w->link);
+		w->job = job_take();
+		if (worker_send_job(w))
+			pgconn_flush(&w->pg);
 		else
-			link_lost(&w->link);
+			pgconn_reconnect(&w->pg);
 	}
 }
 
 /* The call is over: whatever failed, what came before it in the pipeline is undone too. */
 static void
-job_over(Worker *w)
+worker_job_over(Worker *w)
 {
 	Job *job = w->job;
 	PGresult *result = w->result;
@@ -238,19 +238,19 @@ job_over(Worker *w)
 	}
 	w->next_free = free_workers;
 	free_workers = w;
-	finish(job, result, w->no_role ? DB_NO_ROLE : DB_FINE);
-	give_work();
+	job_finish(job, result, w->no_role ? DB_NO_ROLE : DB_FINE);
+	give_jobs();
 }
 
 static void
-on_input(Link *link)
+on_worker_input(PgConnection *pg)
 {
-	Worker *w = link->owner;
+	Worker *w = pg->owner;
 	PGresult *result;
 
-	while (link->ready && !PQisBusy(link->conn))
+	while (pg->ready && !PQisBusy(pg->conn))
 	{
-		result = PQgetResult(link->conn);
+		result = PQgetResult(pg->conn);
 		if (result == NULL)
 		{
 			if (w->job == NULL)
@@ -260,24 +260,24 @@ on_input(Link *link)
 		if (!w->set_up)
 		{
 			PQclear(result);
-			while ((result = PQgetResult(link->conn)) != NULL)
+			while ((result = PQgetResult(pg->conn)) != NULL)
 				PQclear(result);
-			if (!PQenterPipelineMode(link->conn))
+			if (!PQenterPipelineMode(pg->conn))
 			{
-				link_lost(link);
+				pgconn_reconnect(pg);
 				return;
 			}
 			w->set_up = true;
 			w->next_free = free_workers;
 			free_workers = w;
-			give_work();
+			give_jobs();
 			return;
 		}
 		switch (PQresultStatus(result))
 		{
 			case PGRES_PIPELINE_SYNC:
 				PQclear(result);
-				job_over(w);
+				worker_job_over(w);
 				return; /* what comes next came too early, or is the next job's */
 			case PGRES_PIPELINE_ABORTED:
 				PQclear(result);
@@ -306,22 +306,22 @@ on_input(Link *link)
 }
 
 static void
-on_ready(Link *link)
+on_worker_ready(PgConnection *pg)
 {
-	Worker *w = link->owner;
+	Worker *w = pg->owner;
 
 	w->role_known = true;
 	w->nprepared = 0;
-	if (PQsendQuery(link->conn, STATEMENT_TIMEOUT))
-		link_flush(link);
+	if (PQsendQuery(pg->conn, STATEMENT_TIMEOUT))
+		pgconn_flush(pg);
 	else
-		link_lost(link);
+		pgconn_reconnect(pg);
 }
 
 static void
-on_lost(Link *link)
+on_worker_lost(PgConnection *pg)
 {
-	Worker *w = link->owner;
+	Worker *w = pg->owner;
 	Job *job = w->job;
 	PGresult *result = w->result;
 
@@ -349,20 +349,20 @@ on_lost(Link *link)
 		result = NULL;
 	}
 	/* An error that came before the end says more than that it is the end. */
-	finish(job, result, result == NULL ? DB_LOST : DB_FINE);
+	job_finish(job, result, result == NULL ? DB_LOST : DB_FINE);
 }
 
 void
 db_start(void)
 {
-	workers = get_memory(sizeof(Worker) * config.pool);
+	workers = memory_get(sizeof(Worker) * config.pool);
 	for (int i = 0; i < config.pool; i++)
 	{
-		workers[i].link.owner = &workers[i];
-		workers[i].link.on_ready = on_ready;
-		workers[i].link.on_input = on_input;
-		workers[i].link.on_lost = on_lost;
-		link_open(&workers[i].link);
+		workers[i].pg.owner = &workers[i];
+		workers[i].pg.on_ready = on_worker_ready;
+		workers[i].pg.on_input = on_worker_input;
+		workers[i].pg.on_lost = on_worker_lost;
+		pgconn_open(&workers[i].pg);
 	}
 	uv_timer_init(loop, &queue_timer);
 	uv_timer_start(&queue_timer, on_queue_timer, 50, 50);
@@ -374,17 +374,17 @@ db_stop(void)
 {
 	uv_close((uv_handle_t *) &queue_timer, NULL);
 	while (queue != NULL)
-		finish(take_job(), NULL, DB_AWAY);
+		job_finish(job_take(), NULL, DB_AWAY);
 	for (int i = 0; i < config.pool; i++)
 	{
 		Worker *w = &workers[i];
 		Job *job = w->job;
 
-		link_close(&w->link);
+		pgconn_close(&w->pg);
 		free(w->role);
 		PQclear(w->result);
 		w->job = NULL;
 		if (job != NULL)
-			finish(job, NULL, DB_AWAY);
+			job_finish(job, NULL, DB_AWAY);
 	}
 }

@@ -75,7 +75,7 @@ load_file(const char *name, const char *path)
 	while ((n = fread(block, 1, sizeof(block), in)) > 0)
 		text_add(&f->content, block, n);
 	fclose(in);
-	f->path = copy_text(path);
+	f->path = memory_copy_text(path);
 	f->content_type = content_type_of(name);
 	snprintf(f->etag, sizeof(f->etag), "%016llx", (unsigned long long) hash_of(&f->content));
 }

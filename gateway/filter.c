@@ -27,7 +27,7 @@ subscriptions_changed(Subscriber *s)
 }
 
 void
-unsubscribe(Subscriber *s, const char *id)
+filter_remove(Subscriber *s, const char *id)
 {
 	for (Subscription **p = &s->subscriptions; *p != NULL; p = &(*p)->next)
 		if (strcmp((*p)->id, id) == 0)
@@ -44,18 +44,18 @@ unsubscribe(Subscriber *s, const char *id)
 
 /* From now on the subscriber wants these, too; NULL is anything.  False: it has too many. */
 bool
-subscribe(Subscriber *s, const char *id, const char *event_type, const char *flow_type, const char *flow_id)
+filter_add(Subscriber *s, const char *id, const char *event_type, const char *flow_type, const char *flow_id)
 {
 	Subscription *sub;
 
-	unsubscribe(s, id);
+	filter_remove(s, id);
 	if (s->nsubscriptions == MAX_SUBSCRIPTIONS)
 		return false;
-	sub = get_memory(sizeof(Subscription));
-	sub->id = copy_text(id);
-	sub->event_type = copy_text(event_type);
-	sub->flow_type = copy_text(flow_type);
-	sub->flow_id = copy_text(flow_id);
+	sub = memory_get(sizeof(Subscription));
+	sub->id = memory_copy_text(id);
+	sub->event_type = memory_copy_text(event_type);
+	sub->flow_type = memory_copy_text(flow_type);
+	sub->flow_id = memory_copy_text(flow_id);
 	sub->next = s->subscriptions;
 	s->subscriptions = sub;
 	s->nsubscriptions++;
@@ -64,23 +64,24 @@ subscribe(Subscriber *s, const char *id, const char *event_type, const char *flo
 }
 
 static bool
-fits(const char *wanted, const char *is)
+filter_fits(const char *wanted, const char *is)
 {
 	return wanted == NULL || strcmp(wanted, is) == 0;
 }
 
 bool
-subscriber_wants(const Subscriber *s, const char *event_type, const char *flow_type, const char *flow_id)
+filter_wants(const Subscriber *s, const char *event_type, const char *flow_type, const char *flow_id)
 {
 	for (const Subscription *sub = s->subscriptions; sub != NULL; sub = sub->next)
-		if (fits(sub->event_type, event_type) && fits(sub->flow_type, flow_type) && fits(sub->flow_id, flow_id))
+		if (filter_fits(sub->event_type, event_type) && filter_fits(sub->flow_type, flow_type) &&
+		    filter_fits(sub->flow_id, flow_id))
 			return true;
 	return false;
 }
 
 void
-unsubscribe_all(Subscriber *s)
+filter_clear(Subscriber *s)
 {
 	while (s->subscriptions != NULL)
-		unsubscribe(s, s->subscriptions->id);
+		filter_remove(s, s->subscriptions->id);
 }

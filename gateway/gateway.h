@@ -41,10 +41,11 @@ typedef enum LogLevel
 extern LogLevel log_level;
 
 extern void log_line(LogLevel level, const char *format, ...) __attribute__((format(printf, 2, 3)));
-extern void *get_memory(size_t size);                /* zeroed; ends the program when there is none */
-extern char *copy_text(const char *s);               /* NULL for NULL */
-extern char *copy_bytes(const char *s, size_t size); /* with a NUL after them */
-extern uint64_t now_ms(void);
+extern void memory_end(void) __attribute__((noreturn));
+extern void *memory_get(size_t size);                 /* zeroed; ends the program when there is none */
+extern char *memory_copy_text(const char *s);         /* NULL for NULL */
+extern char *memory_copy(const char *s, size_t size); /* with a NUL after them */
+extern uint64_t loop_now_ms(void);
 
 /* Bytes that grow; data has a NUL after it, and room for libwebsockets before it. */
 typedef struct Text
@@ -99,7 +100,7 @@ extern Config config;
 extern void config_read(int argc, char **argv); /* ends the program when it cannot be right */
 
 /* ------------------------------------------------------------------------
- * guard.c: who is asking, and may he be here
+ * caller.c: the callers
  * ------------------------------------------------------------------------ */
 
 /* Somebody with a token, or whoever comes from loopback when there are no tokens. */
@@ -113,11 +114,11 @@ typedef struct Caller
 	bool retired; /* no longer in the tokens file */
 } Caller;
 
-struct Request;
 struct Subscriber;
 
-extern bool guard_load_tokens(void);
-extern bool guard_admit(struct lws *wsi, struct Request *request, bool open);
+extern bool caller_load_tokens(void);
+extern Caller caller_anyone; /* the caller when there are no tokens */
+extern Caller *caller_find(const char *token);
 extern Caller *caller_use(Caller *caller);
 extern void caller_leave(Caller *caller);
 
@@ -125,13 +126,13 @@ extern void caller_leave(Caller *caller);
  * link.c: a connection to the database that connects again by itself
  * ------------------------------------------------------------------------ */
 
-typedef struct Link
+typedef struct PgConnection
 {
 	PGconn *conn;
 	bool ready;
-	void (*on_ready)(struct Link *);
-	void (*on_input)(struct Link *); /* PQconsumeInput() has been called */
-	void (*on_lost)(struct Link *);
+	void (*on_ready)(struct PgConnection *);
+	void (*on_input)(struct PgConnection *); /* PQconsumeInput() has been called */
+	void (*on_lost)(struct PgConnection *);
 	void *owner;
 	uv_poll_t *poll;
 	uv_timer_t timer;
@@ -139,12 +140,12 @@ typedef struct Link
 	unsigned backoff_ms;
 	bool closing;
 	bool failed_before;
-} Link;
+} PgConnection;
 
-extern void link_open(Link *link);
-extern void link_flush(Link *link); /* send what libpq holds back, now or later */
-extern void link_lost(Link *link);
-extern void link_close(Link *link);
+extern void pgconn_open(PgConnection *pg);
+extern void pgconn_flush(PgConnection *pg); /* send what libpq holds back, now or later */
+extern void pgconn_reconnect(PgConnection *pg);
+extern void pgconn_close(PgConnection *pg);
 
 /* ------------------------------------------------------------------------
  * db.c: the pool
@@ -168,7 +169,7 @@ typedef void (*DbDone)(void *who, PGresult *result, DbTrouble trouble);
 extern void db_call(const char *sql, int nvalues, char *const *values, const char *role, DbDone done, void *who);
 extern void db_start(void);
 extern void db_stop(void);
-extern bool db_up(void);
+extern bool db_is_up(void);
 
 /* ------------------------------------------------------------------------
  * route.c: which SQL function a request is for
@@ -221,10 +222,10 @@ typedef struct Route
 	bool acquires; /* events that must be given back if the client is gone */
 } Route;
 
-extern const char stream_sql[];
+extern const char route_stream_sql[];
 extern const Route routes[];
 extern const int nroutes;
-extern const char *method_name(Method method);
+extern const char *route_method_name(Method method);
 
 /* NULL if no path is like this; of "allowed" methods if only the method is wrong. */
 extern const Route *route_find(Method method, const char *path, char *values[MAX_ARGUMENTS], Text *allowed);
@@ -302,7 +303,16 @@ extern Method read_method(struct lws *wsi, char **path, int *size, bool *head);
 extern bool read_header(struct lws *wsi, const char *name, char *out,
                         size_t size);                       /* name in lower case, with a colon; size: MAX_HEADERS */
 extern char *read_query(struct lws *wsi, const char *name); /* to be freed; NULL: there is none */
-extern bool read_request(Request *request, Method method);  /* false: it has its answer, a problem or a file */
+extern bool read_is_sound(struct lws *wsi);
+extern bool read_body_size(Request *request, Method method);
+extern bool read_body_type(Request *request);
+extern bool read_arguments(Request *request);
+
+/* ------------------------------------------------------------------------
+ * guard.c
+ * ------------------------------------------------------------------------ */
+
+extern bool guard_admit(Request *request, Method method); /* false: it has its answer, a problem or a file */
 
 /* ------------------------------------------------------------------------
  * request.c
@@ -331,10 +341,10 @@ extern void answer_end(struct lws *wsi);
  * problem.c: RFC 9457
  * ------------------------------------------------------------------------ */
 
-extern void problem(Request *request, int status, const char *detail, const char *hint);
-extern void problem_of_error(Request *request, const PGresult *result);
-extern void problem_of_trouble(Request *request, DbTrouble trouble);
-extern const char *status_title(int status);
+extern void problem_set(Request *request, int status, const char *detail, const char *hint);
+extern void problem_set_error(Request *request, const PGresult *result);
+extern void problem_set_trouble(Request *request, DbTrouble trouble);
+extern const char *problem_title(int status);
 
 /* ------------------------------------------------------------------------
  * files.c
@@ -362,13 +372,13 @@ typedef struct Change
 	char *snapshot; /* all that it sees has been told up to here; or NULL */
 } Change;
 
-extern uint64_t ring_head(void); /* the number of the next change */
-extern uint64_t ring_tail(void); /* of the oldest one that is still here */
-extern const Change *ring_change(uint64_t n);
-extern bool ring_find(const char *snapshot, uint64_t *next);
-extern void ring_add(const Change *change);
-extern void ring_mark(const char *snapshot);
-extern void ring_clear(void);
+extern uint64_t changes_head(void); /* the number of the next change */
+extern uint64_t changes_tail(void); /* of the oldest one that is still here */
+extern const Change *changes_get(uint64_t n);
+extern bool changes_find(const char *snapshot, uint64_t *next);
+extern void changes_add(const Change *change);
+extern void changes_mark(const char *snapshot);
+extern void changes_clear(void);
 
 /* ------------------------------------------------------------------------
  * place.c: our place in the history of the database
@@ -407,7 +417,7 @@ extern const char seen_sql[];
 extern void seen_begin(void);
 extern bool seen_take_seq(const json_t *element);
 extern bool seen_take_status(const PGresult *row);
-extern void seen_nothing(void);
+extern void seen_take_nothing(void);
 
 /* ------------------------------------------------------------------------
  * hub.c: the feed
@@ -479,18 +489,18 @@ extern void stream_stop(void);
 extern Subscriber *stream_open(struct lws *wsi, SubscriberKind kind, Caller *caller, char *since);
 extern void stream_begin(Subscriber *s, const char *missed);
 extern void stream_ask_database(Subscriber *s);
-extern void stream_closed(Subscriber *s);
+extern void stream_close(Subscriber *s);
 extern int stream_write(Subscriber *s);
-extern void stream_news(void);              /* there are changes */
-extern void stream_status(void);            /* the state of database or engine has changed */
-extern void stream_gap(const char *reason); /* nobody has seen all */
-extern void stream_drop_retired(void);      /* their token is gone */
+extern void stream_send_changes(void);           /* there are changes */
+extern void stream_send_status(void);            /* the state of database or engine has changed */
+extern void stream_send_gap(const char *reason); /* nobody has seen all */
+extern void stream_drop_retired(void);           /* their token is gone */
 extern void stream_say(Subscriber *s, const char *type, const char *json); /* json: an object */
-extern bool subscribe(Subscriber *s, const char *id, const char *event_type, const char *flow_type,
-                      const char *flow_id);
-extern void unsubscribe(Subscriber *s, const char *id);
-extern void unsubscribe_all(Subscriber *s);
-extern bool subscriber_wants(const Subscriber *s, const char *event_type, const char *flow_type, const char *flow_id);
+extern bool filter_add(Subscriber *s, const char *id, const char *event_type, const char *flow_type,
+                       const char *flow_id);
+extern void filter_remove(Subscriber *s, const char *id);
+extern void filter_clear(Subscriber *s);
+extern bool filter_wants(const Subscriber *s, const char *event_type, const char *flow_type, const char *flow_id);
 extern int socket_receive(Subscriber *s, const char *data, size_t size, bool final, bool binary);
 
 /* ------------------------------------------------------------------------
@@ -524,7 +534,7 @@ typedef struct Stats
 
 extern Stats stats;
 
-extern void stats_request(const Request *request);
+extern void stats_count_request(const Request *request);
 extern void stats_write(Text *out);
 
 #endif

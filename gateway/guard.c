@@ -13,167 +13,9 @@
  */
 #include "gateway.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
-
-#include <openssl/crypto.h>
-
-static Caller *callers;
-static Caller anyone; /* the caller when there are no tokens */
-
-Caller *
-caller_use(Caller *caller)
-{
-	caller->users++;
-	return caller;
-}
-
-void
-caller_leave(Caller *caller)
-{
-	caller->users--;
-}
-
-/* ------------------------------------------------------------------------
- * The file of tokens
- * ------------------------------------------------------------------------ */
-
-static Caller *
-find_token(const char *token)
-{
-	Caller *found = NULL;
-	size_t size = strlen(token);
-
-	/* All of them, and each to its end: how long it takes must not tell how much was right. */
-	for (Caller *c = callers; c != NULL; c = c->next)
-		if (!c->retired && strlen(c->token) == size && CRYPTO_memcmp(c->token, token, size) == 0)
-			found = c;
-	return found;
-}
-
-/* Forget callers that nothing points to any more. */
-static void
-sweep(void)
-{
-	Caller **p = &callers;
-
-	while (*p != NULL)
-	{
-		Caller *c = *p;
-
-		if (c->retired && c->users == 0)
-		{
-			*p = c->next;
-			OPENSSL_cleanse(c->token, strlen(c->token));
-			free(c->token);
-			free(c->role);
-			free(c);
-		}
-		else
-			p = &c->next;
-	}
-}
-
-static bool
-read_line(char *line, int number, Caller **list)
-{
-	char *token = strtok(line, " \t\r\n");
-	char *role = token == NULL ? NULL : strtok(NULL, " \t\r\n");
-	Caller *c;
-
-	if (token == NULL || token[0] == '#')
-		return true;
-	if (role == NULL || strtok(NULL, " \t\r\n") != NULL)
-	{
-		log_line(LOG_ERROR, "%s: line %d is not \"TOKEN ROLE\"", config.tokens_file, number);
-		return false;
-	}
-	if (strlen(token) < 16)
-	{
-		log_line(LOG_ERROR, "%s: the token of line %d has less than 16 characters", config.tokens_file, number);
-		return false;
-	}
-	c = get_memory(sizeof(Caller));
-	c->token = copy_text(token);
-	c->role = copy_text(role);
-	c->next = *list;
-	*list = c;
-	return true;
-}
-
-static bool
-read_tokens(FILE *file, Caller **list)
-{
-	char line[1024];
-	struct stat st;
-
-	if (fstat(fileno(file), &st) != 0 || (st.st_mode & (S_IRWXO | S_IWGRP)) != 0)
-	{
-		log_line(LOG_ERROR, "%s: others may read it; run: chmod 640 %s", config.tokens_file, config.tokens_file);
-		return false;
-	}
-	for (int number = 1; fgets(line, sizeof(line), file) != NULL; number++)
-		if (!read_line(line, number, list))
-			return false;
-	return true;
-}
-
-/*
- * Read the tokens, at the start and on SIGHUP.  Who has still the same token and role
- * goes on; a file with a mistake changes nothing.
- */
-bool
-guard_load_tokens(void)
-{
-	Caller *list = NULL;
-	FILE *file;
-	bool ok;
-
-	if (config.tokens_file == NULL)
-		return true;
-	file = fopen(config.tokens_file, "r");
-	if (file == NULL)
-	{
-		log_line(LOG_ERROR, "%s: %s", config.tokens_file, strerror(errno));
-		return false;
-	}
-	ok = read_tokens(file, &list);
-	fclose(file);
-	if (ok)
-		for (Caller *c = callers; c != NULL; c = c->next)
-			c->retired = true;
-	while (list != NULL)
-	{
-		Caller *c = list;
-		Caller *old;
-
-		list = c->next;
-		for (old = callers; old != NULL; old = old->next)
-			if (strcmp(old->token, c->token) == 0 && strcmp(old->role, c->role) == 0)
-				break;
-		if (ok && old == NULL)
-		{
-			c->next = callers;
-			callers = c;
-			continue;
-		}
-		if (ok)
-			old->retired = false;
-		free(c->token);
-		free(c->role);
-		free(c);
-	}
-	sweep();
-	return ok;
-}
-
-/* ------------------------------------------------------------------------
- * Admission
- * ------------------------------------------------------------------------ */
 
 static bool
 is_loopback_address(const char *address)
@@ -214,7 +56,7 @@ is_loopback_host(const char *authority)
 }
 
 static bool
-is_origin(const char *origin)
+is_known_origin(const char *origin)
 {
 	char ours[16];
 	const char *scheme = config.tls_cert != NULL ? "https://" : "http://";
@@ -241,7 +83,7 @@ is_known_host(const char *host)
 
 /* The token of the Authorization header, or of a WebSocket's subprotocol "bearer.TOKEN". */
 static bool
-find_bearer(struct lws *wsi, char *out, size_t size)
+read_bearer(struct lws *wsi, char *out, size_t size)
 {
 	char header[1024];
 	char *item;
@@ -266,48 +108,105 @@ find_bearer(struct lws *wsi, char *out, size_t size)
 }
 
 /* Find the request's caller; false: the request has the problem to answer. */
-bool
-guard_admit(struct lws *wsi, Request *request, bool open)
+static bool
+find_caller(struct lws *wsi, Request *request, bool open)
 {
 	char text[1024];
 	char address[64] = "";
 
 	if (lws_hdr_total_length(wsi, WSI_TOKEN_ORIGIN) > 0 &&
-	    (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_ORIGIN) <= 0 || !is_origin(text)))
+	    (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_ORIGIN) <= 0 || !is_known_origin(text)))
 	{
-		problem(request, 403, "Pages of this origin may not call.", "Allow it with the option --origin.");
+		problem_set(request, 403, "Pages of this origin may not call.", "Allow it with the option --origin.");
 		return false;
 	}
 	if (config.tokens_file == NULL)
 	{
 		if (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HOST) <= 0 || !is_known_host(text))
 		{
-			problem(request, 403, "The Host header does not name this machine.",
-			        "Call it by 127.0.0.1 or localhost, or name its origin with the option --origin.");
+			problem_set(request, 403, "The Host header does not name this machine.",
+			            "Call it by 127.0.0.1 or localhost, or name its origin with the option --origin.");
 			return false;
 		}
 		lws_get_peer_simple(wsi, address, sizeof(address));
 		if (!open && !is_loopback_address(address))
 		{
-			problem(request, 403, "Without tokens only callers on the same machine are let in.",
-			        "Start the gateway with the option --tokens.");
+			problem_set(request, 403, "Without tokens only callers on the same machine are let in.",
+			            "Start the gateway with the option --tokens.");
 			return false;
 		}
-		request->caller = caller_use(&anyone);
+		request->caller = caller_use(&caller_anyone);
 		return true;
 	}
 	if (open)
 	{
-		request->caller = caller_use(&anyone);
+		request->caller = caller_use(&caller_anyone);
 		return true;
 	}
-	request->caller = find_bearer(wsi, text, sizeof(text)) ? find_token(text) : NULL;
+	request->caller = read_bearer(wsi, text, sizeof(text)) ? caller_find(text) : NULL;
 	if (request->caller == NULL)
 	{
-		problem(request, 401, "A token is missing, or is not known here.",
-		        "Send the header \"Authorization: Bearer TOKEN\".");
+		problem_set(request, 401, "A token is missing, or is not known here.",
+		            "Send the header \"Authorization: Bearer TOKEN\".");
 		return false;
 	}
 	caller_use(request->caller);
 	return true;
+}
+
+/* Find out what is wanted.  False: the request has its answer, a problem or a file. */
+bool
+guard_admit(Request *request, Method method)
+{
+	Text allowed = {0};
+	bool open;
+
+	if (!read_is_sound(request->wsi))
+	{
+		request->close_after = true;
+		problem_set(
+			request, 400, "This is not a request that could be understood in one way only.",
+			"Look for a line break in the path, a header that is there twice, a line without a colon, and a header "
+			"whose name is the beginning of a common one, such as X-Auth: these cannot be read here.");
+		return false;
+	}
+	if (!read_body_size(request, method))
+		return false;
+	if (stopping)
+	{
+		request->close_after = true;
+		request->retry_after = 2;
+		problem_set(request, 503, "The gateway is shutting down.", "Try again.");
+		return false;
+	}
+	request->route = route_find(method, request->path, request->values, &allowed);
+	open = request->route != NULL ? request->route->open : allowed.size == 0;
+	if (!find_caller(request->wsi, request, open))
+	{
+		text_free(&allowed);
+		return false;
+	}
+	request->caller->in_flight++;
+	if (request->route == NULL && allowed.size > 0)
+	{
+		request->location = NULL;
+		request->allow = request->values[0] = allowed.data == NULL ? NULL : memory_copy_text(allowed.data);
+		text_free(&allowed);
+		problem_set(request, 405, "This path does not take this method.", NULL);
+		return false;
+	}
+	if (request->route == NULL)
+	{
+		if (method != METHOD_GET || !files_answer(request))
+			problem_set(request, 404, "There is nothing at this path.", "GET /openapi.json lists what there is.");
+		return false;
+	}
+	if (request->caller->in_flight > config.max_in_flight && !open)
+	{
+		request->retry_after = 1;
+		problem_set(request, 429, "This caller has too many requests under way.",
+		            "Wait for some of them to be answered.");
+		return false;
+	}
+	return read_body_type(request) && read_arguments(request);
 }

@@ -31,7 +31,7 @@ static uv_prepare_t prepare;
 
 /* Who sends "Expect: 100-continue" waits for a word before the body. */
 static void
-encourage(Request *request)
+send_continue(Request *request)
 {
 	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
 	unsigned char buffer[LWS_PRE + sizeof(text)];
@@ -52,13 +52,13 @@ prepare_stream(Request *request)
 	char *since;
 
 	if (read_header(wsi, "last-event-id:", text, sizeof(text)) && text[0] != '\0')
-		since = copy_text(text);
+		since = memory_copy_text(text);
 	else
 		since = read_query(wsi, "last_event_id");
 	request->subscriber = stream_open(wsi, request->route->kind == ROUTE_STREAM ? SUBSCRIBER_SSE : SUBSCRIBER_MCP,
 	                                  request->caller, since);
-	request->values[0] = copy_text(request->subscriber->since);
-	subscribe(request->subscriber, "", values[0], values[1], values[2]);
+	request->values[0] = memory_copy_text(request->subscriber->since);
+	filter_add(request->subscriber, "", values[0], values[1], values[2]);
 	for (int i = 0; i < 3; i++)
 		free(values[i]);
 }
@@ -85,7 +85,7 @@ session_left(struct lws *wsi, Subscriber *subscriber, bool unsent)
 }
 
 static int
-begin(struct lws *wsi, Session *session, const char *in)
+on_request(struct lws *wsi, Session *session, const char *in)
 {
 	char *path;
 	int size;
@@ -99,7 +99,7 @@ begin(struct lws *wsi, Session *session, const char *in)
 	request->head = head;
 	session->request = request;
 	session->body_complete = 0;
-	if (!read_request(request, method))
+	if (!guard_admit(request, method))
 	{
 		/* A body of bearable size is read first, or the next request would begin inside of it. */
 		request->stage = REQUEST_REFUSED;
@@ -112,13 +112,13 @@ begin(struct lws *wsi, Session *session, const char *in)
 	if (request->body_left == 0)
 		request_act(request);
 	else
-		encourage(request);
+		send_continue(request);
 	return 0;
 }
 
 /* A part of the body. */
 static int
-body(Request *request, const char *data, size_t size)
+on_body(Request *request, const char *data, size_t size)
 {
 	if (request == NULL ||
 	    (request->stage != REQUEST_READING && request->stage != REQUEST_REFUSED && request->stage != REQUEST_DRAINING))
@@ -146,7 +146,7 @@ body(Request *request, const char *data, size_t size)
  * or the request has had its answer, and is gone.
  */
 static int
-body_complete(Session *session)
+on_body_complete(Session *session)
 {
 	Request *request = session->request;
 	bool in_circles = session->body_complete == rounds;
@@ -196,7 +196,7 @@ http_stop(void)
  * ------------------------------------------------------------------------ */
 
 static bool
-is_version_13(struct lws *wsi)
+is_websocket_13(struct lws *wsi)
 {
 	char version[8];
 
@@ -205,7 +205,7 @@ is_version_13(struct lws *wsi)
 
 /* Somebody wants a WebSocket: 0 lets him, 1 says that he has his answer. */
 static int
-confirm_upgrade(struct lws *wsi, char *protocol)
+on_upgrade(struct lws *wsi, char *protocol)
 {
 	char *path;
 	int size;
@@ -226,14 +226,14 @@ confirm_upgrade(struct lws *wsi, char *protocol)
 	if (strcasecmp(protocol, "websocket") != 0)
 		return -1;
 	request = request_new(wsi, path, size, NULL);
-	if (read_request(request, method))
+	if (guard_admit(request, method))
 	{
-		if (request->route->kind == ROUTE_SOCKET && is_version_13(wsi))
+		if (request->route->kind == ROUTE_SOCKET && is_websocket_13(wsi))
 			fine = true;
 		else if (request->route->kind == ROUTE_SOCKET)
-			problem(request, 426, "Only version 13 of WebSocket is spoken here.", NULL);
+			problem_set(request, 426, "Only version 13 of WebSocket is spoken here.", NULL);
 		else
-			problem(request, 400, "There is no WebSocket at this path.", "Connect to /ws.");
+			problem_set(request, 400, "There is no WebSocket at this path.", "Connect to /ws.");
 	}
 	if (fine)
 		lws_set_opaque_user_data(wsi, caller_use(request->caller));
@@ -247,7 +247,7 @@ confirm_upgrade(struct lws *wsi, char *protocol)
 }
 
 static int
-socket_established(struct lws *wsi, Session *session)
+on_socket(struct lws *wsi, Session *session)
 {
 	Caller *caller = lws_get_opaque_user_data(wsi);
 	char *values[] = {read_query(wsi, "event_type"), read_query(wsi, "flow_type"), read_query(wsi, "flow_id")};
@@ -262,7 +262,7 @@ socket_established(struct lws *wsi, Session *session)
 	session->subscriber = s;
 	if (values[0] != NULL || values[1] != NULL || values[2] != NULL ||
 	    lws_hdr_copy_fragment(wsi, part, sizeof(part), WSI_TOKEN_HTTP_URI_ARGS, 0) == 3)
-		subscribe(s, "", values[0], values[1], values[2]);
+		filter_add(s, "", values[0], values[1], values[2]);
 	for (int i = 0; i < 3; i++)
 		free(values[i]);
 	stream_ask_database(s);
@@ -271,7 +271,7 @@ socket_established(struct lws *wsi, Session *session)
 
 /* The last answer is out, or will never be. */
 static void
-answer_left(Session *session)
+session_answer_sent(Session *session)
 {
 	if (session == NULL || !session->unsent)
 		return;
@@ -280,21 +280,21 @@ answer_left(Session *session)
 }
 
 static void
-closed(Session *session)
+on_closed(Session *session)
 {
 	if (session == NULL)
 		return;
-	answer_left(session);
+	session_answer_sent(session);
 	if (session->request != NULL)
 		request_abandon(session->request);
 	session->request = NULL;
 	if (session->subscriber != NULL)
-		stream_closed(session->subscriber);
+		stream_close(session->subscriber);
 	session->subscriber = NULL;
 }
 
 static int
-writable(Session *session)
+on_writable(Session *session)
 {
 	return session->subscriber != NULL ? stream_write(session->subscriber) : 0;
 }
@@ -324,32 +324,32 @@ on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in
 				caller_leave(lws_get_opaque_user_data(wsi));
 			return 0;
 		case LWS_CALLBACK_HTTP:
-			return begin(wsi, session, in);
+			return on_request(wsi, session, in);
 		case LWS_CALLBACK_HTTP_BODY:
-			return body(session->request, in, len);
+			return on_body(session->request, in, len);
 		case LWS_CALLBACK_HTTP_BODY_COMPLETION:
-			return body_complete(session);
+			return on_body_complete(session);
 		case LWS_CALLBACK_HTTP_WRITEABLE:
 		case LWS_CALLBACK_SERVER_WRITEABLE:
-			return writable(session);
+			return on_writable(session);
 		case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
-			return confirm_upgrade(wsi, in);
+			return on_upgrade(wsi, in);
 		case LWS_CALLBACK_ESTABLISHED:
-			return socket_established(wsi, session);
+			return on_socket(wsi, session);
 		case LWS_CALLBACK_RECEIVE:
 			return session->subscriber == NULL ? -1
 			                                   : socket_receive(session->subscriber, in, len,
 			                                                    lws_is_final_fragment(wsi), lws_frame_is_binary(wsi));
 		case LWS_CALLBACK_CLOSED:
 		case LWS_CALLBACK_CLOSED_HTTP:
-			closed(session);
+			on_closed(session);
 			return 0;
 		case LWS_CALLBACK_RAW_SKT_BIND_PROTOCOL: /* CONNECT */
 		case LWS_CALLBACK_RAW_ADOPT:
 		case LWS_CALLBACK_RAW_RX:
 			return -1;
 		case LWS_CALLBACK_HTTP_DROP_PROTOCOL: /* after each transaction */
-			answer_left(session);
+			session_answer_sent(session);
 			return 0;
 		case LWS_CALLBACK_HTTP_BIND_PROTOCOL:
 		case LWS_CALLBACK_FILTER_HTTP_CONNECTION:

@@ -60,7 +60,7 @@ typedef struct Question
 static const char changes_sql[] = "SELECT body FROM eda_http.changes($1::pg_snapshot, " MAX_CATCH_UP ")";
 
 static const HubEvents *readers;
-static Link feed;
+static PgConnection feed;
 static FeedState state = FEED_DOWN;
 static bool listen_refused; /* this is logged already */
 static json_t *held;        /* the changes that are held back; or NULL */
@@ -134,7 +134,7 @@ feed_went_down(void)
 const char *
 hub_status(void)
 {
-	bool up = state != FEED_DOWN && db_up();
+	bool up = state != FEED_DOWN && db_is_up();
 
 	text_free(&status);
 	text_printf(&status, "{\"database\":\"%s\",\"engine\":", up ? "up" : "down");
@@ -171,7 +171,7 @@ on_engine_status(void *who, PGresult *result, DbTrouble trouble)
 		feed_counted();
 	}
 	else
-		seen_nothing();
+		seen_take_nothing();
 	PQclear(result);
 	hub_tell_status();
 	if (state == FEED_BEHIND)
@@ -215,7 +215,8 @@ element_key(const json_t *element, char *key, size_t size)
 static void
 take_element(json_t *element)
 {
-	char *snapshot = state == FEED_LIVE ? copy_text(json_string_value(json_object_get(element, "snapshot"))) : NULL;
+	char *snapshot =
+		state == FEED_LIVE ? memory_copy_text(json_string_value(json_object_get(element, "snapshot"))) : NULL;
 	Change c = {.event_type = element_text(element, "event_type"),
 	            .flow_type = element_text(element, "flow_type"),
 	            .flow_id = element_text(element, "flow_id"),
@@ -226,10 +227,10 @@ take_element(json_t *element)
 	if (c.json != NULL)
 	{
 		element_key(element, c.key, sizeof(c.key));
-		ring_add(&c);
+		changes_add(&c);
 		stats.changes++;
 		if (snapshot != NULL)
-			place_set(snapshot, ring_head());
+			place_set(snapshot, changes_head());
 		if (strcmp(element_text(element, "state"), "dispatched") == 0)
 			readers->on_dispatched(c.flow_type);
 	}
@@ -247,7 +248,7 @@ take_feed_element(json_t *element)
 	if (question.told == NULL || json_object_del(question.told, key) != 0)
 		take_element(element);
 	else if (state == FEED_LIVE && json_object_get(element, "snapshot") != NULL)
-		place_set(element_text(element, "snapshot"), ring_head());
+		place_set(element_text(element, "snapshot"), changes_head());
 }
 
 /* What was held back is held back no longer. */
@@ -268,13 +269,13 @@ static void
 take_log_elements(json_t *changes)
 {
 	json_t *told_by_feed = json_object();
-	uint64_t n = place_first_unseen() > ring_tail() ? place_first_unseen() : ring_tail();
+	uint64_t n = place_first_unseen() > changes_tail() ? place_first_unseen() : changes_tail();
 	char key[CHANGE_KEY];
 	size_t i;
 	json_t *element;
 
-	for (; n < ring_head(); n++)
-		json_object_set_new(told_by_feed, ring_change(n)->key, json_true());
+	for (; n < changes_head(); n++)
+		json_object_set_new(told_by_feed, changes_get(n)->key, json_true());
 	json_decref(question.told);
 	question.told = json_object();
 	json_array_foreach(changes, i, element)
@@ -300,7 +301,7 @@ static void
 hub_begin_anew(const char *reason)
 {
 	place_forget();
-	ring_clear();
+	changes_clear();
 	readers->on_gap(reason);
 }
 
@@ -310,7 +311,7 @@ take_answer(const char *text)
 	json_t *answer = json_loads(text, 0, NULL);
 	const char *snapshot = json_string_value(json_object_get(answer, "snapshot"));
 	json_t *changes = json_object_get(answer, "changes");
-	uint64_t before = ring_head();
+	uint64_t before = changes_head();
 	bool anew = place_snapshot() == NULL;
 
 	if (json_is_false(json_object_get(answer, "complete")))
@@ -322,9 +323,9 @@ take_answer(const char *text)
 		place_set(snapshot, question.asked_at);
 		if (anew) /* we cannot tell whether clients know all that happened until now */
 			readers->on_gap("the gateway has begun anew");
-		if (ring_head() > before)
+		if (changes_head() > before)
 		{
-			ring_mark(snapshot);
+			changes_mark(snapshot);
 			readers->on_changes();
 		}
 	}
@@ -358,10 +359,10 @@ take_result(const PGresult *result)
 	 * Without an answer the same is asked again, and what the feed has told waits for it.
 	 * It does not wait where no answer will come: the question is refused (class 42).
 	 */
-	before = ring_head();
+	before = changes_head();
 	if (answered || place_is_refused(code) || (code != NULL && strncmp(code, "42", 2) == 0))
 		take_held_elements();
-	if (ring_head() > before)
+	if (changes_head() > before)
 		readers->on_changes();
 }
 
@@ -390,9 +391,9 @@ hub_ask(void)
 		return;
 	question.under_way = true;
 	question.missed = false;
-	question.asked_at = ring_head();
+	question.asked_at = changes_head();
 	free(question.snapshot);
-	question.snapshot = copy_text(place_snapshot());
+	question.snapshot = memory_copy_text(place_snapshot());
 	db_call(changes_sql, 1, &question.snapshot, NULL, on_answer, NULL);
 }
 
@@ -401,12 +402,12 @@ hub_ask(void)
  * ------------------------------------------------------------------------ */
 
 static void
-feed_listen(Link *link)
+feed_listen(PgConnection *pg)
 {
-	if (PQsendQuery(link->conn, "LISTEN eda_events"))
-		link_flush(link);
+	if (PQsendQuery(pg->conn, "LISTEN eda_events"))
+		pgconn_flush(pg);
 	else
-		link_lost(link);
+		pgconn_reconnect(pg);
 }
 
 static void
@@ -460,32 +461,32 @@ take_message(const PGnotify *notify)
 }
 
 static void
-on_feed_input(Link *link)
+on_feed_input(PgConnection *pg)
 {
 	PGnotify *notify;
 	PGresult *result;
-	uint64_t before = ring_head();
+	uint64_t before = changes_head();
 
-	while (link->ready && !PQisBusy(link->conn) && (result = PQgetResult(link->conn)) != NULL)
+	while (pg->ready && !PQisBusy(pg->conn) && (result = PQgetResult(pg->conn)) != NULL)
 	{
 		on_listen_result(result);
 		PQclear(result);
 	}
-	while (link->ready && (notify = PQnotifies(link->conn)) != NULL)
+	while (pg->ready && (notify = PQnotifies(pg->conn)) != NULL)
 	{
 		take_message(notify);
 		PQfreemem(notify);
 	}
-	if (ring_head() > before)
+	if (changes_head() > before)
 		readers->on_changes();
 	if (state == FEED_BEHIND)
 		hub_ask();
 }
 
 static void
-on_feed_lost(Link *link)
+on_feed_lost(PgConnection *pg)
 {
-	(void) link;
+	(void) pg;
 	feed_went_down();
 	hub_tell_status();
 }
@@ -515,7 +516,7 @@ hub_start(const HubEvents *events)
 	feed.on_ready = feed_listen;
 	feed.on_input = on_feed_input;
 	feed.on_lost = on_feed_lost;
-	link_open(&feed);
+	pgconn_open(&feed);
 	uv_timer_init(loop, &check_timer);
 	uv_timer_start(&check_timer, on_check, CHECK_MS, CHECK_MS);
 }
@@ -524,9 +525,9 @@ void
 hub_stop(void)
 {
 	state = FEED_DOWN; /* ask nothing more */
-	link_close(&feed);
+	pgconn_close(&feed);
 	uv_close((uv_handle_t *) &check_timer, NULL);
-	ring_clear();
+	changes_clear();
 	place_forget();
 	json_decref(question.told);
 	json_decref(held);

@@ -27,3 +27,9 @@ loop_close(void)
 	uv_run(loop, UV_RUN_DEFAULT);
 	uv_loop_close(loop);
 }
+
+uint64_t
+loop_now_ms(void)
+{
+	return uv_hrtime() / NS_PER_MS;
+}

@@ -59,7 +59,7 @@ raise_file_limit(void)
 
 /* For libwebsockets: zeroed, as read.c looks through the memory that it keeps headers in. */
 static void *
-allocate(void *memory, size_t size, const char *reason)
+lws_allocate(void *memory, size_t size, const char *reason)
 {
 	(void) reason;
 	if (size == 0)
@@ -96,7 +96,7 @@ listen_or_end(void)
 		info.alpn = "http/1.1";
 	}
 	lws_set_log_level(LLL_ERR | LLL_WARN, lws_log);
-	lws_set_allocator(allocate);
+	lws_set_allocator(lws_allocate);
 	context = lws_create_context(&info);
 	if (context == NULL)
 	{
@@ -126,7 +126,7 @@ listen_or_end(void)
 }
 
 static void
-finish(void)
+end_loop(void)
 {
 	uv_close((uv_handle_t *) &end_timer, NULL);
 	uv_stop(loop);
@@ -140,8 +140,8 @@ on_end_timer(uv_timer_t *timer)
 	(void) timer;
 	for (int kind = 0; kind < SUBSCRIBER_KINDS; kind++)
 		streams += stats.subscribers[kind];
-	if (in_flight + streams == 0 || now_ms() > end_at)
-		finish();
+	if (in_flight + streams == 0 || loop_now_ms() > end_at)
+		end_loop();
 }
 
 static void
@@ -152,18 +152,18 @@ on_end_signal(uv_signal_t *signal, int number)
 		return;
 	log_line(LOG_INFO, "%s: shutting down", number == SIGTERM ? "SIGTERM" : "SIGINT");
 	stopping = true;
-	end_at = now_ms() + END_MS;
+	end_at = loop_now_ms() + END_MS;
 	stream_stop();
 	uv_timer_init(loop, &end_timer);
 	uv_timer_start(&end_timer, on_end_timer, LATE_MS, LOOK_MS);
 }
 
 static void
-on_hangup(uv_signal_t *signal, int number)
+on_hangup_signal(uv_signal_t *signal, int number)
 {
 	(void) signal;
 	(void) number;
-	if (guard_load_tokens())
+	if (caller_load_tokens())
 	{
 		stream_drop_retired();
 		request_refuse_retired();
@@ -182,15 +182,15 @@ watch_signals(void)
 	for (int i = 0; i < 3; i++)
 	{
 		uv_signal_init(loop, &signals[i]);
-		uv_signal_start(&signals[i], numbers[i] == SIGHUP ? on_hangup : on_end_signal, numbers[i]);
+		uv_signal_start(&signals[i], numbers[i] == SIGHUP ? on_hangup_signal : on_end_signal, numbers[i]);
 	}
 }
 
 /* Who is told what the hub learns. */
 static const HubEvents hub_events = {
-	.on_changes = stream_news,
-	.on_gap = stream_gap,
-	.on_status = stream_status,
+	.on_changes = stream_send_changes,
+	.on_gap = stream_send_gap,
+	.on_status = stream_send_status,
 	.on_dispatched = waiters_wake,
 };
 
@@ -199,7 +199,7 @@ main(int argc, char **argv)
 {
 	config_read(argc, argv);
 	loop_open();
-	if (!guard_load_tokens())
+	if (!caller_load_tokens())
 		return 1;
 	files_load(config.www);
 	listen_or_end();

@@ -57,22 +57,22 @@ place_at(uint64_t at)
 bool
 place_find(const char *snapshot, uint64_t *next)
 {
-	if (position.snapshot != NULL && strcmp(snapshot, position.snapshot) == 0 && position.at >= ring_tail())
+	if (position.snapshot != NULL && strcmp(snapshot, position.snapshot) == 0 && position.at >= changes_tail())
 	{
 		*next = position.at;
 		return true;
 	}
-	return ring_find(snapshot, next);
+	return changes_find(snapshot, next);
 }
 
 /* All that the snapshot sees is in the ring now; changes from number "from" on it may not see. */
 void
 place_set(const char *snapshot, uint64_t from)
 {
-	char *copy = copy_text(snapshot);
+	char *copy = memory_copy_text(snapshot);
 
 	free(position.snapshot);
-	position = (Place){copy, ring_head(), from};
+	position = (Place){copy, changes_head(), from};
 }
 
 static void
@@ -80,7 +80,7 @@ copy_place(Place *to, const Place *from)
 {
 	free(to->snapshot);
 	*to = *from;
-	to->snapshot = copy_text(from->snapshot);
+	to->snapshot = memory_copy_text(from->snapshot);
 }
 
 /* Look at our position; this is called once a second while we listen to the feed. */

@@ -50,7 +50,7 @@ static const Mapping mappings[] = {
 };
 
 const char *
-status_title(int status)
+problem_title(int status)
 {
 	static const struct
 	{
@@ -85,13 +85,13 @@ status_title(int status)
 }
 
 static void
-write_problem(Request *request, int status, const char *detail, const char *hint, const char *code)
+problem_write(Request *request, int status, const char *detail, const char *hint, const char *code)
 {
 	Text *t = &request->own;
 
 	text_free(t);
 	/* about:blank: the title is the status' own; "code" says which error of eda it is. */
-	text_printf(t, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":", status_title(status),
+	text_printf(t, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":", problem_title(status),
 	            status);
 	text_json(t, detail);
 	text_puts(t, ",\"instance\":");
@@ -115,14 +115,14 @@ write_problem(Request *request, int status, const char *detail, const char *hint
 
 /* A problem that the gateway itself has with a request. */
 void
-problem(Request *request, int status, const char *detail, const char *hint)
+problem_set(Request *request, int status, const char *detail, const char *hint)
 {
-	write_problem(request, status, detail, hint, NULL);
+	problem_write(request, status, detail, hint, NULL);
 }
 
 /* One that the database has. */
 void
-problem_of_error(Request *request, const PGresult *result)
+problem_set_error(Request *request, const PGresult *result)
 {
 	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
@@ -147,7 +147,7 @@ problem_of_error(Request *request, const PGresult *result)
 	if (strcmp(code, "ED005") == 0 && strstr(request->route->pattern, "type}") == NULL)
 		status = 422;
 	if (status == 403)
-		write_problem(request, status, "The caller's database role may not do this.",
+		problem_write(request, status, "The caller's database role may not do this.",
 		              "A superuser can let it in as publisher, worker, operator or monitor, with eda.grant_access().",
 		              code);
 	else if (m->told && status != 503)
@@ -155,13 +155,13 @@ problem_of_error(Request *request, const PGresult *result)
 		text_puts(&text, message == NULL ? "unknown error" : message);
 		if (detail != NULL)
 			text_printf(&text, "\n%s", detail);
-		write_problem(request, status, text.data, hint, code);
+		problem_write(request, status, text.data, hint, code);
 	}
 	else
 	{
-		log_line(LOG_WARN, "%s %s: %s %s%s%s", method_name(request->route->method), request->path, code,
+		log_line(LOG_WARN, "%s %s: %s %s%s%s", route_method_name(request->route->method), request->path, code,
 		         message == NULL ? "" : message, detail == NULL ? "" : ": ", detail == NULL ? "" : detail);
-		write_problem(request, status,
+		problem_write(request, status,
 		              status == 503 ? "The database cannot do this just now."
 		                            : "Something is wrong on our side; the log says what.",
 		              status == 503 ? "Try again." : NULL, NULL);
@@ -172,13 +172,14 @@ problem_of_error(Request *request, const PGresult *result)
 
 /* There is no answer of the database. */
 void
-problem_of_trouble(Request *request, DbTrouble trouble)
+problem_set_trouble(Request *request, DbTrouble trouble)
 {
 	request->retry_after = trouble == DB_BUSY ? 1 : 2;
-	problem(request, 503,
-	        trouble == DB_BUSY   ? "Every connection to the database is busy."
-	        : trouble == DB_LOST ? "The connection to the database broke; what was asked may or may not have been done."
-	                             : "The database cannot be reached.",
-	        trouble == DB_LOST ? "Send the same again: tokens, event ids and idempotency keys make that safe."
-	                           : "Try again.");
+	problem_set(request, 503,
+	            trouble == DB_BUSY ? "Every connection to the database is busy."
+	            : trouble == DB_LOST
+	                ? "The connection to the database broke; what was asked may or may not have been done."
+	                : "The database cannot be reached.",
+	            trouble == DB_LOST ? "Send the same again: tokens, event ids and idempotency keys make that safe."
+	                               : "Try again.");
 }

@@ -32,7 +32,7 @@ read_query(struct lws *wsi, const char *name)
 
 	for (int i = 0; (n = lws_hdr_copy_fragment(wsi, part, sizeof(part), WSI_TOKEN_HTTP_URI_ARGS, i)) >= 0; i++)
 		if (strncmp(part, name, size) == 0 && part[size] == '=' && n > (int) size + 1)
-			return copy_bytes(part + size + 1, n - size - 1);
+			return memory_copy(part + size + 1, n - size - 1);
 	return NULL;
 }
 
@@ -97,16 +97,16 @@ read_if_match(Request *request, int i)
 	if (size > 2 && size < 13 && text[0] == '"' && text[size - 1] == '"' && strtoul(text + 1, &end, 10) <= INT32_MAX &&
 	    end == text + size - 1)
 	{
-		request->values[i] = copy_bytes(text + 1, size - 2);
+		request->values[i] = memory_copy(text + 1, size - 2);
 		return true;
 	}
-	problem(request, 412, "The If-Match header is no token of this event.",
-	        "Send the ETag that came with the event when it was acquired, such as \"3\" with its quotes.");
+	problem_set(request, 412, "The If-Match header is no token of this event.",
+	            "Send the ETag that came with the event when it was acquired, such as \"3\" with its quotes.");
 	return false;
 }
 
 /* The SQL function's arguments, but for the body; those of the path are there. */
-static bool
+bool
 read_arguments(Request *request)
 {
 	const Argument *a = request->route->arguments;
@@ -132,7 +132,7 @@ read_arguments(Request *request)
 			case FROM_HEADER:
 				/* An empty one is passed on: who sends an empty key wants one, and must not publish without. */
 				if (read_header(request->wsi, a[i].name, text, sizeof(text)))
-					request->values[i] = copy_text(text);
+					request->values[i] = memory_copy_text(text);
 				break;
 			default:
 				break;
@@ -173,8 +173,8 @@ has_lost_a_header(struct lws *wsi, const char *uri)
  * of its own; it then sees no version.  And of two headers it takes the first.  Later
  * versions let %00 through in a query, where what reads it would see the half before.
  */
-static bool
-is_sound(struct lws *wsi)
+bool
+read_is_sound(struct lws *wsi)
 {
 	char version[16];
 	char part[MAX_HEADERS + 1];
@@ -192,8 +192,8 @@ is_sound(struct lws *wsi)
 }
 
 /* How long the body is, or the problem with it. */
-static bool
-expect_body(Request *request, Method method)
+bool
+read_body_size(Request *request, Method method)
 {
 	char text[32];
 	struct lws *wsi = request->wsi;
@@ -202,14 +202,14 @@ expect_body(Request *request, Method method)
 	if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0)
 	{
 		request->close_after = true;
-		problem(request, 411, "A body needs a Content-Length here.", NULL);
+		problem_set(request, 411, "A body needs a Content-Length here.", NULL);
 		return false;
 	}
 	if (size > 0 && (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HTTP_CONTENT_LENGTH) <= 0 ||
 	                 strspn(text, "0123456789") != strlen(text) || size > 18))
 	{
 		request->close_after = true;
-		problem(request, 400, "The Content-Length is no number of bytes.", NULL);
+		problem_set(request, 400, "The Content-Length is no number of bytes.", NULL);
 		return false;
 	}
 	if (size > 0)
@@ -219,8 +219,8 @@ expect_body(Request *request, Method method)
 	if (request->body_left > (uint64_t) config.max_body)
 	{
 		request->close_after = true;
-		problem(request, 413, "The body is too large.",
-		        "Publish a reference to it, or raise the gateway's --max-body.");
+		problem_set(request, 413, "The body is too large.",
+		            "Publish a reference to it, or raise the gateway's --max-body.");
 		return false;
 	}
 	return true;
@@ -235,67 +235,21 @@ takes_body(const Route *route)
 	return false;
 }
 
-/* Find out what is wanted.  False: the request has its answer, a problem or a file. */
+/* Whether the body is of the type that the route takes; false: the request has the problem to answer. */
 bool
-read_request(Request *request, Method method)
+read_body_type(Request *request)
 {
-	Text allowed = {0};
-	bool open;
-
-	if (!is_sound(request->wsi))
+	if (request->body_left == 0 || !takes_body(request->route))
+		return true;
+	if (is_encoded(request->wsi))
 	{
-		request->close_after = true;
-		problem(request, 400, "This is not a request that could be understood in one way only.",
-		        "Look for a line break in the path, a header that is there twice, a line without a colon, and a header "
-		        "whose name is the beginning of a common one, such as X-Auth: these cannot be read here.");
+		problem_set(request, 415, "The body must not be compressed.", "Send it without a Content-Encoding.");
 		return false;
 	}
-	if (!expect_body(request, method))
-		return false;
-	if (stopping)
+	if (!is_json(request->wsi))
 	{
-		request->close_after = true;
-		request->retry_after = 2;
-		problem(request, 503, "The gateway is shutting down.", "Try again.");
+		problem_set(request, 415, "The body must be JSON.", "Send the header \"Content-Type: application/json\".");
 		return false;
 	}
-	request->route = route_find(method, request->path, request->values, &allowed);
-	open = request->route != NULL ? request->route->open : allowed.size == 0;
-	if (!guard_admit(request->wsi, request, open))
-	{
-		text_free(&allowed);
-		return false;
-	}
-	request->caller->in_flight++;
-	if (request->route == NULL && allowed.size > 0)
-	{
-		request->location = NULL;
-		request->allow = request->values[0] = allowed.data == NULL ? NULL : copy_text(allowed.data);
-		text_free(&allowed);
-		problem(request, 405, "This path does not take this method.", NULL);
-		return false;
-	}
-	if (request->route == NULL)
-	{
-		if (method != METHOD_GET || !files_answer(request))
-			problem(request, 404, "There is nothing at this path.", "GET /openapi.json lists what there is.");
-		return false;
-	}
-	if (request->caller->in_flight > config.max_in_flight && !open)
-	{
-		request->retry_after = 1;
-		problem(request, 429, "This caller has too many requests under way.", "Wait for some of them to be answered.");
-		return false;
-	}
-	if (request->body_left > 0 && takes_body(request->route) && is_encoded(request->wsi))
-	{
-		problem(request, 415, "The body must not be compressed.", "Send it without a Content-Encoding.");
-		return false;
-	}
-	if (request->body_left > 0 && takes_body(request->route) && !is_json(request->wsi))
-	{
-		problem(request, 415, "The body must be JSON.", "Send the header \"Content-Type: application/json\".");
-		return false;
-	}
-	return read_arguments(request);
+	return true;
 }

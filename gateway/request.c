@@ -30,11 +30,11 @@ static Request *ready; /* all of them are here, and nothing was done yet */
 Request *
 request_new(struct lws *wsi, const char *path, int size, RequestLeft left)
 {
-	Request *request = get_memory(sizeof(Request));
+	Request *request = memory_get(sizeof(Request));
 
 	request->wsi = wsi;
 	request->left = left;
-	request->path = copy_bytes(path, size);
+	request->path = memory_copy(path, size);
 	request->started = uv_hrtime();
 	in_flight++;
 	return request;
@@ -57,7 +57,7 @@ request_free(Request *request)
 	text_free(&request->own);
 	PQclear(request->result);
 	if (request->subscriber != NULL)
-		stream_closed(request->subscriber);
+		stream_close(request->subscriber);
 	free(request);
 }
 
@@ -91,7 +91,7 @@ request_answer(Request *request)
 }
 
 static void
-forget_ready(Request *request)
+ready_remove(Request *request)
 {
 	for (Request **p = &ready; *p != NULL; p = &(*p)->next)
 		if (*p == request)
@@ -107,12 +107,12 @@ request_abandon(Request *request)
 {
 	request->wsi = NULL;
 	if (request->subscriber != NULL) /* it has the same connection, and is in the list of who watches */
-		stream_closed(request->subscriber);
+		stream_close(request->subscriber);
 	request->subscriber = NULL;
 	if (request->stage == REQUEST_CALLING)
 		return; /* the call's callback frees it */
 	if (request->stage == REQUEST_READY)
-		forget_ready(request);
+		ready_remove(request);
 	else if (request->stage == REQUEST_WAITING)
 		waiters_leave(request);
 	request_free(request);
@@ -126,7 +126,7 @@ become_stream(Request *request, const char *missed)
 
 	request->subscriber = NULL;
 	request->status = 200;
-	stats_request(request);
+	stats_count_request(request);
 	lws_rx_flow_control(request->wsi, 1);
 	request->left(request->wsi, s, false);
 	request_free(request);
@@ -160,7 +160,7 @@ on_given_back(void *who, PGresult *result, DbTrouble trouble)
  * so that there may be bytes before the end, as always with TLS, or a reset.
  */
 static bool
-is_gone(const Request *request)
+client_is_gone(const Request *request)
 {
 	struct pollfd p = {.events = POLLRDHUP};
 
@@ -172,7 +172,7 @@ is_gone(const Request *request)
 
 /* The answer has nobody to go to. */
 static void
-give_back(Request *request)
+give_events_back(Request *request)
 {
 	if (request->wsi != NULL)
 	{
@@ -181,26 +181,26 @@ give_back(Request *request)
 		request->wsi = NULL;
 	}
 	free(request->values[0]);
-	request->values[0] = copy_text(request->content);
+	request->values[0] = memory_copy_text(request->content);
 	db_call(give_back_sql, 1, request->values, request->caller->role, on_given_back, request);
 }
 
 static const char *
-column(const PGresult *result, int i)
+result_column(const PGresult *result, int i)
 {
 	return PQgetisnull(result, 0, i) ? NULL : PQgetvalue(result, 0, i);
 }
 
 static void
-take_result(Request *request, PGresult *result)
+take_answer(Request *request, PGresult *result)
 {
-	const char *status = column(result, 0);
+	const char *status = result_column(result, 0);
 
 	request->result = result;
 	request->status = status == NULL ? 500 : atoi(status);
-	request->etag = column(result, 1);
-	request->location = column(result, 2);
-	request->content = column(result, 3);
+	request->etag = result_column(result, 1);
+	request->location = result_column(result, 2);
+	request->content = result_column(result, 3);
 	request->content_size = request->content == NULL ? 0 : PQgetlength(result, 0, 3);
 	request->content_type = "application/json";
 	if (request->status == 503)
@@ -234,22 +234,22 @@ is_users_mistake(const PGresult *result)
 }
 
 static void
-called(void *who, PGresult *result, DbTrouble trouble)
+on_called(void *who, PGresult *result, DbTrouble trouble)
 {
 	Request *request = who;
 
 	if (request->subscriber != NULL && request->wsi != NULL && trouble != DB_NO_ROLE && may_stream(result))
 	{
-		become_stream(request, PQntuples(result) == 1 ? column(result, 3) : NULL);
+		become_stream(request, PQntuples(result) == 1 ? result_column(result, 3) : NULL);
 		PQclear(result);
 		return;
 	}
 	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 	{
-		const char *wait_for = column(result, 4);
+		const char *wait_for = result_column(result, 4);
 
 		if (wait_for != NULL && request->wsi != NULL && !stopping && !request->caller->retired &&
-		    (request->flow_type == NULL || now_ms() < request->give_up_at))
+		    (request->flow_type == NULL || loop_now_ms() < request->give_up_at))
 		{
 			bool waits;
 
@@ -260,7 +260,7 @@ called(void *who, PGresult *result, DbTrouble trouble)
 				request_call(request);
 			return;
 		}
-		take_result(request, result);
+		take_answer(request, result);
 	}
 	else if (result == NULL && request->route->kind == ROUTE_METRICS)
 	{
@@ -274,20 +274,20 @@ called(void *who, PGresult *result, DbTrouble trouble)
 	else
 	{
 		if (result == NULL)
-			problem_of_trouble(request, trouble);
+			problem_set_trouble(request, trouble);
 		else if (trouble == DB_NO_ROLE && is_users_mistake(result))
 		{
 			log_line(LOG_WARN, "a token's role cannot be had: %s", PQresultErrorMessage(result));
-			problem(request, 403, "The database role of this token cannot be had.", "The gateway's log says why.");
+			problem_set(request, 403, "The database role of this token cannot be had.", "The gateway's log says why.");
 		}
 		else
-			problem_of_error(request, result);
+			problem_set_error(request, result);
 		PQclear(result);
 	}
 	/* Without a token there is nothing that could be given back, as in {"events": []}. */
-	if (request->route->acquires && request->status == 200 && is_gone(request) &&
+	if (request->route->acquires && request->status == 200 && client_is_gone(request) &&
 	    strstr(request->content, "\"token\"") != NULL)
-		give_back(request);
+		give_events_back(request);
 	else
 		request_answer(request);
 }
@@ -306,7 +306,7 @@ request_call(Request *request)
 		lws_rx_flow_control(request->wsi, 0);
 		lws_set_timeout(request->wsi, NO_PENDING_TIMEOUT, 0); /* ours are the statement's and the queue's */
 	}
-	db_call(request->route->sql, n, request->values, request->caller->role, called, request);
+	db_call(request->route->sql, n, request->values, request->caller->role, on_called, request);
 }
 
 /* ------------------------------------------------------------------------
@@ -340,7 +340,7 @@ request_act(Request *request)
 				become_stream(request, NULL);
 			return;
 		case ROUTE_SOCKET:
-			problem(request, 426, "This is a WebSocket.", "Connect with a WebSocket client.");
+			problem_set(request, 426, "This is a WebSocket.", "Connect with a WebSocket client.");
 			request_answer(request);
 			return;
 		default:
@@ -349,11 +349,11 @@ request_act(Request *request)
 				{
 					if (memchr(request->body.data, '\0', request->body.size) != NULL)
 					{
-						problem(request, 400, "The body has a NUL byte.", NULL);
+						problem_set(request, 400, "The body has a NUL byte.", NULL);
 						request_answer(request);
 						return;
 					}
-					request->values[i] = copy_bytes(request->body.data, request->body.size);
+					request->values[i] = memory_copy(request->body.data, request->body.size);
 				}
 			text_free(&request->body);
 			request_call(request);
@@ -393,7 +393,7 @@ request_refuse_retired(void)
 
 	while ((request = waiters_take_retired()) != NULL)
 	{
-		problem(request, 401, "The token is no longer known here.", NULL);
+		problem_set(request, 401, "The token is no longer known here.", NULL);
 		request_answer(request);
 	}
 }

@@ -34,7 +34,7 @@
 	}
 #define CALL "SELECT status, etag, location, body, wait_for, wait_ms FROM eda_http."
 
-const char stream_sql[] = CALL "changes($1, 10000)";
+const char route_stream_sql[] = CALL "changes($1, 10000)";
 
 const Route routes[] = {
 	{METHOD_GET, "/api/events/{id}", .sql = CALL "event($1)", .arguments = {PATH}},
@@ -68,7 +68,7 @@ const Route routes[] = {
 	{METHOD_POST, "/api/dead-letters/redrive", .sql = CALL "redrive_dead_letters($1)", .arguments = {BODY}},
 	{METHOD_GET, "/api/lifecycle", .sql = CALL "lifecycle()"},
 	{METHOD_GET, "/api/errors", .sql = CALL "errors($1)", .arguments = {QUERY("limit")}},
-	{METHOD_GET, "/api/stream", .kind = ROUTE_STREAM, .sql = stream_sql, .arguments = {{FROM_SINCE, NULL}}},
+	{METHOD_GET, "/api/stream", .kind = ROUTE_STREAM, .sql = route_stream_sql, .arguments = {{FROM_SINCE, NULL}}},
 	{METHOD_GET, "/ws", .kind = ROUTE_SOCKET},
 	{METHOD_GET, "/health", .kind = ROUTE_HEALTH, .open = true},
 	{METHOD_GET, "/ready", .open = true, .sql = CALL "ready()"},
@@ -81,7 +81,7 @@ const Route routes[] = {
 const int nroutes = sizeof(routes) / sizeof(routes[0]);
 
 const char *
-method_name(Method method)
+route_method_name(Method method)
 {
 	static const char *const names[] = {"GET", "POST", "PUT", "PATCH", "OTHER"};
 
@@ -89,7 +89,7 @@ method_name(Method method)
 }
 
 static void
-forget(char *values[MAX_ARGUMENTS])
+free_values(char *values[MAX_ARGUMENTS])
 {
 	for (int i = 0; i < MAX_ARGUMENTS; i++)
 	{
@@ -100,7 +100,7 @@ forget(char *values[MAX_ARGUMENTS])
 
 /* Compare a path with a pattern; what stands for its {} goes to "values", to be freed. */
 static bool
-matches(const char *pattern, const char *path, char *values[MAX_ARGUMENTS])
+match_path(const char *pattern, const char *path, char *values[MAX_ARGUMENTS])
 {
 	int n = 0;
 
@@ -112,7 +112,7 @@ matches(const char *pattern, const char *path, char *values[MAX_ARGUMENTS])
 
 			if (size == 0)
 				return false;
-			values[n++] = copy_bytes(path, size);
+			values[n++] = memory_copy(path, size);
 			pattern = strchr(pattern, '}') + 1;
 			path += size;
 		}
@@ -130,18 +130,18 @@ route_find(Method method, const char *path, char *values[MAX_ARGUMENTS], Text *a
 {
 	for (int i = 0; i < nroutes; i++)
 	{
-		if (matches(routes[i].pattern, path, values))
+		if (match_path(routes[i].pattern, path, values))
 		{
 			if (routes[i].method == method)
 			{
 				text_free(allowed);
 				return &routes[i];
 			}
-			text_printf(allowed, "%s%s", allowed->size > 0 ? ", " : "", method_name(routes[i].method));
+			text_printf(allowed, "%s%s", allowed->size > 0 ? ", " : "", route_method_name(routes[i].method));
 			if (routes[i].method == METHOD_GET)
 				text_puts(allowed, ", HEAD");
 		}
-		forget(values);
+		free_values(values);
 	}
 	return NULL;
 }

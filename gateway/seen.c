@@ -96,7 +96,7 @@ seen_take_status(const PGresult *row)
 
 /* The database does not say how the engine is. */
 void
-seen_nothing(void)
+seen_take_nothing(void)
 {
 	snprintf(seen.state, sizeof(seen.state), "unknown");
 }

@@ -24,7 +24,7 @@ say_error(Subscriber *s, const char *detail)
 }
 
 static void
-confirm(Subscriber *s, const char *type, const char *id)
+say_done(Subscriber *s, const char *type, const char *id)
 {
 	Text t = {0};
 
@@ -37,7 +37,7 @@ confirm(Subscriber *s, const char *type, const char *id)
 
 /* Whether a message has these keys only, all of them strings (or null). */
 static bool
-has_only(Subscriber *s, json_t *message, const char *const *known)
+check_keys(Subscriber *s, json_t *message, const char *const *known)
 {
 	const char *key;
 	json_t *value;
@@ -60,7 +60,7 @@ has_only(Subscriber *s, json_t *message, const char *const *known)
 }
 
 static void
-understand(Subscriber *s, json_t *message)
+handle_message(Subscriber *s, json_t *message)
 {
 	static const char *const subscribe_keys[] = {"type", "id", "event_type", "flow_type", "flow_id", NULL};
 	static const char *const other_keys[] = {"type", "id", NULL};
@@ -71,21 +71,21 @@ understand(Subscriber *s, json_t *message)
 		id = "";
 	if (type != NULL && strcmp(type, "subscribe") == 0)
 	{
-		if (!has_only(s, message, subscribe_keys))
+		if (!check_keys(s, message, subscribe_keys))
 			return;
-		if (subscribe(s, id, json_string_value(json_object_get(message, "event_type")),
-		              json_string_value(json_object_get(message, "flow_type")),
-		              json_string_value(json_object_get(message, "flow_id"))))
-			confirm(s, "subscribed", id);
+		if (filter_add(s, id, json_string_value(json_object_get(message, "event_type")),
+		               json_string_value(json_object_get(message, "flow_type")),
+		               json_string_value(json_object_get(message, "flow_id"))))
+			say_done(s, "subscribed", id);
 		else
 			say_error(s, "there are 32 subscriptions already: unsubscribe first");
 	}
 	else if (type != NULL && strcmp(type, "unsubscribe") == 0)
 	{
-		if (!has_only(s, message, other_keys))
+		if (!check_keys(s, message, other_keys))
 			return;
-		unsubscribe(s, id);
-		confirm(s, "unsubscribed", id);
+		filter_remove(s, id);
+		say_done(s, "unsubscribed", id);
 	}
 	else if (type != NULL && strcmp(type, "ping") == 0)
 		stream_say(s, "pong", "{}");
@@ -111,7 +111,7 @@ socket_receive(Subscriber *s, const char *data, size_t size, bool final, bool bi
 	message = json_loadb(s->incoming.data, s->incoming.size, JSON_REJECT_DUPLICATES, NULL);
 	s->incoming.size = 0;
 	if (json_is_object(message))
-		understand(s, message);
+		handle_message(s, message);
 	else
 		say_error(s, "a message must be a JSON object");
 	json_decref(message);

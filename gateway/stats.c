@@ -24,7 +24,7 @@ static uint64_t counts[MAX_ROUTES + 1][NSTATUS];
 
 /* A request is answered. */
 void
-stats_request(const Request *request)
+stats_count_request(const Request *request)
 {
 	double took = (uv_hrtime() - request->started) / 1e9;
 	int route = request->route == NULL ? MAX_ROUTES : (int) (request->route - routes);
@@ -43,27 +43,27 @@ stats_request(const Request *request)
 }
 
 static void
-head(Text *t, const char *name, const char *type, const char *help)
+write_head(Text *t, const char *name, const char *type, const char *help)
 {
 	text_printf(t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
 static void
-one(Text *t, const char *name, const char *type, const char *help, uint64_t value)
+write_metric(Text *t, const char *name, const char *type, const char *help, uint64_t value)
 {
-	head(t, name, type, help);
+	write_head(t, name, type, help);
 	text_printf(t, "%s %llu\n", name, (unsigned long long) value);
 }
 
 static void
 write_requests(Text *t)
 {
-	head(t, "eda_gateway_requests_total", "counter", "Requests by route and status.");
+	write_head(t, "eda_gateway_requests_total", "counter", "Requests by route and status.");
 	for (int r = 0; r <= MAX_ROUTES; r++)
 		for (int i = 0; i < NSTATUS; i++)
 			if (counts[r][i] > 0)
 				text_printf(t, "eda_gateway_requests_total{method=\"%s\",route=\"%s\",status=\"%d\"} %llu\n",
-				            r < nroutes ? method_name(routes[r].method) : "GET",
+				            r < nroutes ? route_method_name(routes[r].method) : "GET",
 				            r < nroutes ? routes[r].pattern : "other", statuses[i], (unsigned long long) counts[r][i]);
 }
 
@@ -72,7 +72,7 @@ write_durations(Text *t)
 {
 	uint64_t sum = 0;
 
-	head(t, "eda_gateway_request_seconds", "histogram", "How long requests took, but for long polls.");
+	write_head(t, "eda_gateway_request_seconds", "histogram", "How long requests took, but for long polls.");
 	for (int i = 0; i < NBUCKETS; i++)
 	{
 		sum += buckets[i];
@@ -89,22 +89,26 @@ stats_write(Text *t)
 {
 	write_requests(t);
 	write_durations(t);
-	one(t, "eda_gateway_database_up", "gauge", "Whether the gateway has a connection to the database.", db_up());
-	one(t, "eda_gateway_requests_in_flight", "gauge", "Requests that are not answered yet.", in_flight);
-	one(t, "eda_gateway_requests_waiting", "gauge", "Of these, long polls that wait for an event.", stats.waiting);
-	one(t, "eda_gateway_connections", "gauge", "Connections of clients.", stats.open_connections);
-	one(t, "eda_gateway_connections_total", "counter", "Connections of clients so far.", stats.connections);
-	one(t, "eda_gateway_connections_rejected_total", "counter", "Connections over the limit.", stats.rejected);
-	head(t, "eda_gateway_subscribers", "gauge", "Clients that watch.");
+	write_metric(t, "eda_gateway_database_up", "gauge", "Whether the gateway has a connection to the database.",
+	             db_is_up());
+	write_metric(t, "eda_gateway_requests_in_flight", "gauge", "Requests that are not answered yet.", in_flight);
+	write_metric(t, "eda_gateway_requests_waiting", "gauge", "Of these, long polls that wait for an event.",
+	             stats.waiting);
+	write_metric(t, "eda_gateway_connections", "gauge", "Connections of clients.", stats.open_connections);
+	write_metric(t, "eda_gateway_connections_total", "counter", "Connections of clients so far.", stats.connections);
+	write_metric(t, "eda_gateway_connections_rejected_total", "counter", "Connections over the limit.", stats.rejected);
+	write_head(t, "eda_gateway_subscribers", "gauge", "Clients that watch.");
 	text_printf(t, "eda_gateway_subscribers{kind=\"sse\"} %d\n", stats.subscribers[SUBSCRIBER_SSE]);
 	text_printf(t, "eda_gateway_subscribers{kind=\"websocket\"} %d\n", stats.subscribers[SUBSCRIBER_WS]);
 	text_printf(t, "eda_gateway_subscribers{kind=\"mcp\"} %d\n", stats.subscribers[SUBSCRIBER_MCP]);
-	one(t, "eda_gateway_changes_total", "counter", "Changes that came from the feed or the log.", stats.changes);
-	one(t, "eda_gateway_feed_gaps_total", "counter",
-	    "Times that the feed had left something out, and the log was read.", stats.gaps);
-	one(t, "eda_gateway_feed_connections_total", "counter", "Connections to listen to the feed.", stats.feed_connects);
-	one(t, "eda_gateway_skipped_total", "counter", "Times that a client was told that it had skipped changes.",
-	    stats.skipped);
-	one(t, "eda_gateway_given_back_total", "counter", "Acquired events handed back because the client was gone.",
-	    stats.given_back);
+	write_metric(t, "eda_gateway_changes_total", "counter", "Changes that came from the feed or the log.",
+	             stats.changes);
+	write_metric(t, "eda_gateway_feed_gaps_total", "counter",
+	             "Times that the feed had left something out, and the log was read.", stats.gaps);
+	write_metric(t, "eda_gateway_feed_connections_total", "counter", "Connections to listen to the feed.",
+	             stats.feed_connects);
+	write_metric(t, "eda_gateway_skipped_total", "counter", "Times that a client was told that it had skipped changes.",
+	             stats.skipped);
+	write_metric(t, "eda_gateway_given_back_total", "counter",
+	             "Acquired events handed back because the client was gone.", stats.given_back);
 }

@@ -117,9 +117,9 @@ write_changes(const Subscriber *s, Text *t)
 
 	for (; n < end && t->size < FRAME_BYTES; n++)
 	{
-		const Change *c = ring_change(n);
+		const Change *c = changes_get(n);
 
-		if (s->all || subscriber_wants(s, c->event_type, c->flow_type, c->flow_id))
+		if (s->all || filter_wants(s, c->event_type, c->flow_type, c->flow_id))
 		{
 			if (!any)
 				begin_changes(t, s->kind);
@@ -138,7 +138,7 @@ write_changes(const Subscriber *s, Text *t)
 
 /* The message for who watches everything from this position on. */
 static Frame *
-frame_for(const Subscriber *s)
+frame_get(const Subscriber *s)
 {
 	Frame *f;
 
@@ -161,7 +161,7 @@ static void
 ask_to_write(Subscriber *s)
 {
 	if (s->write_asked == 0)
-		s->write_asked = now_ms();
+		s->write_asked = loop_now_ms();
 	lws_callback_on_writable(s->wsi);
 }
 
@@ -209,14 +209,14 @@ write_keep_alive(Subscriber *s)
 }
 
 static int
-write_news(Subscriber *s)
+write_due_changes(Subscriber *s)
 {
 	Text t = {0};
 	int result;
 
 	if (s->all)
 	{
-		Frame *f = frame_for(s);
+		Frame *f = frame_get(s);
 
 		s->position = f->to;
 		return send_text(s, &f->text);
@@ -228,7 +228,7 @@ write_news(Subscriber *s)
 }
 
 static bool
-has_news(const Subscriber *s)
+has_changes(const Subscriber *s)
 {
 	return s->kind != SUBSCRIBER_MCP && s->let_in && s->position < round_head;
 }
@@ -260,20 +260,20 @@ stream_write(Subscriber *s)
 		stream_say(s, "status", hub_status());
 		result = write_pending(s);
 	}
-	else if (has_news(s) && s->position < ring_tail())
+	else if (has_changes(s) && s->position < changes_tail())
 	{
 		say_skipped(s, round_head - s->position, "slow");
 		s->position = round_head;
 		result = write_pending(s);
 	}
-	else if (has_news(s))
-		result = write_news(s);
+	else if (has_changes(s))
+		result = write_due_changes(s);
 	else if (s->keep_alive_due)
 	{
 		s->keep_alive_due = false;
 		result = write_keep_alive(s);
 	}
-	if (result == 0 && (s->pending.size > 0 || s->status_due || s->keep_alive_due || s->close_due || has_news(s)))
+	if (result == 0 && (s->pending.size > 0 || s->status_due || s->keep_alive_due || s->close_due || has_changes(s)))
 		ask_to_write(s);
 	return result;
 }
@@ -283,22 +283,22 @@ stream_write(Subscriber *s)
  * ------------------------------------------------------------------------ */
 
 static void
-one_round(void)
+start_round(void)
 {
 	int n = stats.subscribers[SUBSCRIBER_SSE] + stats.subscribers[SUBSCRIBER_WS];
 
-	round_head = ring_head();
+	round_head = changes_head();
 	for (Subscriber *s = subscribers; s != NULL; s = s->next)
-		if (has_news(s) && s->write_asked == 0)
+		if (has_changes(s) && s->write_asked == 0)
 			ask_to_write(s);
-	next_round = now_ms() + n * ROUND_US / 1000;
+	next_round = loop_now_ms() + n * ROUND_US / 1000;
 }
 
 static void
 on_round(uv_timer_t *timer)
 {
 	(void) timer;
-	one_round();
+	start_round();
 }
 
 /*
@@ -306,18 +306,18 @@ on_round(uv_timer_t *timer)
  * they can be served, so that there is something in each message when much happens.
  */
 void
-stream_news(void)
+stream_send_changes(void)
 {
-	uint64_t now = now_ms();
+	uint64_t now = loop_now_ms();
 
 	if (now >= next_round)
-		one_round();
+		start_round();
 	else if (!uv_is_active((uv_handle_t *) &round_timer))
 		uv_timer_start(&round_timer, on_round, next_round - now, 0);
 }
 
 void
-stream_status(void)
+stream_send_status(void)
 {
 	for (Subscriber *s = subscribers; s != NULL; s = s->next)
 		if (s->let_in && s->kind != SUBSCRIBER_MCP)
@@ -328,7 +328,7 @@ stream_status(void)
 }
 
 void
-stream_gap(const char *reason)
+stream_send_gap(const char *reason)
 {
 	for (Subscriber *s = subscribers; s != NULL; s = s->next)
 		if (s->let_in && s->kind != SUBSCRIBER_MCP)
@@ -341,7 +341,7 @@ stream_gap(const char *reason)
 static void
 on_keep_alive(uv_timer_t *timer)
 {
-	uint64_t now = now_ms();
+	uint64_t now = loop_now_ms();
 
 	(void) timer;
 	for (Subscriber *s = subscribers; s != NULL; s = s->next)
@@ -377,12 +377,12 @@ stream_drop_retired(void)
 Subscriber *
 stream_open(struct lws *wsi, SubscriberKind kind, Caller *caller, char *since)
 {
-	Subscriber *s = get_memory(sizeof(Subscriber));
+	Subscriber *s = memory_get(sizeof(Subscriber));
 
 	s->wsi = wsi;
 	s->kind = kind;
 	s->caller = caller_use(caller);
-	s->position = ring_head();
+	s->position = changes_head();
 	if (since != NULL && place_find(since, &s->position))
 	{
 		free(since);
@@ -415,9 +415,9 @@ say_missed(Subscriber *s, const char *missed)
 		{
 			char *text;
 
-			if (!subscriber_wants(s, json_string_value(json_object_get(c, "event_type")),
-			                      json_string_value(json_object_get(c, "flow_type")),
-			                      json_string_value(json_object_get(c, "flow_id"))))
+			if (!filter_wants(s, json_string_value(json_object_get(c, "event_type")),
+			                  json_string_value(json_object_get(c, "flow_type")),
+			                  json_string_value(json_object_get(c, "flow_id"))))
 				continue;
 			text = json_dumps(c, JSON_COMPACT | JSON_PRESERVE_ORDER);
 			if (any)
@@ -485,14 +485,14 @@ stream_begin(Subscriber *s, const char *missed)
 }
 
 static void
-database_answered(void *who, PGresult *result, DbTrouble trouble)
+on_permission(void *who, PGresult *result, DbTrouble trouble)
 {
 	Subscriber *s = who;
 	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
 	s->asking = false;
 	if (s->wsi == NULL)
-		stream_closed(s);
+		stream_close(s);
 	else if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 		stream_begin(s, PQgetvalue(result, 0, 3));
 	else if (place_is_refused(code) && trouble != DB_NO_ROLE)
@@ -514,12 +514,12 @@ void
 stream_ask_database(Subscriber *s)
 {
 	s->asking = true;
-	db_call(stream_sql, 1, &s->since, s->caller->role, database_answered, s);
+	db_call(route_stream_sql, 1, &s->since, s->caller->role, on_permission, s);
 }
 
 /* The connection is gone. */
 void
-stream_closed(Subscriber *s)
+stream_close(Subscriber *s)
 {
 	if (s->watched > 0) /* libwebsockets closes it later */
 		epoll_ctl(hangups, EPOLL_CTL_DEL, s->watched, NULL);
@@ -539,7 +539,7 @@ stream_closed(Subscriber *s)
 	if (s->asking)
 		return; /* the database's answer frees it */
 	caller_leave(s->caller);
-	unsubscribe_all(s);
+	filter_clear(s);
 	free(s->since);
 	text_free(&s->pending);
 	text_free(&s->incoming);

@@ -72,10 +72,10 @@ waiters_add(Request *request, const char *flow_type, uint64_t wait_ms)
 
 	if (request->flow_type == NULL)
 	{
-		request->flow_type = copy_text(flow_type);
-		request->give_up_at = now_ms() + wait_ms;
+		request->flow_type = memory_copy_text(flow_type);
+		request->give_up_at = loop_now_ms() + wait_ms;
 	}
-	if (*untaken_of(flow_type) > request->asked_at && now_ms() < request->give_up_at)
+	if (*untaken_of(flow_type) > request->asked_at && loop_now_ms() < request->give_up_at)
 		return false;
 	while (*p != NULL && (*p)->started <= request->started)
 		p = &(*p)->next;
@@ -113,7 +113,7 @@ waiters_take_retired(void)
 }
 
 static bool
-first_of_its_flow(const Request *request)
+is_first_of_flow_type(const Request *request)
 {
 	for (const Request *r = waiting; r != request; r = r->next)
 		if (strcmp(r->flow_type, request->flow_type) == 0)
@@ -123,9 +123,9 @@ first_of_its_flow(const Request *request)
 
 /* Time is up: the last answer, which was empty, is asked for once more and goes out. */
 static void
-on_timer(uv_timer_t *t)
+on_waiters_timer(uv_timer_t *t)
 {
-	uint64_t now = now_ms();
+	uint64_t now = loop_now_ms();
 	bool poll = now - asked_at >= ASK_MS;
 	Request *next;
 	Request *chosen[64];
@@ -137,7 +137,7 @@ on_timer(uv_timer_t *t)
 		next = r->next;
 		if (now >= r->give_up_at || stopping)
 			ask_again(r);
-		else if (poll && n < 64 && r->started > polled_up_to && first_of_its_flow(r))
+		else if (poll && n < 64 && r->started > polled_up_to && is_first_of_flow_type(r))
 			chosen[n++] = r;
 	}
 	if (!poll)
@@ -153,7 +153,7 @@ waiters_start(void (*ask_database)(Request *))
 {
 	ask = ask_database;
 	uv_timer_init(loop, &timer);
-	uv_timer_start(&timer, on_timer, LOOK_MS, LOOK_MS);
+	uv_timer_start(&timer, on_waiters_timer, LOOK_MS, LOOK_MS);
 }
 
 void

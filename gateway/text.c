@@ -1,6 +1,6 @@
 /*
- * util.c
- *		Log lines, memory, and bytes that grow.
+ * text.c
+ *		Bytes that grow, and can be sent.
  */
 #include "gateway.h"
 
@@ -8,58 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-LogLevel log_level = LOG_INFO;
-
-/* Write a line to stderr, where systemd and its like put a time before it. */
-void
-log_line(LogLevel level, const char *format, ...)
-{
-	static const char *const names[] = {"error", "warning", "info", "debug"};
-	va_list args;
-
-	if (level > log_level)
-		return;
-	fprintf(stderr, "eda-gateway: %s: ", names[level]);
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fputc('\n', stderr);
-}
-
-void *
-get_memory(size_t size)
-{
-	void *p = calloc(1, size);
-
-	if (p == NULL)
-	{
-		fputs("eda-gateway: error: out of memory\n", stderr);
-		abort();
-	}
-	return p;
-}
-
-char *
-copy_bytes(const char *s, size_t size)
-{
-	char *copy = get_memory(size + 1);
-
-	memcpy(copy, s, size);
-	return copy;
-}
-
-char *
-copy_text(const char *s)
-{
-	return s == NULL ? NULL : copy_bytes(s, strlen(s));
-}
-
-uint64_t
-now_ms(void)
-{
-	return uv_hrtime() / NS_PER_MS;
-}
 
 /* Make room for so many bytes more, and LWS_PRE before all of them. */
 static void
@@ -74,10 +22,7 @@ text_grow(Text *t, size_t more)
 		room *= 2;
 	bigger = realloc(t->data == NULL ? NULL : t->data - LWS_PRE, LWS_PRE + room);
 	if (bigger == NULL)
-	{
-		fputs("eda-gateway: error: out of memory\n", stderr);
-		abort();
-	}
+		memory_end();
 	t->data = bigger + LWS_PRE;
 	t->room = room;
 }

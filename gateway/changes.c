@@ -7,39 +7,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RING_SIZE 131072
-#define RING_BYTES (64 << 20)
+#define MAX_CHANGES 131072
+#define MAX_CHANGE_BYTES (64 << 20)
 
-static Change ring[RING_SIZE];
+static Change changes[MAX_CHANGES];
 static uint64_t head = 1;
 static uint64_t tail = 1;
 static size_t bytes;
 
 uint64_t
-ring_head(void)
+changes_head(void)
 {
 	return head;
 }
 
 uint64_t
-ring_tail(void)
+changes_tail(void)
 {
 	return tail;
 }
 
 const Change *
-ring_change(uint64_t n)
+changes_get(uint64_t n)
 {
-	return &ring[n % RING_SIZE];
+	return &changes[n % MAX_CHANGES];
 }
 
 /* The number after the change that told the last of what the snapshot sees; false: it is not here. */
 bool
-ring_find(const char *snapshot, uint64_t *next)
+changes_find(const char *snapshot, uint64_t *next)
 {
 	for (uint64_t n = head; n > tail; n--)
 	{
-		const Change *c = ring_change(n - 1);
+		const Change *c = changes_get(n - 1);
 
 		if (c->snapshot != NULL && strcmp(c->snapshot, snapshot) == 0)
 		{
@@ -51,9 +51,9 @@ ring_find(const char *snapshot, uint64_t *next)
 }
 
 static void
-drop_oldest(void)
+drop_oldest_change(void)
 {
-	Change *c = &ring[tail % RING_SIZE];
+	Change *c = &changes[tail % MAX_CHANGES];
 
 	bytes -= c->json_size;
 	free(c->json);
@@ -63,15 +63,15 @@ drop_oldest(void)
 }
 
 void
-ring_clear(void)
+changes_clear(void)
 {
 	while (tail < head)
-		drop_oldest();
+		drop_oldest_change();
 }
 
 /* Keep a text in the memory after a change's JSON. */
 static const char *
-keep(char **at, const char *s)
+copy_behind(char **at, const char *s)
 {
 	size_t size = strlen(s) + 1;
 	char *start = *at;
@@ -83,34 +83,34 @@ keep(char **at, const char *s)
 
 /* The texts are copied, and the snapshot too (NULL: none). */
 void
-ring_add(const Change *change)
+changes_add(const Change *change)
 {
 	Change *c;
 	char *at;
 
-	while (head - tail >= RING_SIZE || (head > tail && bytes > RING_BYTES))
-		drop_oldest();
-	c = &ring[head % RING_SIZE];
+	while (head - tail >= MAX_CHANGES || (head > tail && bytes > MAX_CHANGE_BYTES))
+		drop_oldest_change();
+	c = &changes[head % MAX_CHANGES];
 	*c = *change;
 	c->json_size = strlen(change->json);
 	c->json =
-		get_memory(c->json_size + strlen(change->event_type) + strlen(change->flow_type) + strlen(change->flow_id) + 4);
+		memory_get(c->json_size + strlen(change->event_type) + strlen(change->flow_type) + strlen(change->flow_id) + 4);
 	at = c->json;
-	keep(&at, change->json);
-	c->event_type = keep(&at, change->event_type);
-	c->flow_type = keep(&at, change->flow_type);
-	c->flow_id = keep(&at, change->flow_id);
-	c->snapshot = copy_text(change->snapshot);
+	copy_behind(&at, change->json);
+	c->event_type = copy_behind(&at, change->event_type);
+	c->flow_type = copy_behind(&at, change->flow_type);
+	c->flow_id = copy_behind(&at, change->flow_id);
+	c->snapshot = memory_copy_text(change->snapshot);
 	bytes += c->json_size;
 	head++;
 }
 
 /* The last change completes what the snapshot sees. */
 void
-ring_mark(const char *snapshot)
+changes_mark(const char *snapshot)
 {
-	Change *c = &ring[(head - 1) % RING_SIZE];
+	Change *c = &changes[(head - 1) % MAX_CHANGES];
 
 	free(c->snapshot);
-	c->snapshot = copy_text(snapshot);
+	c->snapshot = memory_copy_text(snapshot);
 }

@@ -1,0 +1,26 @@
+/*
+ * log.c
+ *		Log lines, on stderr.
+ */
+#include "gateway.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+LogLevel log_level = LOG_INFO;
+
+/* Write a line to stderr, where systemd and its like put a time before it. */
+void
+log_line(LogLevel level, const char *format, ...)
+{
+	static const char *const names[] = {"error", "warning", "info", "debug"};
+	va_list args;
+
+	if (level > log_level)
+		return;
+	fprintf(stderr, "eda-gateway: %s: ", names[level]);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+}
