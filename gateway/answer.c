@@ -2,11 +2,20 @@
  * answer.c
  *		Answers: the status, the headers, the content.
  */
-#include "gateway.h"
+#include "answer.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#include <libwebsockets.h>
+#include <uv.h>
+
+#include "config.h"
+#include "log.h"
+#include "problem.h"
+#include "request.h"
+#include "stats.h"
 
 #define HEADER_ROOM 2048
 #define SMALL 16384 /* content up to this goes with the headers, in one packet */

@@ -5,7 +5,7 @@
  * A caller stays in memory while a request or a stream points to it, also after its token
  * has been taken out of the file.
  */
-#include "gateway.h"
+#include "caller.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,6 +14,10 @@
 #include <sys/stat.h>
 
 #include <openssl/crypto.h>
+
+#include "config.h"
+#include "log.h"
+#include "memory.h"
 
 static Caller *callers;
 Caller caller_anyone;

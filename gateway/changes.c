@@ -2,10 +2,14 @@
  * ring.c
  *		The last changes, numbered as they came; hub.c fills it, stream.c reads it.
  */
-#include "gateway.h"
+#include "changes.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include <jansson.h>
+
+#include "memory.h"
 
 #define MAX_CHANGES 131072
 #define MAX_CHANGE_BYTES (64 << 20)

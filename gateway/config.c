@@ -2,13 +2,16 @@
  * config.c
  *		The command line.
  */
-#include "gateway.h"
+#include "config.h"
 
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "log.h"
+#include "route.h"
 
 #ifndef GATEWAY_WWW
 #define GATEWAY_WWW "/usr/local/share/eda-gateway/www"

@@ -7,11 +7,19 @@
  * the connection has not seen yet.  All of that is one implicit transaction: if it
  * fails, so has the setting of the role, and the connection forgets which it has.
  */
-#include "gateway.h"
+#include "db.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <libpq-fe.h>
+#include <uv.h>
+
+#include "config.h"
+#include "loop.h"
+#include "memory.h"
+#include "pgconn.h"
 
 #define MAX_STATEMENTS 64
 #define QUEUE_MS 5000  /* how long a call waits for a free connection */

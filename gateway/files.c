@@ -3,7 +3,7 @@
  *		The page's files, read once at the start: no path of a request gets near the
  *		file system.
  */
-#include "gateway.h"
+#include "files.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -11,6 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#include <libwebsockets.h>
+
+#include "log.h"
+#include "memory.h"
+#include "request.h"
+#include "seen.h"
+#include "text.h"
 
 #define MAX_FILES 256
 

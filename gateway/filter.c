@@ -2,10 +2,13 @@
  * filter.c
  *		What a subscriber wants to see.
  */
-#include "gateway.h"
+#include "filter.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "memory.h"
+#include "stream.h"
 
 static void
 free_subscription(Subscription *sub)

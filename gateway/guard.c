@@ -11,11 +11,24 @@
  * An Origin header says that a browser sends this for a page.  Pages of other
  * origins are refused, whatever they want.
  */
-#include "gateway.h"
+#include "guard.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+
+#include <libwebsockets.h>
+
+#include "caller.h"
+#include "config.h"
+#include "files.h"
+#include "loop.h"
+#include "memory.h"
+#include "problem.h"
+#include "read.h"
+#include "request.h"
+#include "route.h"
+#include "text.h"
 
 static bool
 is_loopback_address(const char *address)

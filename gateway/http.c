@@ -8,12 +8,31 @@
  * reading is stopped is not told that it can write.  A long poll that waits goes on
  * reading, or it would not learn that its client is gone.
  */
-#include "gateway.h"
+#include "http.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#include <libwebsockets.h>
+#include <uv.h>
+
+#include "answer.h"
+#include "caller.h"
+#include "config.h"
+#include "filter.h"
+#include "guard.h"
+#include "loop.h"
+#include "memory.h"
+#include "problem.h"
+#include "read.h"
+#include "request.h"
+#include "route.h"
+#include "socket.h"
+#include "stats.h"
+#include "stream.h"
+#include "text.h"
 
 #define LEFTOVER_MS 5000 /* for a client that goes on sending a body that is too large */
 

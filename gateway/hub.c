@@ -26,12 +26,25 @@
  * in FEED_LIVE once a second if the feed is not complete (eda.feed is not "full").  One
  * question is under way at a time, and it may outlast the state in which it was asked.
  */
-#include "gateway.h"
+#include "hub.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
+#include <libpq-fe.h>
+#include <uv.h>
+
+#include "changes.h"
+#include "db.h"
+#include "log.h"
+#include "loop.h"
+#include "memory.h"
+#include "pgconn.h"
+#include "place.h"
+#include "seen.h"
+#include "stats.h"
+#include "text.h"
 
 #define MAX_CATCH_UP "10000"
 #define MAX_HELD 20000 /* changes that are held back for an answer; with more it has taken too long */

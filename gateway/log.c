@@ -2,7 +2,7 @@
  * log.c
  *		Log lines, on stderr.
  */
-#include "gateway.h"
+#include "log.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -5,7 +5,9 @@
  *
  * This file calls no other file of the gateway, so every file may use it.
  */
-#include "gateway.h"
+#include "loop.h"
+
+#include <uv.h>
 
 uv_loop_t *loop;
 bool stopping;

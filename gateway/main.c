@@ -5,8 +5,6 @@
  * The end has three parts: nothing new is taken and all streams are closed; requests
  * under way are answered; then libwebsockets, the database and the loop are put away.
  */
-#include "gateway.h"
-
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +12,23 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include <libwebsockets.h>
+#include <uv.h>
+
+#include "caller.h"
+#include "config.h"
+#include "db.h"
+#include "files.h"
+#include "http.h"
+#include "hub.h"
+#include "log.h"
+#include "loop.h"
+#include "read.h"
+#include "request.h"
+#include "stats.h"
+#include "stream.h"
+#include "waiters.h"
 
 #define END_MS 10000 /* for requests under way */
 #define LATE_MS 100  /* for requests that were sent before their client could know: they get 503 */

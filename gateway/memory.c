@@ -3,7 +3,7 @@
  *		Memory for the gateway.  A program that answers requests cannot do anything useful
  *		without it, so running out of memory ends the process.
  */
-#include "gateway.h"
+#include "memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>

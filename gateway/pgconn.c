@@ -6,9 +6,17 @@
  * PQconnectStart() looks up host names by itself and waits for the answer; a
  * gateway that is far from its name server should be given hostaddr.
  */
-#include "gateway.h"
+#include "pgconn.h"
 
 #include <stdlib.h>
+
+#include <libpq-fe.h>
+#include <uv.h>
+
+#include "config.h"
+#include "log.h"
+#include "loop.h"
+#include "memory.h"
 
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 5000

@@ -14,10 +14,13 @@
  * is at least one second old.  What that one sees is on disk: the WAL writer flushes
  * asynchronous commits within three times wal_writer_delay, which is 0.6 s by default.
  */
-#include "gateway.h"
+#include "place.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "changes.h"
+#include "memory.h"
 
 typedef struct Place
 {

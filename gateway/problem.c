@@ -6,10 +6,18 @@
  * passed on.  What else the database may say, such as that a function is missing,
  * is not: it is logged here, and the client learns that something is wrong.
  */
-#include "gateway.h"
+#include "problem.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include <libpq-fe.h>
+
+#include "db.h"
+#include "log.h"
+#include "request.h"
+#include "route.h"
+#include "text.h"
 
 typedef struct Mapping
 {

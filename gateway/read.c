@@ -2,11 +2,19 @@
  * read.c
  *		What a request wants: its headers, its path, its arguments; or the problem with it.
  */
-#include "gateway.h"
+#include "read.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#include <libwebsockets.h>
+
+#include "config.h"
+#include "memory.h"
+#include "problem.h"
+#include "request.h"
+#include "route.h"
 
 /* A header that libwebsockets does not know; one for which there is no room looks as if it were not there. */
 bool

@@ -18,11 +18,29 @@
  * Another file frees a request in one case: that of a WebSocket's upgrade, which http.c
  * answers where it makes it, and which never comes here.
  */
-#include "gateway.h"
+#include "request.h"
 
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <libpq-fe.h>
+#include <libwebsockets.h>
+#include <uv.h>
+
+#include "answer.h"
+#include "caller.h"
+#include "db.h"
+#include "log.h"
+#include "loop.h"
+#include "memory.h"
+#include "place.h"
+#include "problem.h"
+#include "route.h"
+#include "stats.h"
+#include "stream.h"
+#include "text.h"
+#include "waiters.h"
 
 static Request *ready; /* all of them are here, and nothing was done yet */
 

@@ -7,10 +7,13 @@
  * and takes "//" and "/../" out of it before we see it: a flow id that has such can
  * be given as ?flow_id=.
  */
-#include "gateway.h"
+#include "route.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "memory.h"
+#include "text.h"
 
 #define PATH            \
 	{                   \

@@ -17,10 +17,15 @@
  *   feed that is only late goes on telling.  An engine that begins tells nothing of what
  *   happened before it.)
  */
-#include "gateway.h"
+#include "seen.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+#include <jansson.h>
+#include <libpq-fe.h>
+
+#include "stats.h"
 
 const char seen_sql[] = "SELECT state, pid, current_setting('eda.feed'), transitions_read FROM eda.engine_status";
 

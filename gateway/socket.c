@@ -2,12 +2,17 @@
  * socket.c
  *		What WebSocket clients say: subscribe, unsubscribe, ping.
  */
-#include "gateway.h"
+#include "socket.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
+#include <libwebsockets.h>
+
+#include "filter.h"
+#include "stream.h"
+#include "text.h"
 
 #define MAX_MESSAGE 4096 /* bytes */
 

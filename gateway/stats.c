@@ -2,9 +2,18 @@
  * stats.c
  *		What the gateway knows of itself, for GET /metrics.
  */
-#include "gateway.h"
+#include "stats.h"
 
 #include <stdio.h>
+
+#include <uv.h>
+
+#include "db.h"
+#include "loop.h"
+#include "request.h"
+#include "route.h"
+#include "stream.h"
+#include "text.h"
 
 #define NBUCKETS 14
 #define MAX_ROUTES 64

@@ -14,7 +14,7 @@
  * waits for input: when an SSE client hung up, or said something, the loop ran in
  * circles until the next write failed.  We look for both ourselves.
  */
-#include "gateway.h"
+#include "stream.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +23,22 @@
 #include <unistd.h>
 
 #include <jansson.h>
+#include <libpq-fe.h>
+#include <libwebsockets.h>
+#include <uv.h>
+
+#include "answer.h"
+#include "caller.h"
+#include "changes.h"
+#include "db.h"
+#include "filter.h"
+#include "hub.h"
+#include "loop.h"
+#include "memory.h"
+#include "place.h"
+#include "route.h"
+#include "stats.h"
+#include "text.h"
 
 #define FRAME_BYTES 65536 /* about as much goes out in one message */
 #define SCAN 8192         /* changes that are looked at for one message */

@@ -2,12 +2,16 @@
  * text.c
  *		Bytes that grow, and can be sent.
  */
-#include "gateway.h"
+#include "text.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <libwebsockets.h>
+
+#include "memory.h"
 
 /* Make room for so many bytes more, and LWS_PRE before all of them. */
 static void

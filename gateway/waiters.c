@@ -7,10 +7,18 @@
  * the feed be silent, it asks once a second, or 64 flow types do of more.  Who gets
  * nothing goes back to the head of the line.
  */
-#include "gateway.h"
+#include "waiters.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include <libwebsockets.h>
+#include <uv.h>
+
+#include "loop.h"
+#include "memory.h"
+#include "request.h"
+#include "stats.h"
 
 #define ASK_MS 1000
 #define LOOK_MS 50 /* how exactly the end of a wait is kept */
