@@ -82,7 +82,7 @@ relation_oid(const EdaCatalog *c, const char *name)
  * have the extension.
  */
 const EdaCatalog *
-eda_catalog(bool missing_ok)
+catalog_get(bool missing_ok)
 {
 	static bool registered = false;
 	EdaCatalog c = {0};
@@ -136,7 +136,7 @@ catalog_index(int leaf, JournalTable table, const char *suffix)
 	Oid oid;
 
 	snprintf(name, sizeof(name), "%s_%d_%s", table == JOURNAL_EVENT ? "event" : "transition", leaf, suffix);
-	oid = get_relname_relid(name, eda_catalog(false)->schema);
+	oid = get_relname_relid(name, catalog_get(false)->schema);
 	if (!OidIsValid(oid))
 		ereport(ERROR, errcode(ERRCODE_EDA_LOG_ALTERED), errmsg("index eda.%s is missing", name),
 		        errhint("Create it again as the extension's install script does."));
@@ -147,7 +147,7 @@ catalog_index(int leaf, JournalTable table, const char *suffix)
 EdaState
 catalog_state(Oid label)
 {
-	const EdaCatalog *c = eda_catalog(false);
+	const EdaCatalog *c = catalog_get(false);
 
 	for (int s = 0; s < EDA_STATES; s++)
 		if (c->state[s] == label)

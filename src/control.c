@@ -29,7 +29,7 @@ typedef struct Request
 } Request;
 
 static void
-sign(JournalStep *step, const Request *request)
+fill_in_request(JournalStep *step, const Request *request)
 {
 	JsonObject o;
 
@@ -43,7 +43,7 @@ sign(JournalStep *step, const Request *request)
 static bool
 decide_cancel(JournalStep *step, void *arg)
 {
-	sign(step, arg);
+	fill_in_request(step, arg);
 	return true;
 }
 
@@ -52,11 +52,11 @@ decide_resume(JournalStep *step, void *arg)
 {
 	if (step->current.state != EDA_SUSPENDED)
 		ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
-		        errmsg("event %s cannot be resumed: it is \"%s\"", eda_uuid_text(&step->event_id),
+		        errmsg("event %s cannot be resumed: it is \"%s\"", uuid_text(&step->event_id),
 		               lifecycle_state_name(step->current.state)),
 		        errdetail("Version %d was written at %s.", step->current.version, timestamptz_to_str(step->current.at)),
 		        errhint("Only a suspended event can be resumed."));
-	sign(step, arg);
+	fill_in_request(step, arg);
 	step->next.wake_at = step->now;
 	return true;
 }
@@ -70,15 +70,15 @@ decide_redrive(JournalStep *step, void *arg)
 		return false;
 	if (!dead)
 		ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
-		        errmsg("event %s cannot be redriven: it is \"%s\"", eda_uuid_text(&step->event_id),
+		        errmsg("event %s cannot be redriven: it is \"%s\"", uuid_text(&step->event_id),
 		               lifecycle_state_name(step->current.state)),
 		        errdetail("Version %d was written at %s.", step->current.version, timestamptz_to_str(step->current.at)),
 		        errhint("Only a failed or expired event can be redriven."));
-	sign(step, arg);
+	fill_in_request(step, arg);
 	step->next.wake_at = step->now;
 	step->next.attempt_base = step->current.attempt;
 	step->next.returns = 0;
-	step->next.expires_at = event_type_expires_at(work_type(step), step->now);
+	step->next.expires_at = event_type_expires_at(journal_require_type(step), step->now);
 	return true;
 }
 
@@ -86,12 +86,12 @@ static bool
 decide_suspend(JournalStep *step, void *arg)
 {
 	const Request *request = arg;
-	const EventType *type = work_type(step);
+	const EventType *type = journal_require_type(step);
 	bool by_worker = step->current.state == EDA_BEING_PROCESSED || request->token != EDA_TOKEN_LEFT_OUT;
 
-	if (by_worker && !work_lease_is_open(step, request->token, EDA_SUSPENDED, false))
+	if (by_worker && lease_check(step, request->token, EDA_SUSPENDED, false) != LEASE_OPEN)
 		return false;
-	sign(step, arg);
+	fill_in_request(step, arg);
 	if (by_worker)
 	{
 		step->next.token = step->current.token;
@@ -100,19 +100,19 @@ decide_suspend(JournalStep *step, void *arg)
 	step->next.suspended_by = by_worker ? EDA_BY_WORKER : EDA_BY_OPERATOR;
 	step->next.wake_at = request->deadline;
 	if (!request->has_deadline && type->has_suspend_timeout)
-		step->next.wake_at = eda_add_interval(step->now, &type->suspend_timeout);
+		step->next.wake_at = interval_add_to(step->now, &type->suspend_timeout);
 	return true;
 }
 
 /* Carry a request out on some events, all or none; how many it moved. */
 static int
-carry_out(const pg_uuid_t *ids, int n, const char *what, JournalDecide decide, Request *request)
+carry_out_request(const pg_uuid_t *ids, int n, const char *what, JournalDecide decide, Request *request)
 {
 	JournalStep *steps = palloc0(sizeof(JournalStep) * Max(n, 1));
 	int moved;
 
 	journal_require_write(what);
-	request->caller = work_caller();
+	request->caller = args_caller();
 	for (int i = 0; i < n; i++)
 	{
 		steps[i].event_id = ids[i];
@@ -120,7 +120,7 @@ carry_out(const pg_uuid_t *ids, int n, const char *what, JournalDecide decide, R
 	}
 	moved = journal_append(steps, n, JOURNAL_WAIT_BRIEFLY, decide, request);
 	for (int i = 0; i < n; i++)
-		work_require_found(&steps[i]);
+		journal_require_found(&steps[i]);
 	return moved;
 }
 
@@ -144,7 +144,7 @@ eda_cancel(PG_FUNCTION_ARGS)
 {
 	Request request = {.to = EDA_CANCELED, .reason = reason_arg(fcinfo, 1)};
 
-	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.cancel()", decide_cancel, &request));
+	PG_RETURN_INT32(carry_out_request(id_arg(fcinfo), 1, "eda.cancel()", decide_cancel, &request));
 }
 
 /* eda.suspend(): errors ED001 to ED004, ED006, ED008. */
@@ -157,7 +157,7 @@ eda_suspend(PG_FUNCTION_ARGS)
 	if (request.has_deadline)
 		request.deadline = PG_GETARG_TIMESTAMPTZ(1);
 	request.token = PG_ARGISNULL(2) ? EDA_TOKEN_LEFT_OUT : PG_GETARG_INT32(2);
-	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.suspend()", decide_suspend, &request));
+	PG_RETURN_INT32(carry_out_request(id_arg(fcinfo), 1, "eda.suspend()", decide_suspend, &request));
 }
 
 /* eda.resume(): errors ED001, ED004, ED008. */
@@ -166,7 +166,7 @@ eda_resume(PG_FUNCTION_ARGS)
 {
 	Request request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1)};
 
-	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.resume()", decide_resume, &request));
+	PG_RETURN_INT32(carry_out_request(id_arg(fcinfo), 1, "eda.resume()", decide_resume, &request));
 }
 
 /* eda.redrive(uuid): errors ED001, ED004, ED008. */
@@ -175,7 +175,7 @@ eda_redrive(PG_FUNCTION_ARGS)
 {
 	Request request = {.to = EDA_AWAITING, .reason = reason_arg(fcinfo, 1)};
 
-	PG_RETURN_INT32(carry_out(id_arg(fcinfo), 1, "eda.redrive()", decide_redrive, &request));
+	PG_RETURN_INT32(carry_out_request(id_arg(fcinfo), 1, "eda.redrive()", decide_redrive, &request));
 }
 
 static Datum
@@ -197,7 +197,7 @@ redrive_array(FunctionCallInfo fcinfo, bool if_dead)
 			ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("event_ids must not hold a null"));
 		ids[i] = *DatumGetUUIDP(elements[i]);
 	}
-	PG_RETURN_INT32(carry_out(ids, n, "eda.redrive_many()", decide_redrive, &request));
+	PG_RETURN_INT32(carry_out_request(ids, n, "eda.redrive_many()", decide_redrive, &request));
 }
 
 /* eda.redrive_many(): errors ED001, ED004, ED008. */

@@ -50,7 +50,7 @@ compare_until(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 
 /* Start with nothing to deliver. */
 void
-deliver_init(void)
+delivery_init(void)
 {
 	HASHCTL ctl = {.keysize = sizeof(DeliveryKey), .entrysize = sizeof(Delivery), .hcxt = engine.context};
 	HASHCTL ids = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(pg_uuid_t), .hcxt = engine.context};
@@ -72,7 +72,7 @@ find(const pg_uuid_t *id, DeliveryKind kind)
 
 /* The delivery of a dispatched event, or NULL. */
 Delivery *
-deliver_of(const pg_uuid_t *id)
+delivery_of(const pg_uuid_t *id)
 {
 	return find(id, DELIVERY_EVENT);
 }
@@ -106,7 +106,7 @@ forget(Delivery *d)
 
 /* What the broker knows it by. */
 BrokerTag
-deliver_tag(const Delivery *d)
+delivery_tag(const Delivery *d)
 {
 	BrokerTag tag;
 
@@ -137,14 +137,14 @@ add(const pg_uuid_t *id, DeliveryKind kind, int32 type, int leaf, TimestampTz wa
 
 /* How many messages more the broker takes: what is dispatched and not seen yet comes on top. */
 int
-deliver_room(void)
+delivery_room(void)
 {
 	return engine.broker == NULL || !engine.moves ? 0 : Max(broker_room(engine.broker) - nwaiting, 0);
 }
 
 /* Have a dead letter told; false if the broker takes none now, or an earlier death is on its way still. */
 bool
-deliver_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_at)
+delivery_add_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_at)
 {
 	Delivery *d = find(id, DELIVERY_DEAD_LETTER);
 
@@ -153,7 +153,7 @@ deliver_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_
 		return false;
 	if (d)
 		forget(d);
-	if (deliver_room() <= 0 || !engine_type(type)->dead_covered ||
+	if (delivery_room() <= 0 || !engine_type(type)->dead_covered ||
 	    (engine.now < dead_letters_from && engine.now >= dead_letters_from - PUT_OFF))
 		return false;
 	add(id, DELIVERY_DEAD_LETTER, type, leaf, died_at);
@@ -165,7 +165,7 @@ withdraw(Delivery *d)
 {
 	if (d->state == DELIVERY_SENT)
 	{
-		BrokerTag tag = deliver_tag(d);
+		BrokerTag tag = delivery_tag(d);
 
 		broker_withdraw(engine.broker, &tag);
 	}
@@ -174,7 +174,7 @@ withdraw(Delivery *d)
 
 /* Workers take this event from the database now: leave it to them. */
 void
-deliver_withdraw(const pg_uuid_t *id)
+delivery_withdraw(const pg_uuid_t *id)
 {
 	Delivery *d = find(id, DELIVERY_EVENT);
 
@@ -184,7 +184,7 @@ deliver_withdraw(const pg_uuid_t *id)
 
 /* The log has this transition of an event: a delivery of an earlier version is settled. */
 void
-deliver_forget(const Transition *t)
+delivery_forget(const Transition *t)
 {
 	Delivery *d = t->version > 1 ? find(&t->event_id, DELIVERY_EVENT) : NULL;
 
@@ -199,14 +199,14 @@ deliver_forget(const Transition *t)
 
 /* Have a dispatched event handed to the broker. */
 void
-deliver_offer(const Transition *t, int leaf)
+delivery_add_event(const Transition *t, int leaf)
 {
 	Delivery *d = add(&t->event_id, DELIVERY_EVENT, t->type, leaf, t->wake_at);
 
 	/* There is one: the same, or of an earlier version. */
 	if (d == NULL)
 	{
-		deliver_forget(t);
+		delivery_forget(t);
 		d = add(&t->event_id, DELIVERY_EVENT, t->type, leaf, t->wake_at);
 	}
 	if (d == NULL)
@@ -221,7 +221,7 @@ deliver_offer(const Transition *t, int leaf)
 
 /* Have an event looked at when a time has come that no index knows. */
 void
-deliver_watch(Delivery *d, TimestampTz until)
+delivery_watch(Delivery *d, TimestampTz until)
 {
 	if (d->watched)
 		return;
@@ -232,7 +232,7 @@ deliver_watch(Delivery *d, TimestampTz until)
 
 /* When the next of those is to be looked at. */
 TimestampTz
-deliver_next(void)
+delivery_next_watched(void)
 {
 	return pairingheap_is_empty(watched) ? EDA_NEVER
 	                                     : pairingheap_container(Delivery, node, pairingheap_first(watched))->until;
@@ -243,14 +243,14 @@ note(const Delivery *d)
 {
 	Todo todo = {d->key.event_id, d->leaf};
 
-	if (!engine_todo(&todo.event_id, todo.leaf, NULL))
-		engine_park(&todo, InvalidTransactionId, engine.now);
+	if (!todo_add(&todo.event_id, todo.leaf, NULL))
+		todo_park(&todo, InvalidTransactionId, engine.now);
 }
 
 static void
 note_watched(void)
 {
-	while (deliver_next() <= engine.now)
+	while (delivery_next_watched() <= engine.now)
 	{
 		Delivery *d = pairingheap_container(Delivery, node, pairingheap_remove_first(watched));
 
@@ -261,7 +261,7 @@ note_watched(void)
 
 /* When the oldest of a type that waits for a worker was dispatched; EDA_NEVER: none is known. */
 TimestampTz
-deliver_oldest(EngineType *type)
+delivery_oldest(EngineType *type)
 {
 	return dlist_is_empty(&type->deliveries)
 	           ? EDA_NEVER
@@ -283,14 +283,14 @@ is_current(const Delivery *d)
 
 /* The number of the newest delivery. */
 uint64
-deliver_last_number(void)
+delivery_last_number(void)
 {
 	return last_number;
 }
 
 /* The first deliveries that wait, up to a number, at most limit of them; how many. */
 int
-deliver_waiting(Delivery **chosen, int limit, uint64 last)
+delivery_choose_waiting(Delivery **chosen, int limit, uint64 last)
 {
 	dlist_mutable_iter it;
 	int n = 0;
@@ -311,21 +311,21 @@ deliver_waiting(Delivery **chosen, int limit, uint64 last)
 
 /* The first delivery that waits; NULL: none does. */
 Delivery *
-deliver_first_waiting(void)
+delivery_first_waiting(void)
 {
 	return dlist_is_empty(&waiting) ? NULL : dlist_container(Delivery, queue, dlist_head_node(&waiting));
 }
 
 /* The broker has it. */
 void
-deliver_sent(Delivery *d)
+delivery_mark_sent(Delivery *d)
 {
 	set_state(d, DELIVERY_SENT);
 }
 
 /* There is nothing to deliver any more. */
 void
-deliver_drop(Delivery *d)
+delivery_drop(Delivery *d)
 {
 	forget(d);
 }
@@ -338,27 +338,27 @@ deliver_drop(Delivery *d)
 static void
 put_off(Delivery *d)
 {
-	cursor_min(&engine_type(d->type)->dead[d->leaf], d->wake_at, &d->key.event_id);
+	cursor_pull(&engine_type(d->type)->dead[d->leaf], d->wake_at, &d->key.event_id);
 	dead_letters_from = engine.now + PUT_OFF;
 	forget(d);
 }
 
 /* It can never be delivered (DELIVERY_REJECTED), or not now (DELIVERY_RETURNED): the event moves on accordingly. */
 void
-deliver_fail(Delivery *d, DeliveryState state, const char *error)
+delivery_mark_failed(Delivery *d, DeliveryState state, const char *error)
 {
 	if (d->key.kind == DELIVERY_DEAD_LETTER && state == DELIVERY_RETURNED)
 		put_off(d);
 	else if (d->key.kind == DELIVERY_DEAD_LETTER)
 	{
-		ereport(LOG, errmsg("eda engine: the dead letter of event %s cannot be sent: %s",
-		                    eda_uuid_text(&d->key.event_id), error));
+		ereport(LOG, errmsg("eda engine: the dead letter of event %s cannot be sent: %s", uuid_text(&d->key.event_id),
+		                    error));
 		forget(d);
 	}
 	else
 	{
 		set_state(d, state);
-		d->error = outlet_plain(MemoryContextStrdup(engine.context, error));
+		d->error = engine_nats_plain_text(MemoryContextStrdup(engine.context, error));
 		note(d);
 	}
 }
@@ -372,9 +372,9 @@ take_receipt(const BrokerReceipt *r)
 	if (d == NULL || d->state != DELIVERY_SENT || d->version != r->tag.version)
 		return;
 	if (r->verdict == BROKER_REJECTED)
-		deliver_fail(d, DELIVERY_REJECTED, r->error);
+		delivery_mark_failed(d, DELIVERY_REJECTED, r->error);
 	else if (r->verdict == BROKER_UNCOVERED)
-		deliver_fail(d, DELIVERY_RETURNED, r->error);
+		delivery_mark_failed(d, DELIVERY_RETURNED, r->error);
 	else if (d->key.kind == DELIVERY_DEAD_LETTER)
 		forget(d);
 	else
@@ -383,20 +383,20 @@ take_receipt(const BrokerReceipt *r)
 		d->since = engine.now;
 		/* Its deadline may have come and gone while the broker had it, by a clock that has since stepped back. */
 		if (d->wake_at <= engine.now)
-			deliver_watch(d, engine.now);
+			delivery_watch(d, engine.now);
 		else
-			cursor_min(&engine.deadline[d->leaf], d->wake_at, &d->key.event_id);
+			cursor_pull(&engine.deadline[d->leaf], d->wake_at, &d->key.event_id);
 	}
 }
 
 /* Take the broker's receipts and its state; inside a transaction. */
 void
-deliver_collect(void)
+delivery_collect(void)
 {
 	BrokerReceipt receipts[RECEIPTS];
 	int n;
 
-	outlet_apply_settings();
+	engine_nats_apply_settings();
 	if (engine.broker == NULL)
 		return;
 	do
@@ -407,7 +407,7 @@ deliver_collect(void)
 			take_receipt(&receipts[i]);
 	} while (n == RECEIPTS);
 	note_watched();
-	outlet_read_status(nwaiting);
+	engine_nats_read_status(nwaiting);
 }
 
 /* ------------------------------------------------------------------------
@@ -416,17 +416,17 @@ deliver_collect(void)
 
 /* An event that was not acknowledged when the state was saved: look at it. */
 void
-deliver_recover(const pg_uuid_t *id)
+delivery_recover(const pg_uuid_t *id)
 {
 	Todo todo = {*id, -1};
 
 	hash_search(recovered, id, HASH_ENTER, NULL);
-	engine_park(&todo, InvalidTransactionId, engine.now);
+	todo_park(&todo, InvalidTransactionId, engine.now);
 }
 
-/* Whether this is one of those; asked once, when it is looked at. */
+/* Take an event off the list of those that delivery_recover() was told of; false if it is not on it. */
 bool
-deliver_recovered(const pg_uuid_t *id)
+delivery_take_recovered(const pg_uuid_t *id)
 {
 	bool found = false;
 
@@ -435,9 +435,16 @@ deliver_recovered(const pg_uuid_t *id)
 	return found;
 }
 
+/* Take an event off that list, if it is on it. */
+void
+delivery_forget_recovered(const pg_uuid_t *id)
+{
+	(void) delivery_take_recovered(id);
+}
+
 /* The events that were dispatched and not acknowledged; how many. */
 int
-deliver_unacknowledged(Datum **ids)
+delivery_unacknowledged(Datum **ids)
 {
 	dlist_head *const queues[] = {&sent, &waiting};
 	HASH_SEQ_STATUS seq;
@@ -462,7 +469,7 @@ deliver_unacknowledged(Datum **ids)
 
 /* From where on the deadline index of each leaf has entries of events that are watched here instead. */
 void
-deliver_oldest_deadlines(TimestampTz oldest[EDA_LEAVES])
+delivery_oldest_deadlines(TimestampTz oldest[EDA_LEAVES])
 {
 	HASH_SEQ_STATUS seq;
 	Delivery *d;
@@ -479,7 +486,7 @@ deliver_oldest_deadlines(TimestampTz oldest[EDA_LEAVES])
 
 /* Note at each event type when the oldest dead letter died that the broker has not acknowledged. */
 void
-deliver_note_dead_letters(void)
+delivery_mark_dead_since(void)
 {
 	dlist_head *const queues[] = {&sent, &waiting};
 	dlist_iter it;

@@ -37,7 +37,7 @@ flow_queue(EngineFlow *flow)
 
 	if (flow->queue >= 0)
 		return &area_queues(engine.area)[flow->queue];
-	queue = area_find_queue(engine.area, flow->flow_type);
+	queue = ready_queue_of(engine.area, flow->flow_type);
 	if (queue)
 		flow->queue = queue - area_queues(engine.area);
 	return queue;
@@ -85,7 +85,7 @@ dispatch_size_windows(void)
 		flow->window.room = Min(Max(flow->window.room, flow->guaranteed), flow->guaranteed + engine.queue_left);
 	}
 	LWLockRelease(&engine.area->lock);
-	engine.broker_window.room = deliver_room();
+	engine.broker_window.room = delivery_room();
 
 	for (int i = 0; i < engine.ntypes; i++)
 	{
@@ -124,7 +124,7 @@ dispatch_has_room(const EngineType *type)
 
 /* Events of a type were noted, to be dispatched in this tick. */
 void
-dispatch_note(EngineType *type, int n)
+dispatch_reserve(EngineType *type, int n)
 {
 	type->window.noted += n;
 	outer_window(type)->noted += n;
@@ -191,7 +191,7 @@ dispatch_offer(const Transition *t, int leaf)
 
 /* Put an entry at the end of its list, for workers to take.  Under the lock. */
 static void
-link_offer(int i)
+ready_queue_link(int i)
 {
 	Offer *offers = area_offers(engine.area);
 	Offer *o = &offers[i];
@@ -239,7 +239,7 @@ free_entry(int i)
 	Offer *o = &area_offers(area)[i];
 
 	if (o->state == OFFER_QUEUED)
-		area_unlink_offer(area, i);
+		ready_queue_unlink(area, i);
 	else if (o->state == OFFER_POPPED)
 		area_queues(area)[o->queue].popped--;
 	o->state = OFFER_FREE;
@@ -276,7 +276,7 @@ dispatch_requeue(Offer *offer)
 	if (offer->state == OFFER_REFUSED || offer->state == OFFER_RETURNED)
 	{
 		offer->generation++; /* whoever had it gives nothing back any more */
-		link_offer(offer - area_offers(engine.area));
+		ready_queue_link(offer - area_offers(engine.area));
 	}
 	LWLockRelease(&engine.area->lock);
 }
@@ -326,7 +326,7 @@ dispatch_push(void)
 		if (type)
 			offer = take_entry(wanted, type);
 		if (offer >= 0)
-			link_offer(offer);
+			ready_queue_link(offer);
 		LWLockRelease(&engine.area->lock);
 
 		entry = hash_search(engine.offer_by_id, &wanted->event_id, HASH_FIND, NULL);
@@ -338,7 +338,7 @@ dispatch_push(void)
 			Todo todo = {wanted->event_id, wanted->leaf};
 
 			hash_search(engine.offer_by_id, &wanted->event_id, HASH_REMOVE, NULL);
-			engine_park(&todo, InvalidTransactionId, engine.now + USECS_PER_SEC);
+			todo_park(&todo, InvalidTransactionId, engine.now + USECS_PER_SEC);
 		}
 	}
 	engine.noffering = 0;
@@ -348,7 +348,7 @@ dispatch_push(void)
 static bool
 needs_look(const Offer *o)
 {
-	const EventType *type;
+	const EventType *rules;
 
 	switch (o->state)
 	{
@@ -356,11 +356,11 @@ needs_look(const Offer *o)
 		case OFFER_REFUSED:
 			return true;
 		case OFFER_QUEUED:
-			type = event_type_by_id(o->dispatched.type);
-			return type && (type->suspended || type->to_broker);
+			rules = event_type_by_id(o->dispatched.type);
+			return rules && (rules->suspended || rules->to_broker);
 		case OFFER_POPPED:
-			type = event_type_by_id(o->dispatched.type);
-			return type && eda_add_interval(o->since, &type->dispatch_timeout) <= engine.now;
+			rules = event_type_by_id(o->dispatched.type);
+			return rules && interval_add_to(o->since, &rules->dispatch_timeout) <= engine.now;
 		default:
 			return false;
 	}
@@ -381,7 +381,7 @@ dispatch_collect(void)
 
 	for (int i = 0; i < engine.ntypes; i++)
 		engine.types[i]->oldest_offer = EDA_NEVER;
-	engine.area->returned = false;
+	engine.area->offers_need_look = false;
 	pg_memory_barrier(); /* what comes back from here on sets it again, after its state */
 	hash_seq_init(&seq, engine.offer_by_id);
 	while ((entry = hash_seq_search(&seq)) != NULL)
@@ -392,10 +392,10 @@ dispatch_collect(void)
 		if (type && o->state != OFFER_POPPED)
 			type->oldest_offer = Min(type->oldest_offer, o->dispatched.at);
 		if (room && entry->offer >= 0 && needs_look(o))
-			room = engine_todo(&o->event_id, o->leaf, NULL);
+			room = todo_add(&o->event_id, o->leaf, NULL);
 	}
 	if (!room)
-		engine.area->returned = true; /* look again */
+		engine.area->offers_need_look = true; /* look again */
 }
 
 /* The time of the oldest dispatched transition that is not settled, by its deadline; EDA_NEVER if none. */

@@ -117,7 +117,7 @@ typedef struct Transition
 	int32 type;
 	EdaState state;
 	EdaState prev_state;
-	int16 segment;
+	int16 leaf;
 	int32 attempt;
 	int32 attempt_base;
 	int16 returns;
@@ -149,7 +149,7 @@ extern const char *lifecycle_state_name(EdaState state);
 extern const char *lifecycle_suspended_by_name(EdaSuspendedBy by);
 extern bool lifecycle_is_final(EdaState state);
 extern void lifecycle_check(const Transition *current, EdaState to);
-extern char *eda_uuid_text(const pg_uuid_t *id);
+extern char *uuid_text(const pg_uuid_t *id);
 
 /* ------------------------------------------------------------------------
  * catalog.c: the extension's own relations, by oid
@@ -176,7 +176,7 @@ typedef struct EdaCatalog
 	Oid state[EDA_STATES];   /* the enum's labels */
 } EdaCatalog;
 
-extern const EdaCatalog *eda_catalog(bool missing_ok);
+extern const EdaCatalog *catalog_get(bool missing_ok);
 extern void catalog_forget(void);
 extern Oid catalog_index(int leaf, JournalTable table, const char *suffix);
 extern EdaState catalog_state(Oid label);
@@ -214,12 +214,12 @@ typedef struct EventType
 extern const EventType *event_type_by_name(const char *name, bool missing_ok);
 extern const EventType *event_type_by_id(int32 id);
 extern int event_type_all(const EventType ***types);
-extern TimestampTz event_type_retry_at(const EventType *type, int attempts, TimestampTz now);
+extern TimestampTz event_type_attempt_at(const EventType *type, int attempts, TimestampTz now);
 extern TimestampTz event_type_expires_at(const EventType *type, TimestampTz from);
-extern TimestampTz eda_add_interval(TimestampTz t, const Interval *i);
-extern int segment_of(const pg_uuid_t *id);
+extern TimestampTz interval_add_to(TimestampTz t, const Interval *i);
+extern int segment_leaf_of(const pg_uuid_t *id);
 extern bool segment_is_old(TimestampTz before);
-extern int segment_leaves(const pg_uuid_t *id, int leaves[EDA_LEAVES]);
+extern int segment_leaves_of(const pg_uuid_t *id, int leaves[EDA_LEAVES]);
 extern void config_forget(void);
 
 #include "journal.h"
@@ -245,24 +245,30 @@ typedef struct PublishItem
 	const char *correlation_id;
 	bool has_parent;
 	pg_uuid_t parent_id;
-	bool trusted;     /* made by the engine: no size limits */
-	const char *list; /* what holds it, for errors; or NULL */
-	int element;      /* where, counted from 1 */
+	bool no_size_limit; /* an on-fail event carries the payload of the event that failed */
+	const char *list;   /* what holds it, for errors; or NULL */
+	int element;        /* where, counted from 1 */
 } PublishItem;
 
 extern void publish_items(PublishItem *items, int n, pg_uuid_t *ids);
-extern void publish_item_context(void *arg);
-extern int publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **items);
-extern void publish_inherit(PublishItem *item, const Event *parent);
+extern void item_context(void *arg);
+extern int item_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **items);
+extern void item_inherit(PublishItem *item, const Event *parent);
 
 #define EDA_TOKEN_LEFT_OUT PG_INT32_MIN
 
-extern void work_fail(JournalStep *step, const EventType *type, bool retry, TimestampTz retry_at);
-extern void work_publish_on_fail(JournalStep *steps, int nsteps);
-extern const EventType *work_type(const JournalStep *step);
-extern bool work_lease_is_open(const JournalStep *step, int32 token, EdaState wanted, bool finished_ok);
-extern const char *work_caller(void);
-extern void work_require_found(const JournalStep *step);
+extern void lease_end_attempt(JournalStep *step, const EventType *type, bool retry, TimestampTz retry_at);
+extern void on_fail_publish(JournalStep *steps, int nsteps);
+extern const EventType *journal_require_type(const JournalStep *step);
+typedef enum LeaseCheck
+{
+	LEASE_OPEN,
+	LEASE_CLOSED_BY_US /* a repeat that is permitted: there is nothing to append */
+} LeaseCheck;
+
+extern LeaseCheck lease_check(const JournalStep *step, int32 token, EdaState wanted, bool finished_ok);
+extern const char *args_caller(void);
+extern void journal_require_found(const JournalStep *step);
 
 /* ------------------------------------------------------------------------
  * json.c: making and reading jsonb

@@ -49,20 +49,20 @@ PGDLLEXPORT void eda_engine_main(Datum arg);
 
 /* Begin a transaction as the extension's owner, in the tick's memory. */
 void
-engine_begin(void)
+xact_begin(void)
 {
 	const EdaCatalog *c;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	c = eda_catalog(true);
+	c = catalog_get(true);
 	SetUserIdAndSecContext(c ? c->owner : BOOTSTRAP_SUPERUSERID, SECURITY_RESTRICTED_OPERATION);
 	MemoryContextSwitchTo(engine.tick);
 }
 
 /* Commit it. */
 void
-engine_commit(void)
+xact_commit(void)
 {
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
 	CommitTransactionCommand();
@@ -72,19 +72,19 @@ engine_commit(void)
 
 /* In a PG_CATCH block: report the error, roll back, go on.  The order is AutoVacLauncherMain's. */
 void
-engine_recover_from_error(MemoryContext caller, const char *what)
+xact_recover(MemoryContext caller, const char *what)
 {
 	ErrorData *error;
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(caller);
 	error = CopyErrorData();
-	if (metrics_may_log_error())
+	if (status_take_log_budget())
 		EmitErrorReport();
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(caller);
 	FlushErrorState();
-	metrics_error(psprintf("%s: %s", what, error->message));
+	status_set_error(psprintf("%s: %s", what, error->message));
 	FreeErrorData(error);
 	RESUME_INTERRUPTS();
 }
@@ -104,7 +104,7 @@ add_todo(const Todo *todo)
 
 /* Note an event to be moved in this tick, after a look at it unless its latest transition is given; false if there is no room for more. */
 bool
-engine_todo(const pg_uuid_t *id, int leaf, const Transition *awaiting)
+todo_add(const pg_uuid_t *id, int leaf, const Transition *awaiting)
 {
 	Todo todo = {*id, leaf};
 
@@ -115,7 +115,7 @@ engine_todo(const pg_uuid_t *id, int leaf, const Transition *awaiting)
 
 /* Note an event to be looked at when a transaction has ended, or, without one, at a time; once is enough. */
 void
-engine_park(const Todo *todo, TransactionId xid, TimestampTz until)
+todo_park(const Todo *todo, TransactionId xid, TimestampTz until)
 {
 	bool found;
 
@@ -134,7 +134,7 @@ engine_park(const Todo *todo, TransactionId xid, TimestampTz until)
 
 /* Note what was parked and need not be any longer. */
 static void
-unpark(void)
+todo_unpark(void)
 {
 	TransactionId last = InvalidTransactionId;
 	bool last_runs = false;
@@ -165,15 +165,15 @@ see_awaiting(const Transition *t, int leaf, EngineType *type)
 {
 	/* Due, and nothing before it waits on disk: it need not be found there again. */
 	if (t->wake_at <= engine.now && !type->suspended && type->due[leaf].key > t->wake_at && dispatch_room(type) > 0 &&
-	    engine_todo(&t->event_id, leaf, t))
-		dispatch_note(type, 1);
+	    todo_add(&t->event_id, leaf, t))
+		dispatch_reserve(type, 1);
 	else
-		timers_note_due(type, leaf, t);
+		timers_pull_due(type, leaf, t);
 }
 
 /* A transition that the tail has read: count it, tell it, and note what it means for the engine. */
 void
-engine_see(const Transition *t, int leaf)
+see_transition(const Transition *t, int leaf)
 {
 	EngineType *type = engine_type(t->type);
 
@@ -181,32 +181,32 @@ engine_see(const Transition *t, int leaf)
 	engine.changed = true;
 	if (type == NULL)
 		return;
-	metrics_count(type, t);
+	counts_add(type, t);
 	feed_add(t, leaf, type);
 	dispatch_forget(&t->event_id, t->version);
 	if (t->state == EDA_DISPATCHED && type->to_broker)
-		deliver_offer(t, leaf);
+		delivery_add_event(t, leaf);
 	else
-		deliver_forget(t);
+		delivery_forget(t);
 
 	if (t->state == EDA_AWAITING)
 		see_awaiting(t, leaf, type);
 	else if (t->wake_at != EDA_NEVER)
-		cursor_min(&engine.deadline[leaf], t->wake_at, &t->event_id);
+		cursor_pull(&engine.deadline[leaf], t->wake_at, &t->event_id);
 	if (t->state == EDA_DISPATCHED && !type->to_broker && !engine.recovering)
 		dispatch_offer(t, leaf);
 	else if (t->state == EDA_DISPATCHED && !type->to_broker)
-		cursor_min(&engine.dispatched[leaf], t->wake_at, &t->event_id);
+		cursor_pull(&engine.dispatched[leaf], t->wake_at, &t->event_id);
 	/* Told at once where none waits on disk: it need not be found there again. */
 	if (type->to_broker && (t->state == EDA_FAILED || t->state == EDA_EXPIRED) &&
-	    (type->dead[leaf].key != EDA_NEVER || !deliver_dead_letter(type->id, &t->event_id, leaf, t->at)))
-		cursor_min(&type->dead[leaf], t->at, &t->event_id);
+	    (type->dead[leaf].key != EDA_NEVER || !delivery_add_dead_letter(type->id, &t->event_id, leaf, t->at)))
+		cursor_pull(&type->dead[leaf], t->at, &t->event_id);
 	if (t->state == EDA_SUSPENDED && t->suspended_by == EDA_BY_TYPE)
-		cursor_min(&type->resume[leaf], t->at, &t->event_id);
+		cursor_pull(&type->resume[leaf], t->at, &t->event_id);
 	if (t->expires_at != EDA_NEVER && t->prev_state == EDA_NONE)
-		cursor_min(&engine.expiry[leaf], t->expires_at, &t->event_id);
+		cursor_pull(&engine.expiry[leaf], t->expires_at, &t->event_id);
 	if (t->expires_at != EDA_NEVER && (t->prev_state == EDA_FAILED || t->prev_state == EDA_EXPIRED))
-		cursor_min(&engine.redriven[leaf], t->expires_at, &t->event_id);
+		cursor_pull(&engine.redriven[leaf], t->expires_at, &t->event_id);
 }
 
 /* ------------------------------------------------------------------------
@@ -217,7 +217,7 @@ engine_see(const Transition *t, int leaf)
 static const EdaCatalog *
 lock_extension(void)
 {
-	const EdaCatalog *c = eda_catalog(true);
+	const EdaCatalog *c = catalog_get(true);
 	LOCKTAG tag;
 	Oid extension;
 
@@ -228,13 +228,13 @@ lock_extension(void)
 	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 		return NULL;
 	AcceptInvalidationMessages();
-	c = eda_catalog(true);
+	c = catalog_get(true);
 	return c && c->extension == extension ? c : NULL;
 }
 
 /* Lock extension and log in this transaction, unless that would mean waiting, or it is another log by now. */
 bool
-engine_lock(void)
+xact_lock_log(void)
 {
 	const EdaCatalog *c = lock_extension();
 
@@ -265,7 +265,7 @@ check_in(Snapshot *snapshot)
 		return "a table of the log is locked";
 	*snapshot = GetTransactionSnapshot();
 	PushActiveSnapshot(*snapshot);
-	engine_read_config(*snapshot);
+	engine_type_read_rules(*snapshot);
 	if (!loaded)
 		why = state_load();
 	loaded = why == NULL;
@@ -279,8 +279,8 @@ read_log(bool collect)
 	Snapshot snapshot = NULL;
 	const char *why;
 
-	engine_begin();
-	if (eda_catalog(true) == NULL)
+	xact_begin();
+	if (catalog_get(true) == NULL)
 	{
 		attach_no_extension(engine.area);
 		proc_exit(0);
@@ -288,15 +288,15 @@ read_log(bool collect)
 	why = check_in(&snapshot);
 	if (why == NULL)
 	{
-		deliver_collect();
-		unpark();
+		delivery_collect();
+		todo_unpark();
 		dispatch_size_windows();
 		tail_read(snapshot);
-		observe_settle();
+		timing_match_early_ends();
 		engine.recovering = false;
 		dispatch_push(); /* before the windows are sized: what is on offer counts */
 		dispatch_size_windows();
-		if (collect || engine.area->returned)
+		if (collect || engine.area->offers_need_look)
 			dispatch_collect();
 		if (engine.moves)
 		{
@@ -306,12 +306,12 @@ read_log(bool collect)
 	}
 	if (snapshot)
 		PopActiveSnapshot();
-	engine_commit();
+	xact_commit();
 	engine.idle = why != NULL;
 	if (why)
-		metrics_state(psprintf("idle: %s", why));
+		status_set_state(psprintf("idle: %s", why));
 	else
-		metrics_state(engine.moves ? "running" : "paused");
+		status_set_state(engine.moves ? "running" : "paused");
 	return why == NULL;
 }
 
@@ -331,9 +331,9 @@ hold_back(Todo *todo)
 
 	todo->errors++;
 	engine.failed++;
-	if (metrics_may_log_error())
-		ereport(LOG, errmsg("eda engine: event %s is held back for %d s", eda_uuid_text(&todo->event_id), seconds));
-	engine_park(todo, InvalidTransactionId, engine.now + seconds * USECS_PER_SEC);
+	if (status_take_log_budget())
+		ereport(LOG, errmsg("eda engine: event %s is held back for %d s", uuid_text(&todo->event_id), seconds));
+	todo_park(todo, InvalidTransactionId, engine.now + seconds * USECS_PER_SEC);
 	done_todo(1);
 }
 
@@ -353,29 +353,29 @@ move_batch(void)
 	{
 		steps[i].event_id = engine.todo[i].event_id;
 		steps[i].leaf = engine.todo[i].leaf;
-		steps[i].item = engine.todo[i].errors;
+		steps[i].errors = engine.todo[i].errors;
 		if (engine.todo[i].awaiting.version > 0)
 			journal_know(&steps[i], EDA_AWAITING, &engine.todo[i].awaiting);
 	}
 	nsteps = journal_unique(steps, n); /* what was noted twice would lose a race against itself */
 	PG_TRY();
 	{
-		engine_begin();
+		xact_begin();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		locked = engine_lock();
+		locked = xact_lock_log();
 		if (locked)
 		{
 			engine.made += journal_append(steps, nsteps, JOURNAL_SKIP, engine_decide, NULL);
-			work_publish_on_fail(steps, nsteps);
+			on_fail_publish(steps, nsteps);
 		}
 		PopActiveSnapshot();
-		engine_commit();
+		xact_commit();
 	}
 	PG_CATCH();
 	{
 		/* That is not the events' fault: a word on each of them would only fill the disk more. */
 		full_until = geterrcode() == ERRCODE_DISK_FULL ? engine.now + FULL_DISK_WAIT : 0;
-		engine_recover_from_error(engine.tick, "could not move events");
+		xact_recover(engine.tick, "could not move events");
 		if (full_until > 0)
 			return false;
 		if (n == 1)
@@ -390,9 +390,9 @@ move_batch(void)
 	for (int i = 0; i < nsteps; i++)
 		if (steps[i].status == JOURNAL_BUSY)
 		{
-			Todo todo = {steps[i].event_id, steps[i].leaf, steps[i].item};
+			Todo todo = {steps[i].event_id, steps[i].leaf, steps[i].errors};
 
-			engine_park(&todo, steps[i].busy_with, 0);
+			todo_park(&todo, steps[i].busy_with, 0);
 		}
 	done_todo(n);
 	engine.batch = Min(engine.batch * 2, ENGINE_BATCH);
@@ -409,7 +409,7 @@ engine_tick(void)
 	bool collect = start >= collected_at + USECS_PER_SEC || start < collected_at;
 	bool more;
 
-	engine.now = eda_now();
+	engine.now = clock_now();
 	engine.moves = eda_engine_mode == EDA_ENGINE_ON;
 	engine.read = engine.made = 0;
 	engine.broker_window.noted = 0;
@@ -421,7 +421,7 @@ engine_tick(void)
 		return false;
 	if (collect)
 		collected_at = start;
-	more = handover_run();
+	more = send_waiting();
 	while (engine.ntodo > 0 && move_batch())
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -435,7 +435,7 @@ engine_tick(void)
 		state_housekeeping();
 		housekept_at = engine.now;
 	}
-	metrics_publish((GetCurrentTimestamp() - start) / 1000.0);
+	counts_publish((GetCurrentTimestamp() - start) / 1000.0);
 	return more || engine.made > 0 || (engine.failed > 0 && engine.ntodo > 0);
 }
 
@@ -490,10 +490,10 @@ engine_init(void)
 	}
 	tail_init();
 	dispatch_init();
-	metrics_started();
-	observe_init();
-	deliver_init();
-	outlet_init();
+	status_started();
+	timing_init();
+	delivery_init();
+	engine_nats_init();
 	MemoryContextSwitchTo(engine.tick);
 }
 
@@ -502,18 +502,18 @@ static void
 engine_wait(void)
 {
 	TimestampTz next = timers_next();
-	int pause = handover_pause();
+	int pause = send_next_pause();
 	long ms = IDLE_MS;
 
 	if (next != EDA_NEVER && engine.moves && !engine.idle)
-		ms = Min(ms, TimestampDifferenceMilliseconds(eda_now(), next));
+		ms = Min(ms, TimestampDifferenceMilliseconds(clock_now(), next));
 	if (pause >= 0)
 		ms = Min(ms, pause);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	/* While idle nobody reads it. */
-	if (outlet_event_fd() >= 0 && !engine.idle)
+	if (engine_nats_event_fd() >= 0 && !engine.idle)
 		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-		                         outlet_event_fd(), Max(ms, 1), PG_WAIT_EXTENSION);
+		                         engine_nats_event_fd(), Max(ms, 1), PG_WAIT_EXTENSION);
 	else
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 1), PG_WAIT_EXTENSION);
 	pgstat_report_activity(STATE_RUNNING, "eda engine");
@@ -562,7 +562,7 @@ eda_engine_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			outlet_read_settings();
+			engine_nats_settings_changed();
 		}
 		if (attach_must_stop(engine.area))
 			proc_exit(0);
@@ -574,7 +574,7 @@ eda_engine_main(Datum arg)
 		{
 			/* Not one event's error: the launcher starts another engine.  Leave word. */
 			MemoryContextSwitchTo(engine.tick);
-			metrics_error(CopyErrorData()->message);
+			status_set_error(CopyErrorData()->message);
 			PG_RE_THROW();
 		}
 		PG_END_TRY();

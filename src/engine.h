@@ -3,7 +3,7 @@
  *		What the parts of the engine share.  One engine process, one Engine.
  *
  * The way of the data: the tail reads new transitions and hands each to
- * engine_see(), which counts it, tells the feed, keeps the cursors and the
+ * see_transition(), which counts it, tells the feed, keeps the cursors and the
  * offers right, and notes events that have something to do.  Timers add events
  * whose time has come.  Each noted event ("todo") is looked at once and moved by
  * the rule in engine_decide(), whatever brought it here.
@@ -80,11 +80,11 @@ typedef struct EngineType
 	bool counted;             /* since the counters were shown */
 	TimestampTz oldest_offer; /* of those that wait for a worker, when dispatch_collect() last looked */
 	Cursor due[EDA_LEAVES];
-	Cursor late[EDA_LEAVES]; /* committed when due was past it: see timers_note_due() */
+	Cursor late[EDA_LEAVES]; /* committed when due was past it: see timers_pull_due() */
 	TimestampTz late_until[EDA_LEAVES];
 	Cursor resume[EDA_LEAVES];          /* suspended by the type */
 	Cursor dead[EDA_LEAVES];            /* dead letters that the broker is to be told of, by transition.at */
-	TimestampTz dead_since[EDA_LEAVES]; /* to be saved: see deliver_note_dead_letters() */
+	TimestampTz dead_since[EDA_LEAVES]; /* to be saved: see delivery_mark_dead_since() */
 } EngineType;
 
 /* An event to look at. */
@@ -200,17 +200,17 @@ typedef struct Engine
 extern Engine engine;
 
 /* engine.c */
-extern void engine_see(const Transition *t, int leaf);
-extern bool engine_todo(const pg_uuid_t *id, int leaf, const Transition *awaiting);
-extern void engine_park(const Todo *todo, TransactionId xid, TimestampTz until);
-extern bool engine_lock(void);
-extern void engine_begin(void);
-extern void engine_commit(void);
-extern void engine_recover_from_error(MemoryContext caller, const char *what);
+extern void see_transition(const Transition *t, int leaf);
+extern bool todo_add(const pg_uuid_t *id, int leaf, const Transition *awaiting);
+extern void todo_park(const Todo *todo, TransactionId xid, TimestampTz until);
+extern bool xact_lock_log(void);
+extern void xact_begin(void);
+extern void xact_commit(void);
+extern void xact_recover(MemoryContext caller, const char *what);
 
 /* engine_type.c */
 extern void engine_type_init(void);
-extern void engine_read_config(Snapshot snapshot);
+extern void engine_type_read_rules(Snapshot snapshot);
 extern EngineType *engine_type(int32 id);
 
 /* engine_decide.c: the rule by which the engine moves an event */
@@ -223,10 +223,10 @@ extern void tail_snapshot_from_text(const char *text);
 extern char *tail_snapshot_to_text(void);
 
 /* timers.c */
-extern void cursor_min(Cursor *cursor, TimestampTz key, const pg_uuid_t *id);
+extern void cursor_pull(Cursor *cursor, TimestampTz key, const pg_uuid_t *id);
 extern void cursor_reset(Cursor *cursor);
 extern void timers_read(Snapshot snapshot);
-extern void timers_note_due(EngineType *type, int leaf, const Transition *t);
+extern void timers_pull_due(EngineType *type, int leaf, const Transition *t);
 extern TimestampTz timers_due(const EngineType *type, int leaf);
 extern void timers_recover_offers(Snapshot snapshot);
 extern TimestampTz timers_next(void);
@@ -236,7 +236,7 @@ extern void dispatch_init(void);
 extern void dispatch_size_windows(void);
 extern int dispatch_room(const EngineType *type);
 extern bool dispatch_has_room(const EngineType *type);
-extern void dispatch_note(EngineType *type, int n);
+extern void dispatch_reserve(EngineType *type, int n);
 extern bool dispatch_take_room(EngineType *type);
 extern FlowQueue *dispatch_queue_of(const EngineType *type);
 extern Offer *dispatch_offer_of(const pg_uuid_t *id);
@@ -249,42 +249,43 @@ extern TimestampTz dispatch_oldest(void);
 extern bool dispatch_is_awaited(void);
 
 /* deliver.c */
-extern void deliver_init(void);
-extern void deliver_collect(void);
-extern TimestampTz deliver_oldest(EngineType *type);
-extern int deliver_room(void);
-extern void deliver_offer(const Transition *t, int leaf);
-extern bool deliver_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_at);
-extern Delivery *deliver_of(const pg_uuid_t *id);
-extern void deliver_forget(const Transition *t);
-extern void deliver_withdraw(const pg_uuid_t *id);
-extern void deliver_watch(Delivery *delivery, TimestampTz until);
-extern uint64 deliver_last_number(void);
-extern int deliver_waiting(Delivery **chosen, int limit, uint64 last);
-extern Delivery *deliver_first_waiting(void);
-extern BrokerTag deliver_tag(const Delivery *delivery);
-extern void deliver_sent(Delivery *delivery);
-extern void deliver_drop(Delivery *delivery);
-extern void deliver_fail(Delivery *delivery, DeliveryState state, const char *error);
-extern TimestampTz deliver_next(void);
-extern void deliver_recover(const pg_uuid_t *id);
-extern bool deliver_recovered(const pg_uuid_t *id);
-extern int deliver_unacknowledged(Datum **ids);
-extern void deliver_oldest_deadlines(TimestampTz oldest[EDA_LEAVES]);
-extern void deliver_note_dead_letters(void);
+extern void delivery_init(void);
+extern void delivery_collect(void);
+extern TimestampTz delivery_oldest(EngineType *type);
+extern int delivery_room(void);
+extern void delivery_add_event(const Transition *t, int leaf);
+extern bool delivery_add_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_at);
+extern Delivery *delivery_of(const pg_uuid_t *id);
+extern void delivery_forget(const Transition *t);
+extern void delivery_withdraw(const pg_uuid_t *id);
+extern void delivery_watch(Delivery *delivery, TimestampTz until);
+extern uint64 delivery_last_number(void);
+extern int delivery_choose_waiting(Delivery **chosen, int limit, uint64 last);
+extern Delivery *delivery_first_waiting(void);
+extern BrokerTag delivery_tag(const Delivery *delivery);
+extern void delivery_mark_sent(Delivery *delivery);
+extern void delivery_drop(Delivery *delivery);
+extern void delivery_mark_failed(Delivery *delivery, DeliveryState state, const char *error);
+extern TimestampTz delivery_next_watched(void);
+extern void delivery_recover(const pg_uuid_t *id);
+extern bool delivery_take_recovered(const pg_uuid_t *id);
+extern void delivery_forget_recovered(const pg_uuid_t *id);
+extern int delivery_unacknowledged(Datum **ids);
+extern void delivery_oldest_deadlines(TimestampTz oldest[EDA_LEAVES]);
+extern void delivery_mark_dead_since(void);
 
 /* handover.c */
-extern bool handover_run(void);
-extern int handover_pause(void);
+extern bool send_waiting(void);
+extern int send_next_pause(void);
 
 /* outlet.c */
-extern void outlet_init(void);
-extern char *outlet_plain(char *text);
-extern void outlet_read_settings(void);
-extern int outlet_event_fd(void);
-extern void outlet_apply_settings(void);
-extern void outlet_read_status(int nwaiting);
-extern size_t outlet_max_message(void);
+extern void engine_nats_init(void);
+extern char *engine_nats_plain_text(char *text);
+extern void engine_nats_settings_changed(void);
+extern int engine_nats_event_fd(void);
+extern void engine_nats_apply_settings(void);
+extern void engine_nats_read_status(int nwaiting);
+extern size_t engine_nats_max_message(void);
 
 /* message.c: what an event looks like outside */
 
@@ -306,20 +307,20 @@ extern void feed_add(const Transition *t, int leaf, EngineType *type);
 extern void feed_send(void);
 
 /* metrics.c */
-extern void metrics_count(EngineType *type, const Transition *t);
-extern void metrics_publish(double tick_ms);
-extern void metrics_state(const char *state);
-extern void metrics_started(void);
-extern void metrics_error(const char *message);
-extern bool metrics_may_log_error(void);
-extern void metrics_broker(const BrokerStatus *status);
-extern Datum metrics_array(const int64 *counts, int n);
+extern void counts_add(EngineType *type, const Transition *t);
+extern void counts_publish(double tick_ms);
+extern void status_set_state(const char *state);
+extern void status_started(void);
+extern void status_set_error(const char *message);
+extern bool status_take_log_budget(void);
+extern void status_set_broker(const BrokerStatus *status);
+extern Datum array_of_int8(const int64 *counts, int n);
 
 /* observe.c: totals and times */
-extern void observe_init(void);
-extern void observe_due(const Transition *t);
-extern void observe_transition(EngineType *type, const Transition *t);
-extern void observe_settle(void);
+extern void timing_init(void);
+extern void timing_due(const Transition *t);
+extern void timing_add(EngineType *type, const Transition *t);
+extern void timing_match_early_ends(void);
 
 /* state.c: what survives a restart */
 extern const char *state_load(void); /* NULL, or why the engine must stay idle */

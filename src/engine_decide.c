@@ -43,32 +43,32 @@ suspend_by_type(JournalStep *step)
  * the stream.
  */
 static TimestampTz
-dispatch_deadline(const EventType *config, TimestampTz from, int returns)
+dispatch_deadline(const EventType *rules, TimestampTz from, int returns)
 {
-	int64 timeout = eda_add_interval(from, &config->dispatch_timeout) - from;
+	int64 timeout = interval_add_to(from, &rules->dispatch_timeout) - from;
 
-	if (config->to_broker && timeout < MAX_BROKER_TIMEOUT)
+	if (rules->to_broker && timeout < MAX_BROKER_TIMEOUT)
 		timeout = Min(timeout << Min(returns, 20), MAX_BROKER_TIMEOUT);
 	return from + timeout;
 }
 
 /* Due: dispatch it if there is room, else leave it to the cursor. */
 static bool
-decide_awaiting(JournalStep *step, const EventType *config, EngineType *type)
+decide_awaiting(JournalStep *step, const EventType *rules, EngineType *type)
 {
 	const Transition *t = &step->current;
 
 	if (t->wake_at > engine.now)
 		return false;
-	if (config->suspended)
+	if (rules->suspended)
 		return suspend_by_type(step);
 	if (!dispatch_take_room(type))
 	{
-		timers_note_due(type, step->leaf, t);
+		timers_pull_due(type, step->leaf, t);
 		return false;
 	}
-	observe_due(t);
-	return move_to(step, EDA_DISPATCHED, dispatch_deadline(config, step->now, t->returns));
+	timing_due(t);
+	return move_to(step, EDA_DISPATCHED, dispatch_deadline(rules, step->now, t->returns));
 }
 
 /* Dispatched in vain, so many times in a row: again, later each time. */
@@ -104,18 +104,18 @@ take_back_from_worker(JournalStep *step)
  * no reason to fail.
  */
 static bool
-decide_delivered(JournalStep *step, const EventType *config)
+decide_delivered(JournalStep *step, const EventType *rules)
 {
 	const Transition *t = &step->current;
-	Delivery *d = deliver_of(&t->event_id);
+	Delivery *d = delivery_of(&t->event_id);
 	TimestampTz due = t->wake_at;
 
-	if (d == NULL && deliver_recovered(&t->event_id))
+	if (d == NULL && delivery_take_recovered(&t->event_id))
 	{
-		deliver_offer(t, step->leaf);
+		delivery_add_event(t, step->leaf);
 		return false;
 	}
-	if (config->suspended)
+	if (rules->suspended)
 		return suspend_by_type(step);
 	if (d && d->state == DELIVERY_REJECTED)
 	{
@@ -127,11 +127,11 @@ decide_delivered(JournalStep *step, const EventType *config)
 	if (d && d->state != DELIVERY_ACKNOWLEDGED)
 		return false;
 	if (d)
-		due = Max(due, dispatch_deadline(config, d->since, t->returns));
+		due = Max(due, dispatch_deadline(rules, d->since, t->returns));
 	if (due > engine.now)
 	{
 		if (t->wake_at <= engine.now)
-			deliver_watch(d, due);
+			delivery_watch(d, due);
 		return false;
 	}
 	step->next.returns = Min(t->returns + 1, PG_INT16_MAX);
@@ -140,23 +140,23 @@ decide_delivered(JournalStep *step, const EventType *config)
 }
 
 static bool
-decide_dispatched(JournalStep *step, const EventType *config)
+decide_dispatched(JournalStep *step, const EventType *rules)
 {
 	Offer *offer = dispatch_offer_of(&step->event_id);
 
-	if (offer == NULL && config->to_broker)
-		return decide_delivered(step, config);
+	if (offer == NULL && rules->to_broker)
+		return decide_delivered(step, rules);
 
-	if (config->suspended && (offer == NULL || offer->state != OFFER_POPPED))
+	if (rules->suspended && (offer == NULL || offer->state != OFFER_POPPED))
 		return suspend_by_type(step);
 	if (offer == NULL)
 	{
-		(void) deliver_recovered(&step->event_id);
-		deliver_withdraw(&step->event_id);
+		delivery_forget_recovered(&step->event_id);
+		delivery_withdraw(&step->event_id);
 		dispatch_offer(&step->current, step->leaf);
 		return false;
 	}
-	if (config->to_broker && offer->state == OFFER_QUEUED)
+	if (rules->to_broker && offer->state == OFFER_QUEUED)
 	{
 		explain(step, NULL, "its event type is delivered through the broker now");
 		return move_to(step, EDA_AWAITING, step->now);
@@ -165,42 +165,42 @@ decide_dispatched(JournalStep *step, const EventType *config)
 		return take_back_from_worker(step);
 	if (offer->state == OFFER_REFUSED)
 		dispatch_requeue(offer);
-	if (offer->state == OFFER_POPPED && eda_add_interval(offer->since, &config->dispatch_timeout) <= engine.now)
+	if (offer->state == OFFER_POPPED && interval_add_to(offer->since, &rules->dispatch_timeout) <= engine.now)
 		return take_back_from_worker(step);
 	return false;
 }
 
 /* The lease ran out: its worker is dead, or as good as. */
 static bool
-rescue(JournalStep *step, const EventType *config)
+rescue(JournalStep *step, const EventType *rules)
 {
 	const Transition *t = &step->current;
 
 	if (t->wake_at > engine.now)
 		return false;
-	work_fail(step, config, true, event_type_retry_at(config, t->attempt - t->attempt_base, step->now));
+	lease_end_attempt(step, rules, true, event_type_attempt_at(rules, t->attempt - t->attempt_base, step->now));
 	explain(step, "lease ran out",
 	        psprintf("at %s, held by %s", timestamptz_to_str(t->wake_at), t->worker ? t->worker : "unknown"));
 	return true;
 }
 
 static bool
-decide_suspended(JournalStep *step, const EventType *config, EngineType *type)
+decide_suspended(JournalStep *step, const EventType *rules, EngineType *type)
 {
 	const Transition *t = &step->current;
 
 	if (t->suspended_by == EDA_BY_TYPE)
 	{
-		if (!config->suspended)
+		if (!rules->suspended)
 			return move_to(step, EDA_AWAITING, step->now);
 		/* Suspended again since it was noted: let the next unsuspending find it. */
-		cursor_min(&type->resume[step->leaf], t->at, &t->event_id);
+		cursor_pull(&type->resume[step->leaf], t->at, &t->event_id);
 		return false;
 	}
 	if (t->wake_at > engine.now)
 		return false;
 	explain(step, NULL, "the deadline of the suspension passed");
-	if (config->resume_on_timeout)
+	if (rules->resume_on_timeout)
 		return move_to(step, EDA_AWAITING, step->now);
 	return move_to(step, EDA_EXPIRED, EDA_NEVER);
 }
@@ -212,12 +212,12 @@ watch(const JournalStep *step, EngineType *type)
 	const Transition *t = &step->current;
 
 	if (t->wake_at > engine.now)
-		cursor_min(t->state == EDA_AWAITING ? &type->due[step->leaf] : &engine.deadline[step->leaf], t->wake_at,
-		           &t->event_id);
+		cursor_pull(t->state == EDA_AWAITING ? &type->due[step->leaf] : &engine.deadline[step->leaf], t->wake_at,
+		            &t->event_id);
 	if (t->expires_at > engine.now && t->expires_at != EDA_NEVER)
 	{
-		cursor_min(&engine.expiry[step->leaf], t->expires_at, &t->event_id);
-		cursor_min(&engine.redriven[step->leaf], t->expires_at, &t->event_id);
+		cursor_pull(&engine.expiry[step->leaf], t->expires_at, &t->event_id);
+		cursor_pull(&engine.redriven[step->leaf], t->expires_at, &t->event_id);
 	}
 }
 
@@ -226,17 +226,17 @@ bool
 engine_decide(JournalStep *step, void *arg)
 {
 	const Transition *t = &step->current;
-	const EventType *config = event_type_by_id(t->type);
+	const EventType *rules = event_type_by_id(t->type);
 	EngineType *type = engine_type(t->type);
 
 	/* The clock may have stepped back since the event was noted. */
 	if (type)
 		watch(step, type);
 	dispatch_forget(&t->event_id, t->version);
-	deliver_forget(t);
+	delivery_forget(t);
 	if (t->state != EDA_DISPATCHED)
-		(void) deliver_recovered(&t->event_id);
-	if (lifecycle_is_final(t->state) || config == NULL || type == NULL)
+		delivery_forget_recovered(&t->event_id);
+	if (lifecycle_is_final(t->state) || rules == NULL || type == NULL)
 		return false;
 	step->next.worker = ENGINE_NAME;
 	if (t->state != EDA_BEING_PROCESSED && t->expires_at <= engine.now)
@@ -244,13 +244,13 @@ engine_decide(JournalStep *step, void *arg)
 	switch (t->state)
 	{
 		case EDA_AWAITING:
-			return decide_awaiting(step, config, type);
+			return decide_awaiting(step, rules, type);
 		case EDA_DISPATCHED:
-			return decide_dispatched(step, config);
+			return decide_dispatched(step, rules);
 		case EDA_BEING_PROCESSED:
-			return rescue(step, config);
+			return rescue(step, rules);
 		case EDA_SUSPENDED:
-			return decide_suspended(step, config, type);
+			return decide_suspended(step, rules, type);
 		default:
 			return false;
 	}

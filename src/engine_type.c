@@ -84,19 +84,19 @@ look_at_delivered(EngineType *type)
 	dlist_iter it;
 
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
-		cursor_min(&engine.dispatched[leaf], engine.now, &first);
+		cursor_pull(&engine.dispatched[leaf], engine.now, &first);
 	dlist_foreach (it, &type->deliveries)
 	{
 		const Delivery *d = dlist_container(Delivery, of_type, it.cur);
 
-		cursor_min(&engine.dispatched[d->leaf], d->wake_at, &d->key.event_id);
+		cursor_pull(&engine.dispatched[d->leaf], d->wake_at, &d->key.event_id);
 	}
 }
 
 static int64
 config_version(Snapshot snapshot)
 {
-	Relation rel = table_open(eda_catalog(false)->config, AccessShareLock);
+	Relation rel = table_open(catalog_get(false)->config, AccessShareLock);
 	TableScanDesc scan = table_beginscan_compat(rel, snapshot);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	bool isnull;
@@ -112,39 +112,39 @@ config_version(Snapshot snapshot)
 
 /* Take over the config as it is now, if it has changed since the last time. */
 void
-engine_read_config(Snapshot snapshot)
+engine_type_read_rules(Snapshot snapshot)
 {
 	int64 version = config_version(snapshot);
-	const EventType **configs;
+	const EventType **rules;
 	int n;
 
 	if (version == engine.config_version)
 		return;
 	engine.config_version = version;
 	config_forget();
-	n = event_type_all(&configs);
+	n = event_type_all(&rules);
 	for (int i = 0; i < n; i++)
 	{
-		EngineType *type = engine_type(configs[i]->id);
+		EngineType *type = engine_type(rules[i]->id);
 
 		if (type == NULL)
-			type = add_type(configs[i]->id);
-		if (type->to_broker && (!configs[i]->to_broker || (configs[i]->suspended && !type->suspended)))
+			type = add_type(rules[i]->id);
+		if (type->to_broker && (!rules[i]->to_broker || (rules[i]->suspended && !type->suspended)))
 			look_at_delivered(type);
-		type->flow = find_flow(configs[i]->flow_type);
-		type->priority = configs[i]->priority;
-		type->suspended = configs[i]->suspended;
-		type->max_in_flight = configs[i]->max_in_flight;
-		type->max_dispatched = configs[i]->max_dispatched;
-		type->to_broker = configs[i]->to_broker;
+		type->flow = find_flow(rules[i]->flow_type);
+		type->priority = rules[i]->priority;
+		type->suspended = rules[i]->suspended;
+		type->max_in_flight = rules[i]->max_in_flight;
+		type->max_dispatched = rules[i]->max_dispatched;
+		type->to_broker = rules[i]->to_broker;
 		type->counted = true; /* its place among the metrics may be another one now */
 		if (type->example)
 			pfree(type->example);
-		type->example = MemoryContextStrdup(engine.context, message_subject(configs[i], "x"));
+		type->example = MemoryContextStrdup(engine.context, message_subject(rules[i], "x"));
 	}
 	if (engine.ntypes > 1)
 		qsort(engine.types, engine.ntypes, sizeof(EngineType *), compare_priorities);
-	engine.area->returned = true; /* offers of types that were suspended */
+	engine.area->offers_need_look = true; /* offers of types that were suspended */
 }
 
 /* Start with nothing heard of. */

@@ -191,7 +191,7 @@ take_segment(TupleTableSlot *slot, Config *c)
 static const Config *
 get_config(void)
 {
-	const EdaCatalog *c = eda_catalog(false);
+	const EdaCatalog *c = catalog_get(false);
 	Config fresh = {0};
 	MemoryContext old;
 
@@ -299,7 +299,7 @@ event_type_all(const EventType ***types)
  * nobody would ever look at it again.
  */
 TimestampTz
-eda_add_interval(TimestampTz t, const Interval *i)
+interval_add_to(TimestampTz t, const Interval *i)
 {
 	TimestampTz sum =
 		DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(t), IntervalPGetDatum(i)));
@@ -312,11 +312,11 @@ eda_add_interval(TimestampTz t, const Interval *i)
 
 /* When the next attempt may begin, after so many attempts (0: the first). */
 TimestampTz
-event_type_retry_at(const EventType *type, int attempts, TimestampTz now)
+event_type_attempt_at(const EventType *type, int attempts, TimestampTz now)
 {
 	const Interval *delay = &type->delays[Min(attempts, type->ndelays - 1)];
 	int beyond = attempts - (type->ndelays - 1);
-	TimestampTz base = eda_add_interval(now, delay);
+	TimestampTz base = interval_add_to(now, delay);
 	double wait = (double) (base - now);
 
 	if (beyond > 0 && type->backoff > 1)
@@ -330,7 +330,7 @@ event_type_retry_at(const EventType *type, int attempts, TimestampTz now)
 TimestampTz
 event_type_expires_at(const EventType *type, TimestampTz from)
 {
-	return type->has_lifespan ? eda_add_interval(from, &type->lifespan) : EDA_NEVER;
+	return type->has_lifespan ? interval_add_to(from, &type->lifespan) : EDA_NEVER;
 }
 
 /*
@@ -338,7 +338,7 @@ event_type_expires_at(const EventType *type, TimestampTz from)
  * carries, the attic for others.  A hint for looking; the rule for writing.
  */
 int
-segment_of(const pg_uuid_t *id)
+segment_leaf_of(const pg_uuid_t *id)
 {
 	const Config *c = get_config();
 	int64 ms = 0;
@@ -358,10 +358,10 @@ segment_of(const pg_uuid_t *id)
 
 /* The leaves that may hold an event (NULL: any event), most likely first; how many. */
 int
-segment_leaves(const pg_uuid_t *id, int leaves[EDA_LEAVES])
+segment_leaves_of(const pg_uuid_t *id, int leaves[EDA_LEAVES])
 {
 	const Config *c = get_config();
-	int first = id ? segment_of(id) : EDA_ATTIC;
+	int first = id ? segment_leaf_of(id) : EDA_ATTIC;
 	int n = 0;
 
 	leaves[n++] = first;
@@ -400,7 +400,7 @@ eda_config_changed(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("not called as a trigger"));
 
-	CacheInvalidateRelcacheByRelid(eda_catalog(false)->event_type);
+	CacheInvalidateRelcacheByRelid(catalog_get(false)->event_type);
 	SPI_connect();
 	if (SPI_execute("UPDATE eda.config SET version = version OPERATOR(pg_catalog.+) 1", false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "could not count eda.config up");

@@ -78,8 +78,6 @@ feed_add(const Transition *t, int leaf, EngineType *type)
 	item->type = t->type;
 	item->state = t->state;
 	item->leaf = leaf;
-	item->n = total;
-	item->flow_n = engine.flows[type->flow].feed_n;
 }
 
 /* A payload in the making: a JSON array that is sent before it grows too long. */
@@ -145,7 +143,7 @@ element_of(const FeedItem *item, const EventType *type, const Event *event)
 	StringInfoData s;
 
 	initStringInfo(&s);
-	appendStringInfo(&s, "{\"event_id\":\"%s\"", eda_uuid_text(&item->event_id));
+	appendStringInfo(&s, "{\"event_id\":\"%s\"", uuid_text(&item->event_id));
 	if (eda_feed_level == EDA_FEED_FULL)
 	{
 		appendStringInfo(&s, ",\"event_type\":\"%s\",\"flow_type\":\"%s\",\"flow_id\":", type->name, type->flow_type);
@@ -193,30 +191,26 @@ send_items(void)
 {
 	Message all = {"eda_events"};
 	Message *by_flow = palloc0(sizeof(Message) * Max(engine.nflows, 1));
-	JournalStep *steps = palloc0(sizeof(JournalStep) * nitems);
+	EventRef *refs = palloc(sizeof(EventRef) * nitems);
 	Event *events = palloc0(sizeof(Event) * nitems);
 	int last = nitems - 1;
 
 	initStringInfo(&all.body);
 	for (int i = 0; i < nitems; i++)
-	{
-		steps[i].event_id = items[i].event_id;
-		steps[i].leaf = items[i].leaf;
-		steps[i].status = JOURNAL_APPENDED;
-	}
+		refs[i] = (EventRef){items[i].event_id, items[i].leaf};
 	if (eda_feed_level == EDA_FEED_FULL)
-		journal_step_events(steps, nitems, false, events);
+		journal_read_events(refs, nitems, false, events);
 	while (last > 0 && event_type_by_id(items[last].type) == NULL)
 		last--;
 	for (int i = 0; i < nitems; i++)
 	{
-		const EventType *config = event_type_by_id(items[i].type);
+		const EventType *rules = event_type_by_id(items[i].type);
 		EngineType *type = engine_type(items[i].type);
 		char *element;
 
-		if (config == NULL || type == NULL)
+		if (rules == NULL || type == NULL)
 			continue;
-		element = element_of(&items[i], config, &events[i]);
+		element = element_of(&items[i], rules, &events[i]);
 		add_to_message(&all, element, items[i].n, i == last ? snapshot_text() : NULL);
 		add_to_message(message_for(by_flow, type->flow), element, items[i].flow_n, NULL);
 		pfree(element);
@@ -260,17 +254,17 @@ feed_send(void)
 	{
 		PG_TRY();
 		{
-			engine_begin();
+			xact_begin();
 			PushActiveSnapshot(GetTransactionSnapshot());
 			number_items();
-			if (engine_lock())
+			if (xact_lock_log())
 				send_items();
 			PopActiveSnapshot();
-			engine_commit();
+			xact_commit();
 		}
 		PG_CATCH();
 		{
-			engine_recover_from_error(caller, "could not send the feed");
+			xact_recover(caller, "could not send the feed");
 		}
 		PG_END_TRY();
 		nitems = 0;

@@ -45,23 +45,24 @@ static bool
 prepare(Delivery *d, const Event *event, BrokerMessage *message)
 {
 	bool dead = d->key.kind == DELIVERY_DEAD_LETTER;
-	size_t limit = outlet_max_message();
+	size_t limit = engine_nats_max_message();
 
 	memset(message, 0, sizeof(*message));
 	message->expires_at = dead ? 0 : unix_time(d->expires_at);
 	switch ((dead ? message_of_dead_letter : message_of_event)(event, d, limit, message))
 	{
 		case MESSAGE_MADE:
-			message->tag = deliver_tag(d);
+			message->tag = delivery_tag(d);
 			return true;
 		case MESSAGE_TOO_LARGE:
-			deliver_fail(d, DELIVERY_REJECTED, psprintf("larger than the %zu bytes that the broker takes", limit));
+			delivery_mark_failed(d, DELIVERY_REJECTED,
+			                     psprintf("larger than the %zu bytes that the broker takes", limit));
 			return false;
 		case MESSAGE_NOT_UTF8:
-			deliver_fail(d, DELIVERY_REJECTED, "some of it cannot be said in UTF-8");
+			delivery_mark_failed(d, DELIVERY_REJECTED, "some of it cannot be said in UTF-8");
 			return false;
 		case MESSAGE_NOT_ANY_MORE:
-			deliver_drop(d);
+			delivery_drop(d);
 			return false;
 	}
 	return false;
@@ -72,22 +73,18 @@ static void
 prepare_batch(int limit)
 {
 	Delivery **chosen = palloc(sizeof(Delivery *) * limit);
-	int n = deliver_waiting(chosen, limit, durable);
+	int n = delivery_choose_waiting(chosen, limit, durable);
 	size_t bytes = 0;
 
 	for (int first = 0; first < n && bytes < BATCH_BYTES; first += READ_AT_ONCE)
 	{
-		JournalStep steps[READ_AT_ONCE] = {0};
+		EventRef refs[READ_AT_ONCE];
 		Event events[READ_AT_ONCE];
 		int count = Min(n - first, READ_AT_ONCE);
 
 		for (int i = 0; i < count; i++)
-		{
-			steps[i].event_id = chosen[first + i]->key.event_id;
-			steps[i].leaf = chosen[first + i]->leaf;
-			steps[i].status = JOURNAL_APPENDED;
-		}
-		journal_step_events(steps, count, true, events);
+			refs[i] = (EventRef){chosen[first + i]->key.event_id, chosen[first + i]->leaf};
+		journal_read_events(refs, count, true, events);
 		for (int i = 0; i < count && bytes < BATCH_BYTES; i++)
 		{
 			prepared[nprepared].delivery = chosen[first + i];
@@ -114,22 +111,22 @@ prepare_safely(int limit)
 	nprepared = 0;
 	PG_TRY();
 	{
-		engine_begin();
+		xact_begin();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		if (engine_lock())
+		if (xact_lock_log())
 			prepare_batch(n);
 		PopActiveSnapshot();
-		engine_commit();
+		xact_commit();
 		batch = Min(2 * batch, BATCH);
 		good = true;
 	}
 	PG_CATCH();
 	{
 		nprepared = 0;
-		engine_recover_from_error(engine.tick, "could not make messages");
-		if (n == 1 && deliver_first_waiting() != NULL)
-			deliver_fail(deliver_first_waiting(), DELIVERY_RETURNED,
-			             "no message could be made of it; the server's log says why");
+		xact_recover(engine.tick, "could not make messages");
+		if (n == 1 && delivery_first_waiting() != NULL)
+			delivery_mark_failed(delivery_first_waiting(), DELIVERY_RETURNED,
+			                     "no message could be made of it; the server's log says why");
 		batch = Max(n / 2, 1);
 	}
 	PG_END_TRY();
@@ -148,12 +145,12 @@ prepare_safely(int limit)
 static void
 flush(void)
 {
-	engine_begin();
+	xact_begin();
 	(void) LogLogicalMessage_compat("eda", "", 1, true);
 	(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
 	                         false);
-	engine_commit();
-	flushing = deliver_last_number();
+	xact_commit();
+	flushing = delivery_last_number();
 	flushed_to = XactLastCommitEnd;
 	pause_ms = 1;
 }
@@ -176,7 +173,7 @@ standbys_have(XLogRecPtr lsn)
 static void
 make_durable(void)
 {
-	if (flushing == 0 && deliver_last_number() > durable)
+	if (flushing == 0 && delivery_last_number() > durable)
 		flush();
 	if (flushing > 0 && standbys_have(flushed_to))
 	{
@@ -187,7 +184,7 @@ make_durable(void)
 
 /* After how many ms to look whether a standby has got what is to leave: it does not wake us.  -1: there is nothing of that kind. */
 int
-handover_pause(void)
+send_next_pause(void)
 {
 	if (flushing == 0)
 		return -1;
@@ -196,10 +193,10 @@ handover_pause(void)
 
 /* Hand the broker what waits, as much as it takes; outside of any transaction.  Whether to try again at once. */
 bool
-handover_run(void)
+send_waiting(void)
 {
 	int room = engine.broker == NULL || !engine.moves || engine.broker_full ? 0 : broker_room(engine.broker);
-	const Delivery *first = deliver_first_waiting();
+	const Delivery *first = delivery_first_waiting();
 
 	if (first == NULL || room <= 0)
 	{
@@ -218,7 +215,7 @@ handover_run(void)
 			engine.broker_full = true;
 			break;
 		}
-		deliver_sent(prepared[i].delivery);
+		delivery_mark_sent(prepared[i].delivery);
 	}
 	broker_flush(engine.broker);
 	return false;

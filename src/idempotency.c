@@ -27,7 +27,7 @@ insert_key(JournalRel *jrel, Datum scope, const pg_uuid_t *key_hash, const pg_uu
 	slot->tts_values[K_SCOPE] = scope;
 	slot->tts_values[K_KEY_HASH] = UUIDPGetDatum(key_hash);
 	slot->tts_values[K_EVENT_ID] = UUIDPGetDatum(event_id);
-	slot->tts_values[K_EXPIRES_AT] = TimestampTzGetDatum(eda_now() + (int64) eda_idempotency_ttl * USECS_PER_SEC);
+	slot->tts_values[K_EXPIRES_AT] = TimestampTzGetDatum(clock_now() + (int64) eda_idempotency_ttl * USECS_PER_SEC);
 	ExecStoreVirtualTuple(slot);
 	journal_rel_insert(jrel, &slot, 1, &lost);
 	ExecDropSingleTupleTableSlot(slot);
@@ -52,7 +52,7 @@ delete_key(JournalRel *jrel)
 bool
 idempotency_claim(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id, pg_uuid_t *first)
 {
-	JournalRel *jrel = journal_rel_open(eda_catalog(false)->idempotency, RowExclusiveLock);
+	JournalRel *jrel = journal_rel_open(catalog_get(false)->idempotency, RowExclusiveLock);
 	Datum scope_datum = CStringGetTextDatum(scope);
 	ScanKeyData keys[2];
 	bool claimed = false;
@@ -70,7 +70,7 @@ idempotency_claim(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t 
 		else
 		{
 			slot_getallattrs(jrel->found);
-			if (DatumGetTimestampTz(jrel->found->tts_values[K_EXPIRES_AT]) <= eda_now())
+			if (DatumGetTimestampTz(jrel->found->tts_values[K_EXPIRES_AT]) <= clock_now())
 				delete_key(jrel);
 			else
 			{

@@ -22,7 +22,7 @@ parse_time(const char *text)
 
 /* For an error's context: which item of a list it is about. */
 void
-publish_item_context(void *arg)
+item_context(void *arg)
 {
 	const PublishItem *item = arg;
 
@@ -86,7 +86,7 @@ set_member(PublishItem *item, const char *key, JsonbValue *value, const char *wh
 
 /* Give an item its parent's flow, correlation and trace, where it has none of its own. */
 void
-publish_inherit(PublishItem *item, const Event *parent)
+item_inherit(PublishItem *item, const Event *parent)
 {
 	static const char *const trace[] = {"traceparent", "tracestate", "baggage"};
 	JsonObject headers;
@@ -122,7 +122,7 @@ publish_inherit(PublishItem *item, const Event *parent)
  * in errors; parent is whose spinoffs they are, or NULL.
  */
 int
-publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **items)
+item_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **items)
 {
 	JsonbIterator *it = JsonbIteratorInit(&array->root);
 	JsonbIteratorToken token;
@@ -132,7 +132,7 @@ publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem *
 	int n = 0;
 	bool inside = false;
 	bool single = JB_ROOT_IS_OBJECT(array);
-	ErrorContextCallback context = {.previous = error_context_stack, .callback = publish_item_context};
+	ErrorContextCallback context = {.previous = error_context_stack, .callback = item_context};
 
 	if (JB_ROOT_IS_SCALAR(array))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a JSON array of objects", what),
@@ -157,7 +157,7 @@ publish_parse(Jsonb *array, const char *what, const Event *parent, PublishItem *
 				break;
 			case WJB_END_OBJECT:
 				if (parent && item)
-					publish_inherit(item, parent);
+					item_inherit(item, parent);
 				item = NULL;
 				break;
 			case WJB_BEGIN_ARRAY:

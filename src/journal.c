@@ -59,7 +59,7 @@ session_rel(Session *session, JournalTable table, int leaf)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(session->context);
 
-		*jrel = journal_rel_open(eda_catalog(false)->leaf[table][leaf], RowExclusiveLock);
+		*jrel = journal_rel_open(catalog_get(false)->leaf[table][leaf], RowExclusiveLock);
 		MemoryContextSwitchTo(caller);
 	}
 	return *jrel;
@@ -83,8 +83,7 @@ report_busy(TransactionId xid, const pg_uuid_t *id)
 {
 	int pid = BackendXidGetPid(SubTransGetTopmostTransaction(xid));
 
-	ereport(ERROR, errcode(ERRCODE_EDA_BUSY),
-	        errmsg("event %s is being changed by another transaction", eda_uuid_text(id)),
+	ereport(ERROR, errcode(ERRCODE_EDA_BUSY), errmsg("event %s is being changed by another transaction", uuid_text(id)),
 	        pid ? errdetail("Process %d holds it, in transaction %u; waited %d ms.", pid, xid, eda_lock_wait)
 	            : errdetail("Transaction %u (prepared?) holds it; waited %d ms.", xid, eda_lock_wait),
 	        errhint("Try again when it has ended, raise eda.lock_wait, or end it with pg_terminate_backend()."));
@@ -174,7 +173,7 @@ look(Session *session, JournalStep *step, JournalPolicy policy)
 	CHECK_FOR_INTERRUPTS();
 	if (step->leaf >= 0)
 		leaves[n++] = step->leaf;
-	n += segment_leaves(&step->event_id, leaves + n);
+	n += segment_leaves_of(&step->event_id, leaves + n);
 
 	step->status = JOURNAL_MISSING;
 	for (int i = 0; i < n; i++)
@@ -212,7 +211,7 @@ prepare_next(JournalStep *step, TimestampTz now)
 	*next = step->current;
 	next->version++;
 	next->prev_state = step->current.state;
-	next->segment = step->leaf;
+	next->leaf = step->leaf;
 	next->at = Max(now, step->current.at);
 	next->token = 0;
 	next->suspended_by = EDA_BY_NOBODY;
@@ -274,7 +273,7 @@ journal_know(JournalStep *step, EdaState state, const Brief *brief)
 
 	step->known = true;
 	*t = (Transition){step->event_id, brief->version, brief->type, state};
-	t->segment = step->leaf;
+	t->leaf = step->leaf;
 	t->attempt = brief->attempt;
 	t->attempt_base = brief->attempt_base;
 	t->returns = brief->returns;
@@ -356,7 +355,7 @@ journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDeci
 		for (int i = 0; i < nsteps; i++)
 			if (first ? !steps[i].known : steps[i].moving && steps[i].status != JOURNAL_APPENDED)
 				look(&session, &steps[i], policy);
-		now = eda_now();
+		now = clock_now();
 		for (int i = 0; i < nsteps; i++)
 		{
 			if (steps[i].status == JOURNAL_APPENDED || !(first || steps[i].moving))
@@ -414,7 +413,7 @@ journal_publish(Event *events, Transition *first, int n, bool *lost)
 
 			for (int i = 0; i < n; i++)
 			{
-				if (events[i].segment != leaf)
+				if (events[i].leaf != leaf)
 					continue;
 				first[i].xid = xid;
 				slots[m++] = table == JOURNAL_EVENT
@@ -455,23 +454,22 @@ read_event(JournalRel *jrel, const pg_uuid_t *id, bool whole, Event *out)
 bool
 journal_event(int leaf, const pg_uuid_t *id, bool whole, Event *out)
 {
-	JournalRel *jrel = journal_rel_open(eda_catalog(false)->leaf[JOURNAL_EVENT][leaf], RowExclusiveLock);
+	JournalRel *jrel = journal_rel_open(catalog_get(false)->leaf[JOURNAL_EVENT][leaf], RowExclusiveLock);
 	bool found = read_event(jrel, id, whole, out);
 
 	journal_rel_close(jrel);
 	return found;
 }
 
-/* The events of those steps that were appended, each at its step's place. */
+/* Read events, in the order of their references; one that is missing is an error. */
 void
-journal_step_events(const JournalStep *steps, int nsteps, bool whole, Event *events)
+journal_read_events(const EventRef *refs, int n, bool whole, Event *out)
 {
 	Session session = {CurrentMemoryContext};
 
-	for (int i = 0; i < nsteps; i++)
-		if (steps[i].status == JOURNAL_APPENDED &&
-		    !read_event(session_rel(&session, JOURNAL_EVENT, steps[i].leaf), &steps[i].event_id, whole, &events[i]))
-			elog(ERROR, "event %s has transitions and no event", eda_uuid_text(&steps[i].event_id));
+	for (int i = 0; i < n; i++)
+		if (!read_event(session_rel(&session, JOURNAL_EVENT, refs[i].leaf), &refs[i].id, whole, &out[i]))
+			elog(ERROR, "event %s has transitions and no event", uuid_text(&refs[i].id));
 	session_close(&session);
 }
 
@@ -480,7 +478,7 @@ bool
 journal_find_event(const pg_uuid_t *id, Event *out)
 {
 	int leaves[EDA_LEAVES];
-	int n = segment_leaves(id, leaves);
+	int n = segment_leaves_of(id, leaves);
 
 	for (int i = 0; i < n; i++)
 		if (journal_event(leaves[i], id, false, out))
@@ -492,7 +490,7 @@ journal_find_event(const pg_uuid_t *id, Event *out)
 bool
 journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_later, Transition *out)
 {
-	JournalRel *jrel = journal_rel_open(eda_catalog(false)->leaf[JOURNAL_TRANSITION][leaf], RowExclusiveLock);
+	JournalRel *jrel = journal_rel_open(catalog_get(false)->leaf[JOURNAL_TRANSITION][leaf], RowExclusiveLock);
 	ScanKeyData keys[2];
 	JournalLook found;
 
@@ -510,7 +508,7 @@ journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_la
 int
 journal_history(int leaf, const pg_uuid_t *id, Transition *out, int max)
 {
-	Relation rel = table_open(eda_catalog(false)->leaf[JOURNAL_TRANSITION][leaf], AccessShareLock);
+	Relation rel = table_open(catalog_get(false)->leaf[JOURNAL_TRANSITION][leaf], AccessShareLock);
 	Relation index = index_open(catalog_index(leaf, JOURNAL_TRANSITION, "pkey"), AccessShareLock);
 	IndexScanDesc scan = index_beginscan_compat(rel, index, GetActiveSnapshot(), 1);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);

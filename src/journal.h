@@ -13,7 +13,7 @@
 typedef struct Event
 {
 	pg_uuid_t id;
-	int16 segment;
+	int16 leaf;
 	TimestampTz created_at;
 	TimestampTz expires_at; /* EDA_NEVER: null */
 	const char *event_type;
@@ -26,6 +26,13 @@ typedef struct Event
 	Jsonb *headers;                 /* may be NULL */
 	Jsonb *payload;
 } Event;
+
+/* Where to find an event. */
+typedef struct EventRef
+{
+	pg_uuid_t id;
+	int leaf;
+} EventRef;
 
 typedef enum JournalPolicy
 {
@@ -53,7 +60,8 @@ typedef struct JournalStep
 	Transition next;         /* what decide() wants appended */
 	TimestampTz now;         /* the clock's time; next.at is never before current.at */
 	bool known; /* leaf and current are what the caller has read: to be looked at only if the append loses */
-	int item;   /* for the caller: steps are sorted by event id */
+	int item;   /* for the caller: the place of this event in its call; journal_append() sorts by event id */
+	int errors; /* for the engine: how often the move of this event has raised an error */
 	bool moving;
 } JournalStep;
 
@@ -71,7 +79,7 @@ extern void journal_know(JournalStep *step, EdaState state, const Brief *brief);
 extern int journal_unique(JournalStep *steps, int nsteps);
 extern void journal_publish(Event *events, Transition *first, int n, bool *lost);
 extern bool journal_event(int leaf, const pg_uuid_t *id, bool whole, Event *out);
-extern void journal_step_events(const JournalStep *steps, int nsteps, bool whole, Event *events);
+extern void journal_read_events(const EventRef *refs, int n, bool whole, Event *out);
 extern bool journal_find_event(const pg_uuid_t *id, Event *out);
 extern bool journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_later, Transition *out);
 extern int journal_history(int leaf, const pg_uuid_t *id, Transition *out, int max);

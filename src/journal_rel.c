@@ -325,7 +325,7 @@ journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole)
 	out->attempt = DatumGetInt32(v[T_ATTEMPT]);
 	out->attempt_base = DatumGetInt32(v[T_ATTEMPT_BASE]);
 	out->returns = DatumGetInt16(v[T_RETURNS]);
-	out->segment = DatumGetInt16(v[T_SEGMENT]);
+	out->leaf = DatumGetInt16(v[T_SEGMENT]);
 	out->prev_state = null[T_PREV_STATE] ? EDA_NONE : catalog_state(DatumGetObjectId(v[T_PREV_STATE]));
 	out->token = null[T_TOKEN] ? 0 : DatumGetInt32(v[T_TOKEN]);
 	out->wake_at = time_or_never(slot, T_WAKE_AT);
@@ -359,7 +359,7 @@ journal_read_event(TupleTableSlot *slot, Event *out, bool whole)
 	slot_getsomeattrs(slot, whole ? E_COUNT : E_HEADERS);
 	out->id = *DatumGetUUIDP(v[E_ID]);
 	out->created_at = DatumGetTimestampTz(v[E_CREATED_AT]);
-	out->segment = DatumGetInt16(v[E_SEGMENT]);
+	out->leaf = DatumGetInt16(v[E_SEGMENT]);
 	out->event_type = TextDatumGetCString(v[E_EVENT_TYPE]);
 	out->flow_type = TextDatumGetCString(v[E_FLOW_TYPE]);
 	out->flow_id = TextDatumGetCString(v[E_FLOW_ID]);
@@ -408,7 +408,7 @@ put_time(TupleTableSlot *slot, int column, TimestampTz value)
 TupleTableSlot *
 journal_transition_slot(JournalRel *jrel, const Transition *t)
 {
-	const EdaCatalog *c = eda_catalog(false);
+	const EdaCatalog *c = catalog_get(false);
 	TupleTableSlot *slot = empty_slot(jrel);
 
 	put(slot, T_EVENT_ID, UUIDPGetDatum(&t->event_id));
@@ -420,7 +420,7 @@ journal_transition_slot(JournalRel *jrel, const Transition *t)
 	put(slot, T_ATTEMPT, Int32GetDatum(t->attempt));
 	put(slot, T_ATTEMPT_BASE, Int32GetDatum(t->attempt_base));
 	put(slot, T_RETURNS, Int16GetDatum(t->returns));
-	put(slot, T_SEGMENT, Int16GetDatum(t->segment));
+	put(slot, T_SEGMENT, Int16GetDatum(t->leaf));
 	if (t->prev_state != EDA_NONE)
 		put(slot, T_PREV_STATE, ObjectIdGetDatum(c->state[t->prev_state]));
 	if (t->token != 0)
@@ -442,7 +442,7 @@ journal_event_slot(JournalRel *jrel, const Event *e)
 
 	put(slot, E_ID, UUIDPGetDatum(&e->id));
 	put(slot, E_CREATED_AT, TimestampTzGetDatum(e->created_at));
-	put(slot, E_SEGMENT, Int16GetDatum(e->segment));
+	put(slot, E_SEGMENT, Int16GetDatum(e->leaf));
 	put_text(slot, E_EVENT_TYPE, e->event_type);
 	put_text(slot, E_FLOW_TYPE, e->flow_type);
 	put_text(slot, E_FLOW_ID, e->flow_id);
@@ -464,9 +464,9 @@ journal_event_slot(JournalRel *jrel, const Event *e)
 bool
 journal_lock_leaves(void)
 {
-	const EdaCatalog *c = eda_catalog(false);
+	const EdaCatalog *c = catalog_get(false);
 	int leaves[EDA_LEAVES];
-	int n = segment_leaves(NULL, leaves);
+	int n = segment_leaves_of(NULL, leaves);
 
 	for (int i = 0; i < n; i++)
 		if (!ConditionalLockRelationOid(c->leaf[JOURNAL_EVENT][leaves[i]], RowExclusiveLock) ||

@@ -76,7 +76,7 @@ refuse(Relation rel)
 static void
 check_shape(Relation rel)
 {
-	const EdaCatalog *c = eda_catalog(false);
+	const EdaCatalog *c = catalog_get(false);
 	const Columns *columns = &idempotency_columns;
 	TupleDesc desc = RelationGetDescr(rel);
 	bool altered = rel->rd_rel->relam != HEAP_TABLE_AM_OID || rel->rd_rules != NULL;

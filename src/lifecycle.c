@@ -111,7 +111,7 @@ lifecycle_check(const Transition *current, EdaState to)
 			appendStringInfo(&legal, "%s\"%s\" (%s)", legal.len > 0 ? ", " : "", state_names[moves[i].to],
 			                 moves[i].made_by);
 	ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
-	        errmsg("event %s cannot move from \"%s\" to \"%s\"", eda_uuid_text(&current->event_id),
+	        errmsg("event %s cannot move from \"%s\" to \"%s\"", uuid_text(&current->event_id),
 	               state_names[current->state], state_names[to]),
 	        errdetail("Version %d was written at %s by %s.", current->version, timestamptz_to_str(current->at),
 	                  current->worker ? current->worker : "its publisher"),
@@ -121,7 +121,7 @@ lifecycle_check(const Transition *current, EdaState to)
 
 /* A uuid as text, palloc'd. */
 char *
-eda_uuid_text(const pg_uuid_t *id)
+uuid_text(const pg_uuid_t *id)
 {
 	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
 }
@@ -154,7 +154,7 @@ eda_lifecycle_moves(PG_FUNCTION_ARGS)
 static bool
 has_home(void)
 {
-	Relation rel = table_open(eda_catalog(false)->engine_state, AccessShareLock);
+	Relation rel = table_open(catalog_get(false)->engine_state, AccessShareLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan_compat(rel, snapshot);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);

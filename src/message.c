@@ -261,7 +261,7 @@ begin_body(StringInfo s, const Event *event, const char *id, const char *type, T
 	put_text(s, "flowtype", event->flow_type);
 	put_text(s, "correlationid", event->correlation_id);
 	if (event->has_parent)
-		put_text(s, "parentid", eda_uuid_text(&event->parent_id));
+		put_text(s, "parentid", uuid_text(&event->parent_id));
 	put_text(s, "traceparent", json_get_text(event->headers, "traceparent"));
 	put_text(s, "tracestate", json_get_text(event->headers, "tracestate"));
 }
@@ -344,7 +344,7 @@ MessageResult
 message_of_event(const Event *event, Delivery *d, size_t limit, BrokerMessage *out)
 {
 	const EventType *type = event_type_by_id(d->type);
-	char *id = eda_uuid_text(&event->id);
+	char *id = uuid_text(&event->id);
 	StringInfoData s;
 
 	if (type == NULL)
@@ -405,7 +405,7 @@ make_dead_body(const Event *event, const Transition *steps, int n, bool with_pay
 	begin_body(&s, event, out->id, "eda.dead_letter", last->at);
 	put_name(&s, "data");
 	appendStringInfoChar(&s, '{');
-	put_text(&s, "event_id", eda_uuid_text(&event->id));
+	put_text(&s, "event_id", uuid_text(&event->id));
 	put_text(&s, "event_type", event->event_type);
 	put_text(&s, "flow_type", event->flow_type);
 	put_text(&s, "flow_id", event->flow_id);
@@ -434,7 +434,7 @@ message_of_dead_letter(const Event *event, Delivery *d, size_t limit, BrokerMess
 		return MESSAGE_NOT_ANY_MORE;
 	in_utf8 = true;
 	d->version = steps[n - 1].version;
-	out->id = message_id(eda_uuid_text(&event->id), d->version);
+	out->id = message_id(uuid_text(&event->id), d->version);
 	out->subject = message_dead_subject(event->flow_type);
 	out->headers = make_headers(event, EDA_NEVER);
 	make_dead_body(event, steps, n, !is_longer(event->payload, limit), out);

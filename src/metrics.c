@@ -37,7 +37,7 @@ roll(int64 moved[EDA_RATE_BUCKETS][EDA_RATES], int64 *bucket, int64 now)
 
 /* Count a transition that the tail has read. */
 void
-metrics_count(EngineType *type, const Transition *t)
+counts_add(EngineType *type, const Transition *t)
 {
 	int64 now = engine.now / BUCKET_US;
 	int64 then = t->at / BUCKET_US;
@@ -55,7 +55,7 @@ metrics_count(EngineType *type, const Transition *t)
 		if (t->state == EDA_AWAITING && t->prev_state == EDA_BEING_PROCESSED)
 			rates[EDA_RETRIED]++;
 	}
-	observe_transition(type, t);
+	timing_add(type, t);
 	type->counted = true;
 }
 
@@ -74,7 +74,7 @@ oldest_due(const EngineType *type)
 
 /* Show what this tick has counted: of most types nothing, and rates are rolled by who reads them. */
 void
-metrics_publish(double tick_ms)
+counts_publish(double tick_ms)
 {
 	EngineArea *area = engine.area;
 	TypeMetrics *out = area_metrics(area);
@@ -97,7 +97,7 @@ metrics_publish(double tick_ms)
 			out[i].counters = type->counters;
 			type->counted = false;
 		}
-		out[i].oldest_due_at = Min(oldest_due(type), deliver_oldest(type));
+		out[i].oldest_due_at = Min(oldest_due(type), delivery_oldest(type));
 		/* What is dispatched and waits was due when it was dispatched, or before.  Types share a queue: its head may be another's. */
 		if (type->counts[EDA_DISPATCHED] > 0)
 			out[i].oldest_due_at = Min(out[i].oldest_due_at, type->oldest_offer);
@@ -126,7 +126,7 @@ metrics_publish(double tick_ms)
 
 /* A new engine: count from zero, but keep the last one's error in sight. */
 void
-metrics_started(void)
+status_started(void)
 {
 	EngineInfo *info = &engine.area->info;
 
@@ -140,7 +140,7 @@ metrics_started(void)
 
 /* What the engine is doing: engine_status.state; one line in the log when it changes. */
 void
-metrics_state(const char *state)
+status_set_state(const char *state)
 {
 	EngineInfo *info = &engine.area->info;
 
@@ -154,7 +154,7 @@ metrics_state(const char *state)
 
 /* The engine's last error. */
 void
-metrics_error(const char *message)
+status_set_error(const char *message)
 {
 	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
 	strlcpy(engine.area->info.last_error, message, sizeof(engine.area->info.last_error));
@@ -164,7 +164,7 @@ metrics_error(const char *message)
 
 /* Whether to log one more error, or what came of it.  Where a disk is full each event has one, and the log may lie on that disk. */
 bool
-metrics_may_log_error(void)
+status_take_log_budget(void)
 {
 	static TimestampTz second = 0;
 	static int n = 0;
@@ -182,7 +182,7 @@ metrics_may_log_error(void)
 
 /* How the broker is. */
 void
-metrics_broker(const BrokerStatus *status)
+status_set_broker(const BrokerStatus *status)
 {
 	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
 	engine.area->info.broker = *status;
@@ -195,7 +195,7 @@ metrics_broker(const BrokerStatus *status)
 
 /* A bigint[] of some counts, at most as many as a histogram has. */
 Datum
-metrics_array(const int64 *counts, int n)
+array_of_int8(const int64 *counts, int n)
 {
 	Datum elements[EDA_TIME_BUCKETS];
 
@@ -211,7 +211,7 @@ eda_type_metrics(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	EngineArea *area = shmem_my_area();
 	TypeMetrics *copy = palloc(sizeof(TypeMetrics) * eda_max_event_types);
-	int64 now = eda_now() / BUCKET_US;
+	int64 now = clock_now() / BUCKET_US;
 	int n = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -233,10 +233,10 @@ eda_type_metrics(PG_FUNCTION_ARGS)
 			for (int s = 0; s < EDA_RATES; s++)
 				last_minute[s] += copy[i].moved[b][s];
 		values[0] = Int32GetDatum(copy[i].type);
-		values[1] = metrics_array(copy[i].counts, EDA_STATES);
+		values[1] = array_of_int8(copy[i].counts, EDA_STATES);
 		nulls[2] = copy[i].oldest_due_at == EDA_NEVER;
 		values[2] = TimestampTzGetDatum(copy[i].oldest_due_at);
-		values[3] = metrics_array(last_minute, EDA_RATES);
+		values[3] = array_of_int8(last_minute, EDA_RATES);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -66,7 +66,7 @@ PG_FUNCTION_INFO_V1(eda_type_counters);
 
 /* Start with nothing remembered. */
 void
-observe_init(void)
+timing_init(void)
 {
 	char *memory = MemoryContextAllocZero(engine.context, sizeof(TimedSet) * SETS + PG_CACHE_LINE_SIZE);
 
@@ -126,7 +126,7 @@ forget(const pg_uuid_t *id)
 
 /* An event waits to be dispatched no longer: remember since when it was due, the first time if it has come back. */
 void
-observe_due(const Transition *t)
+timing_due(const Transition *t)
 {
 	uint64 key = key_of(&t->event_id);
 	Timed *timed = find(key);
@@ -194,7 +194,7 @@ see_attempt_end(EngineType *type, const Transition *t)
 
 /* The tail has read all there is in this tick. */
 void
-observe_settle(void)
+timing_match_early_ends(void)
 {
 	for (int i = 0; i < nends; i++)
 		(void) time_attempt(ends[i].type, ends[i].key, ends[i].at);
@@ -203,7 +203,7 @@ observe_settle(void)
 
 /* Count a transition that the tail has read. */
 void
-observe_transition(EngineType *type, const Transition *t)
+timing_add(EngineType *type, const Transition *t)
 {
 	TypeCounters *c = &type->counters;
 
@@ -233,7 +233,7 @@ cumulative(const TimeHistogram *histogram)
 
 	for (int i = 0; i < EDA_TIME_BUCKETS; i++)
 		counts[i] = n += histogram->buckets[i];
-	return metrics_array(counts, EDA_TIME_BUCKETS);
+	return array_of_int8(counts, EDA_TIME_BUCKETS);
 }
 
 static Datum
@@ -281,7 +281,7 @@ eda_type_counters(PG_FUNCTION_ARGS)
 		const TypeCounters *c = &copy[i];
 		Datum values[] = {
 			Int32GetDatum(ids[i]),
-			metrics_array(c->transitions, EDA_STATES),
+			array_of_int8(c->transitions, EDA_STATES),
 			Int64GetDatum(c->attempts),
 			Int64GetDatum(c->retries),
 			Int64GetDatum(c->rescues),

@@ -29,14 +29,14 @@ stop_broker(int code, Datum arg)
 
 /* Start without a broker. */
 void
-outlet_init(void)
+engine_nats_init(void)
 {
 	on_proc_exit(stop_broker, (Datum) 0);
 }
 
 /* Take out of a text from outside what this database's encoding may not know; it may be cut in the middle of a character. */
 char *
-outlet_plain(char *text)
+engine_nats_plain_text(char *text)
 {
 	for (char *c = text; *c; c++)
 		if (IS_HIGHBIT_SET(*c))
@@ -46,21 +46,21 @@ outlet_plain(char *text)
 
 /* The settings may have changed: have the next tick look. */
 void
-outlet_read_settings(void)
+engine_nats_settings_changed(void)
 {
 	settings_changed = true;
 }
 
 /* Readable when the broker has something to say; -1: there is none. */
 int
-outlet_event_fd(void)
+engine_nats_event_fd(void)
 {
 	return event_fd;
 }
 
 /* Hand the settings to the broker if they may have changed; inside a transaction, for the database's name. */
 void
-outlet_apply_settings(void)
+engine_nats_apply_settings(void)
 {
 	BrokerConfig config = {
 		.servers = eda_nats_url,
@@ -82,7 +82,7 @@ outlet_apply_settings(void)
 	config.name = psprintf("eda %s", get_database_name(MyDatabaseId));
 	settings_changed = engine.broker ? !broker_configure(engine.broker, &config) : eda_nats_url[0] != '\0';
 	if (settings_changed)
-		metrics_error("could not start the broker's thread; will try again");
+		status_set_error("could not start the broker's thread; will try again");
 }
 
 /* Which event types' subjects the stream has; looked at when either may have changed. */
@@ -138,15 +138,15 @@ tell_state(const BrokerStatus *now)
 
 /* Take the broker's state, and tell what has changed; so many messages wait for it here. */
 void
-outlet_read_status(int nwaiting)
+engine_nats_read_status(int nwaiting)
 {
 	BrokerStatus now;
 	static char told_notice[sizeof(now.notice)] = "";
 
 	broker_status(engine.broker, &now);
-	outlet_plain(now.server);
-	outlet_plain(now.error);
-	outlet_plain(now.notice);
+	engine_nats_plain_text(now.server);
+	engine_nats_plain_text(now.error);
+	engine_nats_plain_text(now.notice);
 	if (now.state != status.state)
 		tell_state(&now);
 	status = now;
@@ -161,12 +161,12 @@ outlet_read_status(int nwaiting)
 	if (status.unacknowledged == 0)
 		engine.broker_full = false;
 	status.unacknowledged += nwaiting;
-	metrics_broker(&status);
+	status_set_broker(&status);
 }
 
 /* The largest message that the broker takes, in bytes, as far as is known. */
 size_t
-outlet_max_message(void)
+engine_nats_max_message(void)
 {
 	return status.max_message > 0 ? status.max_message : SIZE_MAX;
 }

@@ -144,7 +144,7 @@ check_item(const PublishItem *item)
 		        errmsg("event type \"%s\" belongs to flow type \"%s\", not \"%s\"", type->name, type->flow_type,
 		               item->flow_type),
 		        errhint("Leave flow_type out, or publish an event type of that flow."));
-	if (item->payload && !item->trusted && VARSIZE(item->payload) > (Size) eda_max_payload_size * 1024)
+	if (item->payload && !item->no_size_limit && VARSIZE(item->payload) > (Size) eda_max_payload_size * 1024)
 		ereport(ERROR, errcode(ERRCODE_EDA_TOO_LARGE),
 		        errmsg("payload of event type \"%s\" has %u bytes", type->name, (unsigned) VARSIZE(item->payload)),
 		        errdetail("eda.max_payload_size is %d kB.", eda_max_payload_size),
@@ -170,9 +170,9 @@ check_same(const PublishItem *item, const pg_uuid_t *id, const char *type, const
 	ereport(ERROR, errcode(ERRCODE_EDA_KEY_REUSED),
 	        errmsg("%s was used before for another event",
 	               item->idempotency_key ? psprintf("idempotency key \"%s\"", item->idempotency_key)
-	                                     : psprintf("event id %s", eda_uuid_text(id))),
+	                                     : psprintf("event id %s", uuid_text(id))),
 	        errdetail("Event %s has event type \"%s\" and flow id \"%s\"; this call has \"%s\" and \"%s\".",
-	                  eda_uuid_text(id), type, flow_id, item->event_type, item->flow_id),
+	                  uuid_text(id), type, flow_id, item->event_type, item->flow_id),
 	        errhint("Use a new id or key for each event; repeat a call with the same arguments only."));
 }
 
@@ -260,12 +260,12 @@ static void
 make_rows(const Publishing *p, TimestampTz now, Event *event, Transition *first)
 {
 	const PublishItem *item = p->item;
-	TimestampTz start =
-		item->has_scheduled_at && item->scheduled_at > now ? item->scheduled_at : event_type_retry_at(p->type, 0, now);
+	TimestampTz start = item->has_scheduled_at && item->scheduled_at > now ? item->scheduled_at
+	                                                                       : event_type_attempt_at(p->type, 0, now);
 
 	memset(event, 0, sizeof(*event));
 	event->id = *p->id;
-	event->segment = segment_of(p->id);
+	event->leaf = segment_leaf_of(p->id);
 	event->created_at = now;
 	event->expires_at = event_type_expires_at(p->type, item->has_scheduled_at ? Max(item->scheduled_at, now) : now);
 	event->event_type = p->type->name;
@@ -286,7 +286,7 @@ make_rows(const Publishing *p, TimestampTz now, Event *event, Transition *first)
 	first->type = p->type->id;
 	first->state = EDA_AWAITING;
 	first->prev_state = EDA_NONE;
-	first->segment = event->segment;
+	first->leaf = event->leaf;
 	first->at = now;
 	first->wake_at = start;
 	first->expires_at = event->expires_at;
@@ -354,8 +354,8 @@ void
 publish_items(PublishItem *items, int n, pg_uuid_t *ids)
 {
 	Publishing *pubs = palloc0(sizeof(Publishing) * Max(n, 1));
-	TimestampTz now = eda_now();
-	ErrorContextCallback context = {.previous = error_context_stack, .callback = publish_item_context};
+	TimestampTz now = clock_now();
+	ErrorContextCallback context = {.previous = error_context_stack, .callback = item_context};
 
 	if (n == 0)
 		return;
@@ -436,7 +436,7 @@ eda_publish_many(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("events must not be null"));
-	n = publish_parse(PG_GETARG_JSONB_P(0), "events", NULL, &items);
+	n = item_parse(PG_GETARG_JSONB_P(0), "events", NULL, &items);
 	ids = palloc(sizeof(pg_uuid_t) * Max(n, 1));
 	publish_items(items, n, ids);
 	PG_RETURN_DATUM(uuid_array(ids, n));

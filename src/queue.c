@@ -54,7 +54,7 @@ give_back(int offer, uint32 generation, OfferState state)
 	{
 		o->state = state;
 		area_queues(area)[o->queue].popped--;
-		area->returned = true;
+		area->offers_need_look = true;
 	}
 	LWLockRelease(&area->lock);
 	shmem_wake_engine(area);
@@ -122,12 +122,12 @@ area_of_log(void)
 {
 	EngineArea *area = shmem_my_area();
 
-	return area != NULL && area->extension == eda_catalog(false)->extension ? area : NULL;
+	return area != NULL && area->extension == catalog_get(false)->extension ? area : NULL;
 }
 
 /* The flow type's queue, made if it has none yet; NULL if there is no room.  Under the lock. */
 FlowQueue *
-area_find_queue(EngineArea *area, const char *flow_type)
+ready_queue_of(EngineArea *area, const char *flow_type)
 {
 	FlowQueue *queues = area_queues(area);
 
@@ -146,7 +146,7 @@ area_find_queue(EngineArea *area, const char *flow_type)
 
 /* Take the first entry out of the list of its priority.  Under the lock. */
 void
-area_unlink_offer(EngineArea *area, int i)
+ready_queue_unlink(EngineArea *area, int i)
 {
 	Offer *offers = area_offers(area);
 	Offer *o = &offers[i];
@@ -171,7 +171,7 @@ int
 queue_pop(const char *flow_type, int max, Popped *out)
 {
 	EngineArea *area = area_of_log();
-	TimestampTz now = eda_now();
+	TimestampTz now = clock_now();
 	FlowQueue *queue;
 	int n = 0;
 
@@ -179,14 +179,14 @@ queue_pop(const char *flow_type, int max, Popped *out)
 		return 0;
 	reserve(max);
 	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
-	queue = area->database == MyDatabaseId ? area_find_queue(area, flow_type) : NULL;
+	queue = area->database == MyDatabaseId ? ready_queue_of(area, flow_type) : NULL;
 	for (int priority = EDA_PRIORITIES - 1; queue && priority >= 0; priority--)
 		while (n < max && queue->head[priority] >= 0)
 		{
 			int i = queue->head[priority];
 			Offer *o = &area_offers(area)[i];
 
-			area_unlink_offer(area, i);
+			ready_queue_unlink(area, i);
 			o->state = OFFER_POPPED;
 			o->since = now;
 			queue->popped++;
@@ -281,13 +281,13 @@ queue_wait(const char *flow_type, int wanted, TimestampTz until)
 	if (w.area)
 	{
 		LWLockAcquire(&w.area->lock, LW_EXCLUSIVE);
-		w.queue = w.area->database == MyDatabaseId ? area_find_queue(w.area, flow_type) : NULL;
+		w.queue = w.area->database == MyDatabaseId ? ready_queue_of(w.area, flow_type) : NULL;
 		LWLockRelease(&w.area->lock);
 	}
 	if (w.queue == NULL)
 	{
 		/* No engine has run yet: look again in a moment. */
-		shmem_wish_engine();
+		wakeup_wish_engine();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

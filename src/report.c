@@ -69,7 +69,7 @@ decide_succeed(JournalStep *step, void *arg)
 	const Reports *reports = arg;
 	const Report *r = &reports->report[step->item];
 
-	if (!work_lease_is_open(step, r->token, EDA_SUCCEEDED, reports->finished_ok))
+	if (lease_check(step, r->token, EDA_SUCCEEDED, reports->finished_ok) != LEASE_OPEN)
 		return false;
 	step->next.state = EDA_SUCCEEDED;
 	close_lease(step, reports);
@@ -82,15 +82,15 @@ decide_fail(JournalStep *step, void *arg)
 {
 	const Reports *reports = arg;
 	const Report *r = &reports->report[step->item];
-	const EventType *type = work_type(step);
+	const EventType *type = journal_require_type(step);
 	TimestampTz now = step->now;
 
-	if (!work_lease_is_open(step, r->token, EDA_FAILED, reports->finished_ok))
+	if (lease_check(step, r->token, EDA_FAILED, reports->finished_ok) != LEASE_OPEN)
 		return false;
-	work_fail(step, type, reports->retry,
-	          reports->has_interval
-	              ? eda_add_interval(now, &reports->interval)
-	              : event_type_retry_at(type, step->current.attempt - step->current.attempt_base, now));
+	lease_end_attempt(step, type, reports->retry,
+	                  reports->has_interval
+	                      ? interval_add_to(now, &reports->interval)
+	                      : event_type_attempt_at(type, step->current.attempt - step->current.attempt_base, now));
 	close_lease(step, reports);
 	step->next.detail = make_detail(r, "result", NULL);
 	return true;
@@ -102,12 +102,13 @@ decide_heartbeat(JournalStep *step, void *arg)
 	const Reports *reports = arg;
 	const Report *r = &reports->report[step->item];
 
-	(void) work_lease_is_open(step, r->token, EDA_BEING_PROCESSED, false);
+	/* A lease that this transaction has closed cannot be extended: the lifecycle refuses that. */
+	(void) lease_check(step, r->token, EDA_BEING_PROCESSED, false);
 	lifecycle_check(&step->current, EDA_BEING_PROCESSED);
 	step->next.state = EDA_BEING_PROCESSED;
 	close_lease(step, reports);
 	step->next.wake_at =
-		eda_add_interval(step->now, reports->has_interval ? &reports->interval : &work_type(step)->lease);
+		interval_add_to(step->now, reports->has_interval ? &reports->interval : &journal_require_type(step)->lease);
 	step->next.detail = make_detail(r, "progress", NULL);
 	return true;
 }
@@ -118,10 +119,10 @@ decide_release(JournalStep *step, void *arg)
 	const Reports *reports = arg;
 	const Report *r = &reports->report[step->item];
 
-	if (!work_lease_is_open(step, r->token, EDA_AWAITING, false))
+	if (lease_check(step, r->token, EDA_AWAITING, false) != LEASE_OPEN)
 		return false;
 	step->next.state = EDA_AWAITING;
-	step->next.wake_at = reports->has_interval ? eda_add_interval(step->now, &reports->interval) : step->now;
+	step->next.wake_at = reports->has_interval ? interval_add_to(step->now, &reports->interval) : step->now;
 	step->next.attempt--;
 	close_lease(step, reports);
 	step->next.detail = make_detail(r, "result", reports->reason);
@@ -145,8 +146,8 @@ publish_spinoffs(const Reports *reports, const JournalStep *steps)
 		if (spinoffs == NULL || steps[i].status != JOURNAL_APPENDED)
 			continue;
 		if (!journal_event(steps[i].leaf, &steps[i].event_id, true, &parent))
-			elog(ERROR, "event %s has transitions and no event", eda_uuid_text(&steps[i].event_id));
-		n = publish_parse(spinoffs, "spinoffs", &parent, &items);
+			elog(ERROR, "event %s has transitions and no event", uuid_text(&steps[i].event_id));
+		n = item_parse(spinoffs, "spinoffs", &parent, &items);
 		all = all ? repalloc(all, sizeof(PublishItem) * (nall + n + 1)) : palloc(sizeof(PublishItem) * (n + 1));
 		memcpy(all + nall, items, sizeof(PublishItem) * n);
 		nall += n;
@@ -157,12 +158,12 @@ publish_spinoffs(const Reports *reports, const JournalStep *steps)
 
 /* Carry out a call; the steps, sorted by event id, tell what became of each event. */
 static JournalStep *
-carry_out(Reports *reports, const char *what, JournalDecide decide, int *appended)
+carry_out_reports(Reports *reports, const char *what, JournalDecide decide, int *appended)
 {
 	JournalStep *steps = palloc0(sizeof(JournalStep) * Max(reports->n, 1));
 
 	journal_require_write(what);
-	reports->worker = work_caller();
+	reports->worker = args_caller();
 	for (int i = 0; i < reports->n; i++)
 	{
 		steps[i].event_id = reports->report[i].event_id;
@@ -171,8 +172,8 @@ carry_out(Reports *reports, const char *what, JournalDecide decide, int *appende
 	}
 	*appended = journal_append(steps, reports->n, JOURNAL_WAIT, decide, reports);
 	for (int i = 0; i < reports->n; i++)
-		work_require_found(&steps[i]);
-	work_publish_on_fail(steps, reports->n);
+		journal_require_found(&steps[i]);
+	on_fail_publish(steps, reports->n);
 	publish_spinoffs(reports, steps);
 	return steps;
 }
@@ -201,7 +202,7 @@ read_interval(FunctionCallInfo fcinfo, int n, const char *name, bool above_zero,
 	if (!reports->has_interval)
 		return;
 	reports->interval = *PG_GETARG_INTERVAL_P(n);
-	moved = eda_add_interval(0, &reports->interval);
+	moved = interval_add_to(0, &reports->interval);
 	if (moved < 0 || (above_zero && moved == 0))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 		        errmsg("%s must %s", name, above_zero ? "be above zero" : "not be negative"));
@@ -281,7 +282,7 @@ eda_succeed(PG_FUNCTION_ARGS)
 	reports.report->json = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
 	reports.report->spinoffs = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3);
 	reports.finished_ok = read_if_finished(fcinfo, 4);
-	carry_out(&reports, "eda.succeed()", decide_succeed, &appended);
+	carry_out_reports(&reports, "eda.succeed()", decide_succeed, &appended);
 	PG_RETURN_BOOL(appended > 0);
 }
 
@@ -302,7 +303,7 @@ eda_succeed_many(PG_FUNCTION_ARGS)
 		reports.report[i].spinoffs = spinoffs && !null_spinoffs[i] ? DatumGetJsonbP(spinoffs[i]) : NULL;
 	}
 	reports.finished_ok = read_if_finished(fcinfo, 4);
-	carry_out(&reports, "eda.succeed_many()", decide_succeed, &appended);
+	carry_out_reports(&reports, "eda.succeed_many()", decide_succeed, &appended);
 	PG_RETURN_INT32(appended);
 }
 
@@ -319,7 +320,7 @@ eda_fail(PG_FUNCTION_ARGS)
 	reports.retry = PG_ARGISNULL(4) || PG_GETARG_BOOL(4);
 	read_interval(fcinfo, 5, "retry_in", false, &reports);
 	reports.finished_ok = read_if_finished(fcinfo, 6);
-	step = carry_out(&reports, "eda.fail()", decide_fail, &appended);
+	step = carry_out_reports(&reports, "eda.fail()", decide_fail, &appended);
 	PG_RETURN_TEXT_P(cstring_to_text(lifecycle_state_name(appended > 0 ? step->next.state : step->current.state)));
 }
 
@@ -342,7 +343,7 @@ eda_fail_many(PG_FUNCTION_ARGS)
 	reports.retry = PG_ARGISNULL(4) || PG_GETARG_BOOL(4);
 	read_interval(fcinfo, 5, "retry_in", false, &reports);
 	reports.finished_ok = read_if_finished(fcinfo, 6);
-	carry_out(&reports, "eda.fail_many()", decide_fail, &appended);
+	carry_out_reports(&reports, "eda.fail_many()", decide_fail, &appended);
 	PG_RETURN_INT32(appended);
 }
 
@@ -356,7 +357,7 @@ eda_heartbeat(PG_FUNCTION_ARGS)
 
 	read_interval(fcinfo, 2, "extend", true, &reports);
 	reports.report->json = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3);
-	step = carry_out(&reports, "eda.heartbeat()", decide_heartbeat, &appended);
+	step = carry_out_reports(&reports, "eda.heartbeat()", decide_heartbeat, &appended);
 	PG_RETURN_TIMESTAMPTZ(step->next.wake_at);
 }
 
@@ -368,7 +369,7 @@ eda_heartbeat_many(PG_FUNCTION_ARGS)
 	int appended;
 
 	read_interval(fcinfo, 2, "extend", true, &reports);
-	carry_out(&reports, "eda.heartbeat_many()", decide_heartbeat, &appended);
+	carry_out_reports(&reports, "eda.heartbeat_many()", decide_heartbeat, &appended);
 	PG_RETURN_INT32(appended);
 }
 
@@ -382,7 +383,7 @@ eda_release(PG_FUNCTION_ARGS)
 
 	read_interval(fcinfo, 2, "retry_in", false, &reports);
 	reports.reason = text_or_null(fcinfo, 3);
-	step = carry_out(&reports, "eda.release()", decide_release, &appended);
+	step = carry_out_reports(&reports, "eda.release()", decide_release, &appended);
 	PG_RETURN_TEXT_P(cstring_to_text(lifecycle_state_name(appended > 0 ? step->next.state : step->current.state)));
 }
 
@@ -395,6 +396,6 @@ eda_release_many(PG_FUNCTION_ARGS)
 
 	read_interval(fcinfo, 2, "retry_in", false, &reports);
 	reports.reason = text_or_null(fcinfo, 3);
-	carry_out(&reports, "eda.release_many()", decide_release, &appended);
+	carry_out_reports(&reports, "eda.release_many()", decide_release, &appended);
 	PG_RETURN_INT32(appended);
 }

@@ -14,7 +14,7 @@
  * an entry's generation only ever counts up, and an area that still has waiting
  * workers is not given away.
  *
- * area->database is read without a lock (eda_now() is called for every row), so
+ * area->database is read without a lock (clock_now() is called for every row), so
  * it is set last, when everything else in the area is in place.
  *
  * Locks: EdaShmem.lock before area->lock or that of the area's news; none is held
@@ -263,7 +263,7 @@ area_free_offers(EngineArea *area)
 	}
 	area->free_head = eda_queue_size > 0 ? 0 : -1;
 	area->nfree = eda_queue_size;
-	area->returned = false;
+	area->offers_need_look = false;
 
 	for (int i = 0; i < eda_max_event_types; i++)
 	{
@@ -401,7 +401,7 @@ shmem_area_left(void)
 
 /* The time that eda goes by in this session's database. */
 TimestampTz
-eda_now(void)
+clock_now(void)
 {
 	EngineArea *area = shmem_my_area();
 	TimestampTz now = GetCurrentTimestamp();
@@ -415,7 +415,7 @@ eda_now(void)
 Datum
 eda_clock(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TIMESTAMPTZ(eda_now());
+	PG_RETURN_TIMESTAMPTZ(clock_now());
 }
 
 /* SQL: eda.move_clock(interval); at once, whatever becomes of the transaction. */
@@ -447,7 +447,7 @@ eda_move_clock(PG_FUNCTION_ARGS)
 
 	pg_atomic_write_u64(&area->clock_offset, (uint64) (moved - now));
 	shmem_wake_engine(area);
-	PG_RETURN_TIMESTAMPTZ(eda_now());
+	PG_RETURN_TIMESTAMPTZ(clock_now());
 }
 
 /* ------------------------------------------------------------------------
@@ -487,7 +487,7 @@ wakeup_now(void)
 	if (area != NULL && area->engine_pid != 0)
 		shmem_wake_engine(area);
 	else
-		shmem_wish_engine();
+		wakeup_wish_engine();
 }
 
 /*
@@ -520,7 +520,7 @@ wakeup_at_commit(void)
 
 /* Ask the launcher for this database's engine, but not at every turn: it may be its choice that there is none. */
 void
-shmem_wish_engine(void)
+wakeup_wish_engine(void)
 {
 	static TimestampTz wished_at = 0;
 	TimestampTz now = GetCurrentTimestamp();

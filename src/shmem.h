@@ -165,8 +165,8 @@ typedef struct EngineArea
 	int nmetrics;
 	int nfree;
 	int32 free_head;
-	bool returned; /* some offer is RETURNED or REFUSED */
-				   /* then: TypeMetrics[max_event_types], FlowQueue[max_event_types], Offer[queue_size], News */
+	bool offers_need_look; /* the engine is to look at its offers: one came back, or the rules changed */
+						   /* then: TypeMetrics[max_event_types], FlowQueue[max_event_types], Offer[queue_size], News */
 } EngineArea;
 
 /* Where the start of an engine has got to. */
@@ -234,10 +234,10 @@ extern TypeMetrics *area_metrics(EngineArea *area);
 extern FlowQueue *area_queues(EngineArea *area);
 extern Offer *area_offers(EngineArea *area);
 extern News *area_news(EngineArea *area);
-extern TimestampTz eda_now(void);
+extern TimestampTz clock_now(void);
 extern void shmem_wake_engine(EngineArea *area);
 extern void shmem_wake_launcher(void);
-extern void shmem_wish_engine(void);
+extern void wakeup_wish_engine(void);
 extern void wakeup_at_commit(void);
 
 /* ------------------------------------------------------------------------
@@ -253,8 +253,8 @@ typedef struct Popped
 	Brief dispatched;
 } Popped;
 
-extern FlowQueue *area_find_queue(EngineArea *area, const char *flow_type);
-extern void area_unlink_offer(EngineArea *area, int i);
+extern FlowQueue *ready_queue_of(EngineArea *area, const char *flow_type);
+extern void ready_queue_unlink(EngineArea *area, int i);
 extern int queue_pop(const char *flow_type, int max, Popped *out);
 extern bool queue_wait(const char *flow_type, int wanted, TimestampTz until);
 extern void queue_refuse(const Popped *p);

@@ -127,7 +127,7 @@ read_cursors(void)
 		Cursor *cursor = find_cursor(DatumGetInt64(v[i]), DatumGetInt64(v[i + 1]), DatumGetInt64(v[i + 2]));
 
 		if (cursor)
-			cursor_min(cursor, DatumGetInt64(v[i + 3]), &first);
+			cursor_pull(cursor, DatumGetInt64(v[i + 3]), &first);
 	}
 }
 
@@ -151,7 +151,7 @@ park_now(const pg_uuid_t *id)
 {
 	Todo todo = {*id, -1};
 
-	engine_park(&todo, InvalidTransactionId, engine.now);
+	todo_park(&todo, InvalidTransactionId, engine.now);
 }
 
 static void
@@ -196,7 +196,7 @@ state_load(void)
 			read_cursors();
 			read_counters();
 			read_ids(6, park_now);
-			read_ids(7, deliver_recover);
+			read_ids(7, delivery_recover);
 		}
 	}
 	SPI_finish();
@@ -209,8 +209,8 @@ gather(Numbers *cursors, Numbers *counters)
 	TimestampTz oldest = dispatch_oldest();
 	TimestampTz watched[EDA_LEAVES];
 
-	deliver_oldest_deadlines(watched);
-	deliver_note_dead_letters();
+	delivery_oldest_deadlines(watched);
+	delivery_mark_dead_since();
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 	{
 		add_cursor(cursors, KIND_DEADLINE, 0, leaf, Min(engine.deadline[leaf].key, watched[leaf]));
@@ -259,7 +259,7 @@ write_row(TimestampTz now)
 	values[1] = numbers_datum(&cursors);
 	values[2] = numbers_datum(&counters);
 	values[3] = ids_datum(ids, engine.nparked);
-	n = deliver_unacknowledged(&ids);
+	n = delivery_unacknowledged(&ids);
 	values[4] = ids_datum(ids, n);
 	values[5] = TimestampTzGetDatum(now);
 	SPI_connect();
@@ -287,13 +287,13 @@ state_save(void)
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 		if (engine.dispatched[leaf].key != EDA_NEVER)
 			return;
-	engine_begin();
+	xact_begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	locked = engine_lock() && ConditionalLockRelationOid(eda_catalog(false)->engine_state, RowExclusiveLock);
+	locked = xact_lock_log() && ConditionalLockRelationOid(catalog_get(false)->engine_state, RowExclusiveLock);
 	if (locked)
 		write_row(now);
 	PopActiveSnapshot();
-	engine_commit();
+	xact_commit();
 	if (!locked)
 		return;
 	engine.saved_at = now;
@@ -344,9 +344,9 @@ open_next_leaf(void)
 void
 state_housekeeping(void)
 {
-	engine_begin();
+	xact_begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (engine_lock())
+	if (xact_lock_log())
 	{
 		SPI_connect();
 		forget_old_keys();
@@ -355,5 +355,5 @@ state_housekeeping(void)
 		SPI_finish();
 	}
 	PopActiveSnapshot();
-	engine_commit();
+	xact_commit();
 }

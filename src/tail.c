@@ -122,7 +122,7 @@ open_leaf(TailReading *reading, int number)
 
 	if (leaf->rel == NULL)
 	{
-		leaf->rel = table_open(eda_catalog(false)->leaf[JOURNAL_TRANSITION][number], AccessShareLock);
+		leaf->rel = table_open(catalog_get(false)->leaf[JOURNAL_TRANSITION][number], AccessShareLock);
 		leaf->nblocks = RelationGetNumberOfBlocks(leaf->rel);
 		MemoryContextSwitchTo(engine.tick);
 		leaf->slot = table_slot_create(leaf->rel, NULL);
@@ -154,7 +154,7 @@ see(TupleTableSlot *slot, int leaf, uint64 xid)
 	CHECK_FOR_INTERRUPTS();
 	journal_read_transition(slot, &t, false);
 	if (xid == 0 || t.xid == xid)
-		engine_see(&t, leaf);
+		see_transition(&t, leaf);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(row_context);
 }
@@ -342,7 +342,7 @@ read_table(TailReading *reading)
 	Datum *ended = palloc(sizeof(Datum) * Max(a->nxip, 1));
 	Datum values[3];
 	int leaves[EDA_LEAVES];
-	int nleaves = segment_leaves(NULL, leaves);
+	int nleaves = segment_leaves_of(NULL, leaves);
 	int n = 0;
 
 	for (int i = 0; i < a->nxip; i++)
@@ -376,7 +376,7 @@ tail_init(void)
 	begin_anew();
 }
 
-/* Hand each transition that snapshot sees, and the last one did not, to engine_see(). */
+/* Hand each transition that snapshot sees, and the last one did not, to see_transition(). */
 void
 tail_read(Snapshot snapshot)
 {

@@ -43,7 +43,7 @@ typedef struct Walk
 static bool
 note_todo(int32 type, const pg_uuid_t *id, int leaf, TimestampTz key)
 {
-	return engine_todo(id, leaf, NULL);
+	return todo_add(id, leaf, NULL);
 }
 
 static const Walk walk_due = {JOURNAL_TRANSITION, "due", true, T_WAKE_AT, T_EVENT_ID, -1, EDA_NONE, note_todo};
@@ -55,11 +55,12 @@ static const Walk walk_dispatched = {JOURNAL_TRANSITION, "deadline", false,     
 static const Walk walk_expiry = {JOURNAL_EVENT, "expiry", false, E_EXPIRES_AT, E_ID, -1, EDA_NONE, note_todo};
 static const Walk walk_redriven = {JOURNAL_TRANSITION, "expiry", false,    T_EXPIRES_AT,
                                    T_EVENT_ID,         -1,       EDA_NONE, note_todo};
-static const Walk walk_dead = {JOURNAL_TRANSITION, "dead", true, T_AT, T_EVENT_ID, -1, EDA_NONE, deliver_dead_letter};
+static const Walk walk_dead = {JOURNAL_TRANSITION, "dead", true,     T_AT,
+                               T_EVENT_ID,         -1,     EDA_NONE, delivery_add_dead_letter};
 
 /* Pull a cursor back to an entry, if it is beyond it. */
 void
-cursor_min(Cursor *cursor, TimestampTz key, const pg_uuid_t *id)
+cursor_pull(Cursor *cursor, TimestampTz key, const pg_uuid_t *id)
 {
 	if (key > cursor->key || (key == cursor->key && memcmp(id, &cursor->id, UUID_LEN) >= 0))
 		return;
@@ -104,7 +105,7 @@ make_keys(const Walk *walk, int32 type, const Cursor *from, ScanKey keys, ScanKe
 static int
 walk_from(const Walk *walk, int leaf_number, int32 type, Cursor *cursor, TimestampTz upto, int limit, Snapshot snapshot)
 {
-	Oid relid = eda_catalog(false)->leaf[walk->table][leaf_number];
+	Oid relid = catalog_get(false)->leaf[walk->table][leaf_number];
 	Relation leaf = table_open(relid, AccessShareLock);
 	Relation index = index_open(catalog_index(leaf_number, walk->table, walk->index), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(leaf, NULL);
@@ -162,17 +163,17 @@ read_deadlines(int leaf, Snapshot snapshot)
  * meanwhile, and what comes next would have to wait for that.
  */
 void
-timers_note_due(EngineType *type, int leaf, const Transition *t)
+timers_pull_due(EngineType *type, int leaf, const Transition *t)
 {
 	Cursor *late = &type->late[leaf];
 
 	if (t->wake_at > engine.now - LATE || t->wake_at >= type->due[leaf].key || type->suspended || engine.recovering)
 	{
-		cursor_min(&type->due[leaf], t->wake_at, &t->event_id);
+		cursor_pull(&type->due[leaf], t->wake_at, &t->event_id);
 		return;
 	}
 	type->late_until[leaf] = late->key == EDA_NEVER ? t->wake_at : Max(type->late_until[leaf], t->wake_at);
-	cursor_min(late, t->wake_at, &t->event_id);
+	cursor_pull(late, t->wake_at, &t->event_id);
 }
 
 /* When the first of a type's events on disk that wait is due; EDA_NEVER if none. */
@@ -200,14 +201,14 @@ read_due(EngineType *type, int leaf, Snapshot snapshot)
 	}
 	if (room > n && due->key <= engine.now)
 		n += walk_from(&walk_due, leaf, type->id, due, engine.now, room - n, snapshot);
-	dispatch_note(type, n);
+	dispatch_reserve(type, n);
 }
 
 /* What a suspended type has due; it has no other cursor for what is late. */
 static void
 read_due_suspended(EngineType *type, int leaf, Snapshot snapshot)
 {
-	cursor_min(&type->due[leaf], type->late[leaf].key, &type->late[leaf].id);
+	cursor_pull(&type->due[leaf], type->late[leaf].key, &type->late[leaf].id);
 	cursor_reset(&type->late[leaf]);
 	if (type->due[leaf].key <= engine.now)
 		walk_from(&walk_due, leaf, type->id, &type->due[leaf], engine.now, SUSPEND_PACE, snapshot);
@@ -241,7 +242,7 @@ timers_read(Snapshot snapshot)
 {
 	EngineType **due = palloc(sizeof(EngineType *) * Max(engine.ntypes, 1));
 	int leaves[EDA_LEAVES];
-	int nleaves = segment_leaves(NULL, leaves);
+	int nleaves = segment_leaves_of(NULL, leaves);
 	int ndue = 0;
 
 	for (int l = 0; l < nleaves; l++)
@@ -259,7 +260,7 @@ timers_read(Snapshot snapshot)
 	}
 	for (int i = 0; i < engine.ntypes; i++)
 		for (int l = 0; l < nleaves; l++)
-			if (engine.types[i]->dead[leaves[l]].key != EDA_NEVER && deliver_room() > 0)
+			if (engine.types[i]->dead[leaves[l]].key != EDA_NEVER && delivery_room() > 0)
 				walk_from(&walk_dead, leaves[l], engine.types[i]->id, &engine.types[i]->dead[leaves[l]], EDA_NEVER - 1,
 				          ENGINE_BATCH, snapshot);
 	if (ndue > 1)
@@ -286,7 +287,7 @@ timers_recover_offers(Snapshot snapshot)
 TimestampTz
 timers_next(void)
 {
-	TimestampTz next = deliver_next();
+	TimestampTz next = delivery_next_watched();
 
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 	{

@@ -28,36 +28,36 @@ PG_FUNCTION_INFO_V1(eda_acquire_next);
 
 /* Who is calling, for transition.worker: the application's name, else the role. */
 const char *
-work_caller(void)
+args_caller(void)
 {
 	return application_name && application_name[0] ? application_name : GetUserNameFromId(GetSessionUserId(), false);
 }
 
 /* The event type of the step's event; an error if its row is gone. */
 const EventType *
-work_type(const JournalStep *step)
+journal_require_type(const JournalStep *step)
 {
 	const EventType *type = event_type_by_id(step->current.type);
 
 	if (type == NULL)
 		ereport(ERROR, errcode(ERRCODE_EDA_UNKNOWN_EVENT_TYPE),
-		        errmsg("event %s has an event type that no longer exists", eda_uuid_text(&step->event_id)));
+		        errmsg("event %s has an event type that no longer exists", uuid_text(&step->event_id)));
 	return type;
 }
 
 /* Raise ED004 for a step whose event is not there. */
 void
-work_require_found(const JournalStep *step)
+journal_require_found(const JournalStep *step)
 {
 	if (step->status == JOURNAL_MISSING)
 		ereport(ERROR, errcode(ERRCODE_EDA_UNKNOWN_EVENT),
-		        errmsg("event %s does not exist", eda_uuid_text(&step->event_id)),
+		        errmsg("event %s does not exist", uuid_text(&step->event_id)),
 		        errhint("It was never published, or its transaction rolled back."));
 }
 
 /* End an attempt without success: another one at retry_at if there is one left, else failed. */
 void
-work_fail(JournalStep *step, const EventType *type, bool retry, TimestampTz retry_at)
+lease_end_attempt(JournalStep *step, const EventType *type, bool retry, TimestampTz retry_at)
 {
 	int attempts = step->current.attempt - step->current.attempt_base;
 
@@ -72,7 +72,7 @@ work_fail(JournalStep *step, const EventType *type, bool retry, TimestampTz retr
 
 /* Publish the on-fail events of those steps that moved to failed. */
 void
-work_publish_on_fail(JournalStep *steps, int nsteps)
+on_fail_publish(JournalStep *steps, int nsteps)
 {
 	PublishItem *items;
 	int failed = 0;
@@ -102,13 +102,13 @@ work_publish_on_fail(JournalStep *steps, int nsteps)
 		if (event_type_by_name(on_fail, true) == NULL)
 		{
 			ereport(WARNING, errcode(ERRCODE_EDA_UNKNOWN_EVENT_TYPE),
-			        errmsg("event %s failed, and its on-fail event type \"%s\" does not exist",
-			               eda_uuid_text(&event.id), on_fail));
+			        errmsg("event %s failed, and its on-fail event type \"%s\" does not exist", uuid_text(&event.id),
+			               on_fail));
 			continue;
 		}
 		(void) journal_event(steps[i].leaf, &steps[i].event_id, true, &event);
 		json_begin(&payload);
-		json_put_text(&payload, "failed_event_id", eda_uuid_text(&event.id));
+		json_put_text(&payload, "failed_event_id", uuid_text(&event.id));
 		json_put_text(&payload, "failed_event_type", event.event_type);
 		json_put_int(&payload, "attempts", t->attempt);
 		json_put_text(&payload, "error", json_get_text(t->detail, "error"));
@@ -116,8 +116,8 @@ work_publish_on_fail(JournalStep *steps, int nsteps)
 		items[n].event_type = on_fail;
 		items[n].payload = json_end(&payload);
 		items[n].on_fail_event_type = "";
-		items[n].trusted = true;
-		publish_inherit(&items[n], &event);
+		items[n].no_size_limit = true;
+		item_inherit(&items[n], &event);
 		n++;
 	}
 	publish_items(items, n, palloc(sizeof(pg_uuid_t) * failed));
@@ -131,11 +131,11 @@ find_closing(const JournalStep *step, int32 token, Transition *closing)
 	    !journal_find_transition(step->leaf, &step->event_id, token, false, closing) ||
 	    closing->state != EDA_BEING_PROCESSED || closing->token != token)
 		ereport(ERROR, errcode(ERRCODE_EDA_STALE_TOKEN),
-		        errmsg("token %d never opened a lease on event %s", token, eda_uuid_text(&step->event_id)),
+		        errmsg("token %d never opened a lease on event %s", token, uuid_text(&step->event_id)),
 		        errhint("Pass the token that eda.acquire() or eda.acquire_next() returned with the event."));
 	while (closing->state == EDA_BEING_PROCESSED && closing->token == token)
 		if (!journal_find_transition(step->leaf, &step->event_id, closing->version + 1, true, closing))
-			elog(ERROR, "event %s has a gap in its versions", eda_uuid_text(&step->event_id));
+			elog(ERROR, "event %s has a gap in its versions", uuid_text(&step->event_id));
 }
 
 static bool
@@ -147,18 +147,19 @@ is_my_transaction(uint64 xid)
 }
 
 /*
- * Whether the caller holds the event's lease.  False if it has closed it
- * already, in this transaction and to the same end, or with finished_ok;
- * otherwise an error: ED002 stale, ED003 already finished, ED006 no token.
+ * Check that the caller holds the event's lease.  A lease that the caller has closed
+ * already is permitted in the transaction that closed it, for the same outcome, or with
+ * finished_ok.  Otherwise an error: ED001 no lease is open, ED002 stale token, ED003
+ * already finished, ED006 the token is missing.
  */
-bool
-work_lease_is_open(const JournalStep *step, int32 token, EdaState wanted, bool finished_ok)
+LeaseCheck
+lease_check(const JournalStep *step, int32 token, EdaState wanted, bool finished_ok)
 {
 	const Transition *t = &step->current;
 	Transition row;
 
 	if (t->state == EDA_BEING_PROCESSED && token == t->token)
-		return true;
+		return LEASE_OPEN;
 	if (token == EDA_TOKEN_LEFT_OUT)
 	{
 		if (t->token != 0 && journal_find_transition(step->leaf, &step->event_id, t->token, false, &row) &&
@@ -166,7 +167,7 @@ work_lease_is_open(const JournalStep *step, int32 token, EdaState wanted, bool f
 			token = t->token;
 		else if (lifecycle_is_final(t->state) || t->state == EDA_BEING_PROCESSED || t->token != 0)
 			ereport(ERROR, errcode(ERRCODE_EDA_TOKEN_REQUIRED),
-			        errmsg("a token is needed for event %s", eda_uuid_text(&step->event_id)),
+			        errmsg("a token is needed for event %s", uuid_text(&step->event_id)),
 			        errdetail("It may be left out only in the transaction that acquired the event."),
 			        errhint("Pass the token that eda.acquire() or eda.acquire_next() returned with the event."));
 		else
@@ -174,28 +175,28 @@ work_lease_is_open(const JournalStep *step, int32 token, EdaState wanted, bool f
 			/* Some of these moves are legal, but not a worker's. */
 			lifecycle_check(t, wanted);
 			ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
-			        errmsg("event %s is not being processed: it is \"%s\"", eda_uuid_text(&step->event_id),
+			        errmsg("event %s is not being processed: it is \"%s\"", uuid_text(&step->event_id),
 			               lifecycle_state_name(t->state)),
 			        errdetail("Version %d was written at %s.", t->version, timestamptz_to_str(t->at)),
 			        errhint("Take it with eda.acquire() or eda.acquire_next() first."));
 		}
 		if (t->state == EDA_BEING_PROCESSED)
-			return true;
+			return LEASE_OPEN;
 	}
 	find_closing(step, token, &row);
 	if (row.token == token)
 	{
 		if (finished_ok || (is_my_transaction(row.xid) && (row.state == EDA_SUCCEEDED) == (wanted == EDA_SUCCEEDED)))
-			return false;
+			return LEASE_CLOSED_BY_US;
 		ereport(
 			ERROR, errcode(ERRCODE_EDA_ALREADY_FINISHED),
-			errmsg("event %s is already finished under token %d", eda_uuid_text(&step->event_id), token),
+			errmsg("event %s is already finished under token %d", uuid_text(&step->event_id), token),
 			errdetail("It moved to \"%s\" at %s.", lifecycle_state_name(row.state), timestamptz_to_str(row.at)),
 			errhint("Roll back what this transaction did again.  If the work is outside the database, treat this as "
 		            "success, or pass if_finished => 'ok'."));
 	}
 	ereport(ERROR, errcode(ERRCODE_EDA_STALE_TOKEN),
-	        errmsg("token %d is stale for event %s", token, eda_uuid_text(&step->event_id)),
+	        errmsg("token %d is stale for event %s", token, uuid_text(&step->event_id)),
 	        errdetail("The lease was lost: the event moved to \"%s\" at %s%s%s.", lifecycle_state_name(row.state),
 	                  timestamptz_to_str(row.at), row.worker ? " by " : "", row.worker ? row.worker : ""),
 	        errhint("Roll back the work of this attempt: it is no longer this worker's to finish."));
@@ -225,7 +226,7 @@ decide_acquire(JournalStep *step, void *arg)
 	next->attempt++;
 	next->returns = 0;
 	next->token = next->version;
-	next->wake_at = eda_add_interval(step->now, args->has_lease ? &args->lease : &type->lease);
+	next->wake_at = interval_add_to(step->now, args->has_lease ? &args->lease : &type->lease);
 	next->worker = args->worker;
 	return true;
 }
@@ -233,12 +234,12 @@ decide_acquire(JournalStep *step, void *arg)
 static void
 read_acquire_args(FunctionCallInfo fcinfo, int first, AcquireArgs *args)
 {
-	args->worker = PG_ARGISNULL(first) ? work_caller() : text_to_cstring(PG_GETARG_TEXT_PP(first));
+	args->worker = PG_ARGISNULL(first) ? args_caller() : text_to_cstring(PG_GETARG_TEXT_PP(first));
 	args->has_lease = !PG_ARGISNULL(first + 1);
 	if (!args->has_lease)
 		return;
 	args->lease = *PG_GETARG_INTERVAL_P(first + 1);
-	if (eda_add_interval(0, &args->lease) <= 0)
+	if (interval_add_to(0, &args->lease) <= 0)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("lease must be above zero"));
 }
 
@@ -253,20 +254,25 @@ static int
 return_acquired(FunctionCallInfo fcinfo, JournalStep *steps, int nsteps)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	EventRef *refs = palloc(sizeof(EventRef) * Max(nsteps, 1));
 	Event *events = palloc(sizeof(Event) * Max(nsteps, 1));
 	int n = 0;
 
 	qsort(steps, nsteps, sizeof(JournalStep), compare_items);
-	journal_step_events(steps, nsteps, true, events);
 	for (int i = 0; i < nsteps; i++)
+		if (steps[i].status == JOURNAL_APPENDED)
+		{
+			steps[n] = steps[i];
+			refs[n++] = (EventRef){steps[i].event_id, steps[i].leaf};
+		}
+	journal_read_events(refs, n, true, events);
+	for (int i = 0; i < n; i++)
 	{
 		const Transition *t = &steps[i].next;
 		const Event *e = &events[i];
 		Datum values[11];
 		bool nulls[11] = {0};
 
-		if (steps[i].status != JOURNAL_APPENDED)
-			continue;
 		values[0] = UUIDPGetDatum(&e->id);
 		values[1] = Int32GetDatum(t->token);
 		values[2] = CStringGetTextDatum(e->event_type);
@@ -282,7 +288,6 @@ return_acquired(FunctionCallInfo fcinfo, JournalStep *steps, int nsteps)
 		nulls[10] = !e->has_parent;
 		values[10] = nulls[10] ? (Datum) 0 : UUIDPGetDatum(&e->parent_id);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-		n++;
 	}
 	return n;
 }
@@ -301,7 +306,7 @@ eda_acquire(PG_FUNCTION_ARGS)
 	step.event_id = *PG_GETARG_UUID_P(0);
 	read_acquire_args(fcinfo, 1, &args);
 	journal_append(&step, 1, JOURNAL_SKIP, decide_acquire, &args);
-	work_require_found(&step);
+	journal_require_found(&step);
 	return_acquired(fcinfo, &step, 1);
 	return (Datum) 0;
 }
@@ -370,8 +375,8 @@ eda_acquire_next(PG_FUNCTION_ARGS)
 	read_acquire_args(fcinfo, 3, &args);
 	require_flow_type(flow_type);
 	if (!PG_ARGISNULL(2))
-		until = eda_add_interval(until, DatumGetIntervalP(DirectFunctionCall2(interval_smaller, PG_GETARG_DATUM(2),
-		                                                                      IntervalPGetDatum(&max_wait))));
+		until = interval_add_to(until, DatumGetIntervalP(DirectFunctionCall2(interval_smaller, PG_GETARG_DATUM(2),
+		                                                                     IntervalPGetDatum(&max_wait))));
 
 	for (;;)
 	{
