@@ -13,15 +13,17 @@ EXTENSION  = eda
 MODULE_big = eda
 EDA_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" eda.control)
 
-OBJS = $(addprefix src/, \
-	eda.o lifecycle.o catalog.o event_type.o \
-	journal.o journal_rel.o journal_shape.o idempotency.o publish.o item.o work.o report.o control.o json.o \
-	shmem.o news.o queue.o launcher.o attach.o ddl.o \
-	engine.o engine_type.o engine_decide.o tail.o timers.o dispatch.o deliver.o handover.o outlet.o message.o \
-	feed.o metrics.o observe.o state.o) \
-	$(addprefix src/broker/, \
-	broker.o courier.o stream.o link.o ring.o jetstream.o url.o text.o state.o settings.o)
-SRC_H = src/eda.h src/journal.h src/shmem.h src/engine.h src/compat.h $(addprefix src/broker/, broker.h status.h broker_int.h)
+OBJS = src/eda.o \
+	$(addprefix src/base/, catalog.o event_type.o segment.o lifecycle.o json.o interval.o uuid.o array.o) \
+	$(addprefix src/shared/, shmem.o ready_queue.o clock.o) \
+	$(addprefix src/process/, launcher.o attach.o ddl.o wakeup.o) \
+	$(addprefix src/log/, journal.o journal_rel.o journal_shape.o idempotency.o news.o lease.o refuse.o) \
+	$(addprefix src/api/, publish.o item.o acquire.o queue.o report.o on_fail.o control.o args.o) \
+	$(addprefix src/engine/, engine.o xact.o status.o todo.o cursor.o type.o tail.o see.o dispatch.o timers.o \
+		decide.o move.o message.o nats.o delivery.o send.o feed.o counts.o timing.o state.o housekeeping.o) \
+	$(addprefix src/broker/, broker.o courier.o stream.o link.o ring.o jetstream.o url.o text.o state.o settings.o)
+SRC_H = $(addprefix src/, eda.h compat.h base/base.h shared/shared.h process/process.h log/log.h api/api.h \
+	engine/engine.h broker/broker.h broker/status.h broker/broker_int.h)
 
 SQL = $(addprefix sql/, \
 	00_head.sql 10_tables.sql 20_publish.sql 30_work.sql 40_control.sql \
@@ -78,6 +80,7 @@ lint:
 	clang-format --dry-run -Werror $(OBJS:.o=.c) $(SRC_H) $(CLIENTS)
 	clang -fsyntax-only -Werror $(WARNINGS) -Isrc -D_GNU_SOURCE -DEDA_VERSION='""' -isystem $(shell $(PG_CONFIG) --includedir-server) $(OBJS:.o=.c)
 	clang-tidy --quiet $(OBJS:.o=.c) -- $(CPPFLAGS) 2>/dev/null
+	test/lint-calls src $(OBJS:.o=.c) -- -Isrc -D_GNU_SOURCE -DEDA_VERSION='""' -I$(shell $(PG_CONFIG) --includedir-server)
 	$(MAKE) -s shadows
 	$(MAKE) -s -C gateway lint
 

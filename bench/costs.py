@@ -24,9 +24,9 @@ SETTINGS = dict(WORKERS=4, MANY=1000, FETCH=500, BATCH=100, DRAIN=EVENTS)
 PARTS = dict(
     btinsert='index entries', insert_entry='index predicates and keys', heap_multi_insert='rows', heapam_tuple_insert_speculative='rows',
     heapam_tuple_complete_speculative='rows', journal_transition_slot='rows', journal_event_slot='rows',
-    journal_rel_look='look-up of the current state', read_event='look-up of the event (payload, flow id)', journal_find_transition='look-up of another step',
+    journal_rel_look='look-up of the current state', read_event_in='look-up of the event (payload, flow id)', journal_find_transition='look-up of another step',
     tail_read='tail: read what was committed', feed_send='feed: NOTIFY', timers_read='timers', dispatch_push='ready queue', dispatch_size_windows='ready queue',
-    queue_pop='ready queue', queue_wait='ready queue', metrics_publish='counters', state_save='saved state', check_in='settings and locks of a tick',
+    queue_pop='ready queue', queue_wait='ready queue', counts_publish='counters', state_save='saved state', prepare_log='settings and locks of a tick',
     journal_rel_open='opening tables', journal_rel_close='opening tables', journal_lock_leaves='opening tables',
     CommitTransaction='commit', XLogFlush='commit: flush', GetSnapshotData='snapshots', WaitLatch='sleep and wake',
     InputFunctionCall='arguments from text', OidInputFunctionCall='arguments from text', printtup='results to text', secure_read='network', socket_flush='network', secure_write='network',
@@ -118,7 +118,7 @@ def main():
             continue
         own[role[pid]][chain[0]] += 1
         total[role[pid]].update(set(chain))
-        parts[role[pid]][PARTS['read_event'] if 'read_event' in chain else next((PARTS[f] for f in chain if f in PARTS), 'other')] += 1
+        parts[role[pid]][PARTS['read_event_in'] if 'read_event_in' in chain else next((PARTS[f] for f in chain if f in PARTS), 'other')] += 1
     show_parts(parts, 1e6 / HZ / EVENTS)
     for r in ('publisher', 'worker', 'engine', 'other'):
         show(r, own[r], total[r], 1e6 / HZ / EVENTS, 45 if r != 'other' else 8)

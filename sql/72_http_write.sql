@@ -58,7 +58,7 @@ COMMENT ON FUNCTION eda_http.json_value(jsonb, text) IS 'A member of the body; a
  * Publishers
  * ------------------------------------------------------------------------ */
 
--- What an event may hold is said in one place, src/item.c, which takes any scalar for a text.  In JSON that
+-- What an event may hold is said in one place, src/api/item.c, which takes any scalar for a text.  In JSON that
 -- would be a mistake that goes unnoticed, and one among many events has to be named.
 CREATE FUNCTION eda_http.check_events(events jsonb) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$

@@ -3,7 +3,7 @@
  *
  * A snapshot says which transactions it sees, so "new since then" is exact
  * however long a transaction took: those that it lists as running, and those
- * that began later.  See src/tail.c, which reads the log the same way.
+ * that began later.  See src/engine/tail.c, which reads the log the same way.
  * ------------------------------------------------------------------------ */
 
 -- A snapshot does not list its own transaction, and a caller's own steps are not committed yet.

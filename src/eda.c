@@ -2,7 +2,7 @@
  * eda.c
  *		The table of contents: settings, hooks, workers.
  */
-#include "eda.h"
+#include "log/log.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

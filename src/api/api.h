@@ -1,0 +1,71 @@
+/*
+ * api.h
+ *		The SQL API, by who calls it: publishers, workers, operators.
+ */
+#ifndef EDA_API_H
+#define EDA_API_H
+
+#include "log/log.h"
+
+/* ------------------------------------------------------------------------
+ * publish.c, item.c: events to publish, also spinoffs and on-fail events
+ * ------------------------------------------------------------------------ */
+
+/* What eda.publish() is asked for; also a spinoff or an on-fail event. */
+typedef struct PublishItem
+{
+	const char *event_type;
+	const char *flow_id;
+	const char *flow_type; /* NULL: the event type's */
+	Jsonb *payload;        /* NULL: {} */
+	Jsonb *headers;
+	bool has_scheduled_at;
+	TimestampTz scheduled_at;
+	bool has_event_id;
+	pg_uuid_t event_id;
+	const char *idempotency_key;
+	const char *on_fail_event_type;
+	const char *correlation_id;
+	bool has_parent;
+	pg_uuid_t parent_id;
+	bool no_size_limit; /* an on-fail event carries the payload of the event that failed */
+	const char *list;   /* what holds it, for errors; or NULL */
+	int element;        /* where, counted from 1 */
+} PublishItem;
+
+extern void publish_items(PublishItem *items, int n, pg_uuid_t *ids);
+extern void item_context(void *arg);
+extern int item_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **items);
+extern void item_inherit(PublishItem *item, const Event *parent);
+
+/* ------------------------------------------------------------------------
+ * on_fail.c
+ * ------------------------------------------------------------------------ */
+
+extern void on_fail_publish(JournalStep *steps, int nsteps);
+
+/* ------------------------------------------------------------------------
+ * queue.c: the workers' side of the ready queue
+ * ------------------------------------------------------------------------ */
+
+typedef struct Popped
+{
+	int offer;
+	uint32 generation;
+	pg_uuid_t event_id;
+	int leaf;
+	Brief dispatched;
+} Popped;
+
+extern int queue_pop(const char *flow_type, int max, Popped *out);
+extern bool queue_wait(const char *flow_type, int wanted, TimestampTz until);
+extern void queue_refuse(const Popped *p);
+
+/* ------------------------------------------------------------------------
+ * args.c: what SQL functions read from their call
+ * ------------------------------------------------------------------------ */
+
+extern const char *args_text(FunctionCallInfo fcinfo, int n);
+extern const char *args_caller(void);
+
+#endif

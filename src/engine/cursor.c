@@ -1,0 +1,23 @@
+/*
+ * cursor.c
+ *		Places in the indexes on time; timers.c says how they are used.
+ */
+#include "engine/engine.h"
+
+/* Pull a cursor back to an entry, if it is beyond it. */
+void
+cursor_pull(Cursor *cursor, TimestampTz key, const pg_uuid_t *id)
+{
+	if (key > cursor->key || (key == cursor->key && memcmp(id, &cursor->id, UUID_LEN) >= 0))
+		return;
+	cursor->key = key;
+	cursor->id = *id;
+}
+
+/* All there is lies behind the cursor. */
+void
+cursor_reset(Cursor *cursor)
+{
+	cursor->key = EDA_NEVER;
+	memset(&cursor->id, 0, sizeof(pg_uuid_t));
+}

@@ -1,0 +1,107 @@
+/*
+ * see.c
+ *		What a new transition means for the engine: see_transition() is called by the tail for
+ *		each, and hands it to whatever has to know.
+ */
+#include "engine/engine.h"
+
+/* An event that waits for its time. */
+static void
+see_awaiting(const Transition *t, int leaf, EngineType *type)
+{
+	/* If it is due and no earlier event of its type waits on disk, queue it now; else the cursor finds it in order. */
+	if (t->wake_at <= engine.now && !type->suspended && type->due[leaf].key > t->wake_at && dispatch_room(type) > 0 &&
+	    todo_add(&t->event_id, leaf, t))
+		dispatch_reserve(type, 1);
+	else
+		timers_pull_due(type, leaf, t);
+}
+
+/* An event that is to be handed to a worker, or to the broker. */
+static void
+see_dispatched(const Transition *t, int leaf, EngineType *type)
+{
+	if (type->to_broker)
+		delivery_add_event(t, leaf);
+	else if (engine.recovering) /* it may be stale: the timers look it up first */
+		cursor_pull(&engine.dispatched[leaf], t->wake_at, &t->event_id);
+	else
+		dispatch_offer(t, leaf);
+}
+
+/* An event that is suspended; what its type suspended is found again when the type is unsuspended. */
+static void
+see_suspended(const Transition *t, int leaf, EngineType *type)
+{
+	if (t->suspended_by == EDA_BY_TYPE)
+		cursor_pull(&type->resume[leaf], t->at, &t->event_id);
+}
+
+/*
+ * A dead letter.  If no older dead letter of its type waits on disk, hand this one to the broker now;
+ * otherwise the cursor finds it in order.
+ */
+static void
+see_dead(const Transition *t, int leaf, EngineType *type)
+{
+	if (type->to_broker &&
+	    (type->dead[leaf].key != EDA_NEVER || !delivery_add_dead_letter(type->id, &t->event_id, leaf, t->at)))
+		cursor_pull(&type->dead[leaf], t->at, &t->event_id);
+}
+
+/* The two indexes on expiry: of events as published, and of those that were redriven. */
+static void
+see_expiry(const Transition *t, int leaf)
+{
+	if (t->expires_at == EDA_NEVER)
+		return;
+	if (t->prev_state == EDA_NONE)
+		cursor_pull(&engine.expiry[leaf], t->expires_at, &t->event_id);
+	if (t->prev_state == EDA_FAILED || t->prev_state == EDA_EXPIRED)
+		cursor_pull(&engine.redriven[leaf], t->expires_at, &t->event_id);
+}
+
+/*
+ * A transition that the tail has read: count it, add it to the feed, drop what the engine remembers
+ * of earlier versions, and keep cursors, offers and deliveries right.
+ */
+void
+see_transition(const Transition *t, int leaf)
+{
+	EngineType *type = engine_type(t->type);
+
+	engine.read++;
+	engine.changed = true;
+	if (type == NULL)
+		return;
+	counts_add(type, t);
+	feed_add(t, leaf, type);
+	dispatch_forget(&t->event_id, t->version);
+	if (t->state != EDA_DISPATCHED || !type->to_broker) /* delivery_add_event() replaces an earlier one itself */
+		delivery_forget(t);
+	if (t->state != EDA_AWAITING && t->wake_at != EDA_NEVER)
+		cursor_pull(&engine.deadline[leaf], t->wake_at, &t->event_id);
+	see_expiry(t, leaf);
+
+	switch (t->state)
+	{
+		case EDA_AWAITING:
+			see_awaiting(t, leaf, type);
+			break;
+		case EDA_DISPATCHED:
+			see_dispatched(t, leaf, type);
+			break;
+		case EDA_SUSPENDED:
+			see_suspended(t, leaf, type);
+			break;
+		case EDA_FAILED:
+		case EDA_EXPIRED:
+			see_dead(t, leaf, type);
+			break;
+		case EDA_BEING_PROCESSED: /* its lease is a deadline like others */
+		case EDA_SUCCEEDED:
+		case EDA_CANCELED:
+		case EDA_NONE:
+			break;
+	}
+}
