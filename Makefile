@@ -81,6 +81,7 @@ lint:
 	clang -fsyntax-only -Werror $(WARNINGS) -Isrc -D_GNU_SOURCE -DEDA_VERSION='""' -isystem $(shell $(PG_CONFIG) --includedir-server) $(OBJS:.o=.c)
 	clang-tidy --quiet $(OBJS:.o=.c) -- $(CPPFLAGS) 2>/dev/null
 	test/lint-calls src $(OBJS:.o=.c) -- -Isrc -D_GNU_SOURCE -DEDA_VERSION='""' -I$(shell $(PG_CONFIG) --includedir-server)
+	test/check-docs
 	$(MAKE) -s shadows
 	$(MAKE) -s -C gateway lint
 
