@@ -1,9 +1,9 @@
 /*
  * broker.c
- *		The broker as its caller sees it: settings, messages in, receipts out.
+ *		The functions of broker.h, for the caller's thread.
  *
- * What can block is the courier's (courier.c); here the lock is held for
- * moments only, and nats.c is never called.
+ * Whatever can block is done by the courier (courier.c).  The functions here hold the
+ * lock for moments only, and never call nats.c.
  */
 #include "broker/broker_int.h"
 
@@ -13,13 +13,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DESTROY_WAIT 2 /* s */
+#define DESTROY_WAIT 2 /* s; link.c has shorter timeouts */
 
 /* ------------------------------------------------------------------------
  * Begin, change, end
  * ------------------------------------------------------------------------ */
 
-/* Let go of everything; no thread is left. */
+/* Free a broker.  None of its threads may still run. */
 static void
 broker_free(Broker *broker)
 {
@@ -69,7 +69,7 @@ broker_configure(Broker *broker, const BrokerConfig *config)
 	Settings *settings;
 	bool done = true;
 
-	/* Only this thread changes them. */
+	/* Only this thread changes broker->settings, so it may read them without the lock. */
 	if (before != NULL && settings_equal(before, config) && (broker->started || before->nservers == 0))
 		return true;
 	settings = settings_create(config);
@@ -80,7 +80,7 @@ broker_configure(Broker *broker, const BrokerConfig *config)
 	broker->generation++;
 	if (settings->nservers > 0 && !broker->running)
 	{
-		/* A thread that has said that it is not running takes the lock no more. */
+		/* The last courier never takes the lock again, so courier_start() may join it here. */
 		done = courier_start(broker);
 		if (!done)
 		{
@@ -113,7 +113,7 @@ broker_destroy(Broker *broker)
 		return false;
 	if (broker->started)
 		pthread_join(broker->courier, NULL);
-	/* Callbacks may still use it. */
+	/* Threads of nats.c may still call back with this broker: do not free it. */
 	if (broker->threads_left)
 		return false;
 	broker_free(broker);
@@ -167,7 +167,7 @@ broker_withdraw(Broker *broker, const BrokerTag *tag)
 {
 	pthread_mutex_lock(&broker->lock);
 	ring_withdraw(&broker->ring, tag);
-	/* It may have been the only thing to wait for. */
+	/* The courier may have been waiting for the acknowledgement of this message only. */
 	if (broker->sleeping && broker->ring.waiting == 0)
 		pthread_cond_signal(&broker->wake);
 	pthread_mutex_unlock(&broker->lock);

@@ -1,45 +1,46 @@
 /*
  * broker.h
- *		The broker: messages to a NATS JetStream stream, without ever making the
- *		caller wait.
+ *		Hand messages to a NATS JetStream stream without ever making the caller wait.
  *
- * Plain C, no PostgreSQL: the broker runs threads, and nothing of PostgreSQL may be
- * touched outside the main thread.  The caller hands messages over and gets a
- * receipt for each; whatever happens in between (servers that go away, a stream
- * that is full or gone, acknowledgements that get lost) is the broker's to bear:
- * a message without a receipt is sent again, in order, with the same id, until
- * there is one.
+ * This is plain C without PostgreSQL: the broker runs threads, and PostgreSQL's code
+ * must not run outside the main thread.
  *
- * All functions are for one thread, the caller's.  None of them does network
- * I/O or waits for one that does, except broker_destroy() for a bounded time.
+ * The caller hands messages over and gets a receipt for each.  The broker deals with
+ * everything in between: servers that go away, a stream that is full or missing,
+ * acknowledgements that are lost.  It sends a message without a receipt again, in
+ * order and with the same message id, until there is a receipt.
+ *
+ * All functions must be called by the same thread.  None of them does network I/O or
+ * waits for network I/O, except that broker_destroy() waits for at most 2 s.
  */
 #ifndef EDA_BROKER_H
 #define EDA_BROKER_H
 
 #include "broker/status.h"
 
-#define BROKER_WINDOW 8192                     /* messages without a receipt */
-#define BROKER_WINDOW_BYTES (32 * 1024 * 1024) /* of them */
+/* How many messages without a receipt the broker holds, and their bytes. */
+#define BROKER_WINDOW 8192
+#define BROKER_WINDOW_BYTES (32 * 1024 * 1024)
 
 typedef struct Broker Broker;
 
-/* Strings are copied; an empty one (not NULL) stands for "not set". */
+/* The broker copies the strings.  A setting that is not set is an empty string, not NULL. */
 typedef struct BrokerConfig
 {
-	const char *servers;     /* URLs, separated by commas; empty: no broker */
-	const char *credentials; /* file: user JWT and seed */
-	const char *tls_ca_file; /* PEM files; one of them, or a tls:// URL, asks for TLS */
+	const char *servers;     /* URLs separated by commas; empty: no broker */
+	const char *credentials; /* a file with the user's JWT and seed */
+	const char *tls_ca_file; /* PEM file; a CA, a certificate or a tls:// URL asks for TLS */
 	const char *tls_cert_file;
 	const char *tls_key_file;
-	const char *name;         /* of the connection, for the server's monitoring */
-	const char *stream;       /* made when missing, never altered */
-	const char *subjects;     /* of a stream that is made */
-	int64_t max_age;          /* s, of a stream that is made; 0: for ever */
-	int64_t duplicate_window; /* s, likewise */
-	int replicas;             /* likewise */
+	const char *name;         /* of the connection, as the server's monitoring shows it */
+	const char *stream;       /* created if it does not exist, never altered */
+	const char *subjects;     /* of a stream that we create; likewise all below */
+	int64_t max_age;          /* s; 0: the stream keeps messages for ever */
+	int64_t duplicate_window; /* s */
+	int replicas;
 } BrokerConfig;
 
-/* What the caller knows a message by. */
+/* Identifies a message for the caller; the broker only compares it. */
 typedef struct BrokerTag
 {
 	unsigned char id[16];
@@ -50,73 +51,90 @@ typedef struct BrokerTag
 typedef struct BrokerMessage
 {
 	BrokerTag tag;
-	int64_t expires_at; /* us since 1970, by the system's clock; not sent after that.  0: never */
+	int64_t expires_at; /* us since 1970, system clock; not sent after that; 0: never expires */
 	const char *subject;
 	const char *id;             /* Nats-Msg-Id */
-	const char *const *headers; /* name, value, name, value, ..., NULL; no name is empty, and none has a line break */
+	const char *const *headers; /* name, value, ..., NULL; no empty name, no line breaks */
 	const char *body;
 	size_t body_length;
 } BrokerMessage;
 
 typedef enum BrokerVerdict
 {
-	BROKER_ACKNOWLEDGED, /* it is in the stream */
-	BROKER_REJECTED,     /* it never will be: too large */
-	BROKER_EXPIRED,      /* its time was over before it could be sent */
-	BROKER_UNCOVERED     /* the stream has no subject for it; broker_covers() says when it has */
+	BROKER_ACKNOWLEDGED, /* the message is in the stream */
+	BROKER_REJECTED,     /* the message can never be in the stream: it is too large, for example */
+	BROKER_EXPIRED,      /* the message expired before it could be sent */
+	BROKER_UNCOVERED     /* the stream does not take its subject (see broker_covers()) */
 } BrokerVerdict;
 
 typedef struct BrokerReceipt
 {
 	BrokerTag tag;
 	BrokerVerdict verdict;
-	char error[160]; /* of BROKER_REJECTED and BROKER_UNCOVERED */
+	char error[160]; /* for BROKER_REJECTED and BROKER_UNCOVERED */
 } BrokerReceipt;
 
 /*
- * A broker that is off, and a file descriptor (an eventfd) that becomes readable
- * when there are receipts or the status has changed.  NULL if there is no memory
- * or no descriptor left.  Starts no thread.
+ * Make a broker that is off.  *event_fd is an eventfd, which becomes readable when there
+ * are receipts or the status has changed.
+ *
+ * Returns NULL if memory or file descriptors have run out.  Starts no thread.
  */
 extern Broker *broker_create(int *event_fd);
 
 /*
- * Take over settings.  The first that name a server start the thread; other
- * settings make it connect anew; none (servers empty) make it disconnect and end.
- * Messages without a receipt stay, and go to whatever is set next.
- * False: no memory or no thread; nothing has changed.
+ * Use these settings from now on.
+ *
+ * The first settings that name a server start the courier thread.  Other settings make
+ * it connect again.  Settings without servers make it disconnect and end.  Messages
+ * without a receipt stay, and go to the servers that are set next.
+ *
+ * Returns false, and changes nothing, if there is no memory or no thread can be started.
  */
 extern bool broker_configure(Broker *broker, const BrokerConfig *config);
 
-/* How many messages could be published now: 0 unless the state is BROKER_READY. */
+/* How many messages can be handed over now; 0 unless the state is BROKER_READY. */
 extern int broker_room(Broker *broker);
 
 /*
- * Hand a message over (it is copied); broker_flush() after the last of a batch.
- * False: no room, by number or by bytes.  Taken whatever the state is: a message
- * of a restarted engine may wait here for the broker.
+ * Hand a message over, which is copied.  Call broker_flush() after the last message of
+ * a batch.
+ *
+ * Returns false if there is no room for the message, by number or by bytes, or no
+ * memory.  The state does not matter: after its restart the engine hands over messages
+ * that then wait here for the servers.
  */
 extern bool broker_publish(Broker *broker, const BrokerMessage *message);
 extern void broker_flush(Broker *broker);
 
-/* Do not send a message (again) that has no receipt yet, and give none for it.  No-op if it has one. */
+/*
+ * Do not send a message that has no receipt yet, or not again, and give no receipt for
+ * it.  Does nothing if the message has a receipt.
+ */
 extern void broker_withdraw(Broker *broker, const BrokerTag *tag);
 
-/* The next receipts, at most max of them; how many. Fewer than max: the descriptor is not readable any more. */
+/*
+ * Read the next receipts, at most max of them, and return how many.  If there were fewer
+ * than max, event_fd is no longer readable.
+ */
 extern int broker_receipts(Broker *broker, BrokerReceipt *out, int max);
 
 extern void broker_status(Broker *broker, BrokerStatus *out);
 
-/* "ready" and so on. */
+/* The name of a state, such as "ready". */
 extern const char *broker_state_name(BrokerState state);
 
-/* Whether the stream, as last seen, has a subject that this one matches.  True while nothing is known. */
+/*
+ * Does the stream take messages to this subject, as far as we know?  True as long as
+ * nothing is known about the stream.
+ */
 extern bool broker_covers(Broker *broker, const char *subject);
 
 /*
- * Disconnect and end the threads; waits for them up to 2 s.  False: one of them
- * still hangs in a system call; the process must then end without running exit
- * handlers, which would pull libraries from under it.
+ * Disconnect and end the threads, waiting for them for at most 2 s.
+ *
+ * Returns false if a thread still hangs in a system call.  The process must then end
+ * without running exit handlers, which would unload libraries that the thread uses.
  */
 extern bool broker_destroy(Broker *broker);
 

@@ -37,7 +37,7 @@
 
 typedef struct Settings
 {
-	int users;           /* the caller's side, the courier, or both; only this member ever changes */
+	int users;           /* the caller, the courier, or both; no other member ever changes */
 	BrokerConfig config; /* its strings belong to this struct */
 	char **servers;      /* URLs with a scheme; NULL ends the list */
 	char **subjects;     /* subjects of a stream that we create; NULL ends the list */
@@ -122,7 +122,7 @@ extern void ring_free(Ring *ring);
  * state.c: the state that all threads share
  * ------------------------------------------------------------------------ */
 
-#define MAX_DENIED 64 /* denied subjects that we remember; further ones are tried and denied again */
+#define MAX_DENIED 64 /* denied subjects that we remember; others are tried and denied again */
 
 /*
  * What a callback of nats.c reports to the courier.  A second report before the
@@ -162,12 +162,12 @@ struct Broker
 
 	/* Subjects that the server did not let us publish to since we last checked the stream */
 	char *denied[MAX_DENIED + 1]; /* NULL ends the list */
-	bool no_ttl;                  /* the stream refused a Nats-TTL, whatever its configuration says */
+	bool no_ttl;                  /* the stream refused a Nats-TTL, despite its configuration */
 
 	/* Sending */
 	Ring ring;
 	uint64_t epoch;   /* counts setbacks; an acknowledgement names the epoch of its message */
-	int64_t last_ack; /* of the last acknowledgement, or when sending began with nothing in flight */
+	int64_t last_ack; /* when a message was last acknowledged, or sent with none in flight */
 	bool probing;     /* send one message at a time until one of this epoch is acknowledged */
 	Trouble trouble;  /* reported, and not yet handled */
 	char trouble_text[200];

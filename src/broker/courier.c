@@ -2,24 +2,25 @@
  * courier.c
  *		The thread that brings messages to the broker.
  *
- * A loop that does one thing at a time: connect, look at the stream, send, or
- * sleep until there is something to do.
+ * A loop that does one thing at a time:
  *
- *   no settings -> connect -> look at the stream -> send <-> sleep
- *                     ^  failed: wait     ^            |
- *                     |  and try again    +- setback --+
- *                     +------------- connection lost --+
+ *   use new settings -> connect -> check the stream -> send <-> wait
+ *                        ^    ^                ^        |
+ *                        |    | failed: pause  +setback-+
+ *                        |    | and retry               |
+ *                        +-------- connection lost -----+
  *
- * Sending is go-back-N.  Messages go out as fast as the socket takes them, and
- * acknowledgements come back in any order.  After a setback (one is refused, or
- * none comes for a while, or the connection is lost) all that has no receipt is
- * sent again from the oldest on, with the same ids: first a single message, after
- * a pause, and the rest when that one is acknowledged.  The stream sees the ids
- * and drops what it has.  So messages are in the stream in their order, unless it
- * refuses one and takes the next.
+ * Sending is go-back-N.  Messages go out as fast as the socket takes them, and their
+ * acknowledgements come back in any order.  A setback is a message that was refused, an
+ * acknowledgement that does not come, or a lost connection.  After a setback the courier
+ * pauses, and then sends all messages without a receipt again, in order and with the same
+ * message ids.  It sends the oldest one alone first (probing), and the others when that
+ * one is acknowledged.  The stream recognizes the ids of messages that it already has.
+ * So messages are in the stream in their order, unless the stream refuses a message and
+ * takes the next one.
  *
- * All functions here are called with the lock held, and let go of it around what
- * can block.  The loop reads everything again after that.
+ * All functions here are called with the lock held, and release it around whatever can
+ * block.  After that anything may have changed: courier_step() decides anew.
  */
 #include "broker/broker_int.h"
 
@@ -28,15 +29,24 @@
 #include <string.h>
 #include <time.h>
 
-#define HEALTHY (10 * SECOND) /* a connection that lived so long was none that fails at once */
-#define ACK_WAIT (5 * SECOND) /* without any acknowledgement; doubles with each setback */
-#define ACK_WAIT_MAX (40 * SECOND)
-#define STRAGGLER (30 * SECOND) /* one message without, while others have theirs */
-#define BATCH 128               /* messages */
-#define BATCH_BYTES 262144      /* and bytes that are sent before the courier looks up */
-#define MAX_SUBJECT 2048        /* servers end connections that send lines of more than 4 kB */
+/* After a connection that lasted this long, failures are counted from 0 again. */
+#define HEALTHY (10 * SECOND)
 
-/* Whether there is work for a courier at all. */
+/* How long we wait for any acknowledgement.  While probing, the wait doubles with each setback. */
+#define ACK_WAIT (5 * SECOND)
+#define ACK_WAIT_MAX (40 * SECOND)
+
+/* How long we wait for the acknowledgement of one message while others are acknowledged. */
+#define STRAGGLER (30 * SECOND)
+
+/* How many messages and bytes we send before courier_step() looks for other things to do. */
+#define BATCH 128
+#define BATCH_BYTES 262144
+
+/* Servers close a connection that sends a line (two subjects and lengths) of more than 4 kB. */
+#define MAX_SUBJECT 2048
+
+/* Is the courier needed at all? */
 static bool
 courier_wanted(const Broker *b)
 {
@@ -47,7 +57,10 @@ courier_wanted(const Broker *b)
  * Connection
  * ------------------------------------------------------------------------ */
 
-/* Let go of the connection; what was under way will be sent again. */
+/*
+ * Close the connection, if there is one, and forget what we know about its server.  All
+ * messages without a receipt will be sent again.
+ */
 static void
 courier_disconnect(Broker *b)
 {
@@ -65,7 +78,7 @@ courier_disconnect(Broker *b)
 	b->probing = true;
 }
 
-/* Work with the newest settings. */
+/* Disconnect, and use the newest settings from now on. */
 static void
 courier_use_new_settings(Broker *b)
 {
@@ -85,7 +98,10 @@ courier_use_new_settings(Broker *b)
 	state_set(b, BROKER_CONNECTING, NULL);
 }
 
-/* Try each server once, beginning with the one whose turn it is. */
+/*
+ * Connect to one of the servers.  Each is tried once, beginning with b->server.  If all
+ * fail, set state and error, and the time for the next attempt.
+ */
 static void
 courier_connect(Broker *b)
 {
@@ -111,7 +127,7 @@ courier_connect(Broker *b)
 			url_host(url, b->status.server, sizeof(b->status.server));
 			return;
 		}
-		/* A server that refuses us says more than one that is not there. */
+		/* Report a server that refuses us rather than one that does not answer. */
 		if (worst[0] == '\0' || (result == BROKER_REFUSED && state != BROKER_REFUSED))
 		{
 			memcpy(worst, error, sizeof(worst));
@@ -124,7 +140,7 @@ courier_connect(Broker *b)
 	b->retry_at = state_now() + state_backoff(b, b->failures++);
 }
 
-/* The connection is gone: say so, and go on with the next server. */
+/* Handle a lost connection: set state and error, and let the next server be tried first. */
 static void
 courier_lose_connection(Broker *b)
 {
@@ -146,7 +162,10 @@ courier_lose_connection(Broker *b)
  * Sending
  * ------------------------------------------------------------------------ */
 
-/* What a message gets instead of being sent, if it gets that. */
+/*
+ * Is this a message that we must not send?  If so, *verdict and *error are those of its
+ * receipt.
+ */
 static bool
 parcel_unsendable(Broker *b, const Parcel *parcel, BrokerVerdict *verdict, char *error, size_t size)
 {
@@ -155,12 +174,12 @@ parcel_unsendable(Broker *b, const Parcel *parcel, BrokerVerdict *verdict, char 
 	error[0] = '\0';
 	*verdict = BROKER_REJECTED;
 	if (parcel->wire > b->status.max_message)
-		snprintf(error, size, "message of %zu bytes exceeds the %zu that the broker takes", parcel->wire,
+		snprintf(error, size, "message of %zu bytes is larger than the %zu bytes that the broker takes", parcel->wire,
 		         b->status.max_message);
 	else if (strlen(parcel->subject) > MAX_SUBJECT)
 		snprintf(error, size, "subject of %zu bytes is too long", strlen(parcel->subject));
 	else if (strpbrk(parcel->subject, " \t\r\n") != NULL)
-		snprintf(error, size, "subject with white space");
+		snprintf(error, size, "subject contains white space");
 	else if (texts_contain(b->denied, parcel->subject))
 	{
 		*verdict = BROKER_UNCOVERED;
@@ -169,7 +188,7 @@ parcel_unsendable(Broker *b, const Parcel *parcel, BrokerVerdict *verdict, char 
 	else if (b->subjects != NULL && !texts_cover(b->subjects, parcel->subject))
 	{
 		*verdict = BROKER_UNCOVERED;
-		snprintf(error, size, "stream \"%s\" has no subject for \"%.80s\"", b->settings_in_use->config.stream,
+		snprintf(error, size, "stream \"%s\" does not take subject \"%.80s\"", b->settings_in_use->config.stream,
 		         parcel->subject);
 	}
 	if (error[0] != '\0' || parcel->expires_at == 0)
@@ -179,7 +198,10 @@ parcel_unsendable(Broker *b, const Parcel *parcel, BrokerVerdict *verdict, char 
 	return parcel->expires_at <= (int64_t) now.tv_sec * SECOND + now.tv_nsec / 1000;
 }
 
-/* Choose what to send next, at most max messages, and pin it; how many. */
+/*
+ * Choose the next messages to send, at most max of them, and pin them.  Returns how many.
+ * Messages that cannot be sent get their receipts here.
+ */
 static int
 choose_batch(Broker *b, const Parcel **parcels, uint64_t *numbers, int max)
 {
@@ -216,7 +238,7 @@ choose_batch(Broker *b, const Parcel **parcels, uint64_t *numbers, int max)
 	return n;
 }
 
-/* Send some messages. */
+/* Send the next messages. */
 static void
 send_batch(Broker *b)
 {
@@ -236,20 +258,23 @@ send_batch(Broker *b)
 	if (sent == SEND_REFUSED)
 	{
 		if (ring_find_waiting(&b->ring, numbers[i - 1]) != NULL)
-			ring_write_receipt(&b->ring, numbers[i - 1], BROKER_REJECTED, "nats.c does not take it");
+			ring_write_receipt(&b->ring, numbers[i - 1], BROKER_REJECTED, "nats.c refuses the message");
 		state_signal_caller(b);
-		/* What comes after it in this batch has not been sent. */
+		/* The later messages of this batch were not sent: start over with the oldest. */
 		b->epoch++;
 		ring_go_back(&b->ring);
 	}
 	if (sent == SEND_LOST && b->trouble != TROUBLE_LOST)
 	{
 		b->trouble = TROUBLE_LOST;
-		snprintf(b->trouble_text, sizeof(b->trouble_text), "the server takes nothing any more");
+		snprintf(b->trouble_text, sizeof(b->trouble_text), "cannot send to the server");
 	}
 }
 
-/* Go back to the oldest message without a receipt, and try again with that one after a pause. */
+/*
+ * Handle a setback: after a pause, send the oldest message without a receipt alone, and
+ * the others when it is acknowledged.
+ */
 static void
 retry_from_oldest(Broker *b)
 {
@@ -262,8 +287,10 @@ retry_from_oldest(Broker *b)
 }
 
 /*
- * One subject is not allowed to us: hand back the messages to it, and go on with
- * others.  False: it is no subject of theirs.
+ * Handle an error that says that we may not publish to a subject: write receipts for the
+ * messages to it, remember the subject, and go on with other messages.
+ *
+ * Returns false if the error names no subject, or none that a message has.
  */
 static bool
 deny_subject(Broker *b)
@@ -292,7 +319,7 @@ deny_subject(Broker *b)
 	return true;
 }
 
-/* Deal with what the callbacks found. */
+/* Handle the trouble that a callback has reported, except for a lost connection. */
 static void
 handle_trouble(Broker *b)
 {
@@ -315,13 +342,16 @@ handle_trouble(Broker *b)
 	else
 		snprintf(text, sizeof(text), "%s", b->trouble_text);
 	state_set(b, trouble == TROUBLE_DENIED ? BROKER_REFUSED : BROKER_BLOCKED, text);
-	/* Deleted, or its subjects have changed; or it has no leader just now. */
+	/* The stream was deleted, its subjects have changed, or it has no leader: check it again. */
 	if (trouble == TROUBLE_NO_STREAM)
 		b->stream_known = false;
 	retry_from_oldest(b);
 }
 
-/* When the silence has lasted too long; NEVER: nothing is in flight. */
+/*
+ * Until when we wait for the next acknowledgement before we call it a setback; NEVER if
+ * no message is in flight.
+ */
 static int64_t
 silence_deadline(Broker *b)
 {
@@ -337,7 +367,10 @@ silence_deadline(Broker *b)
 	return until < oldest->sent_at + STRAGGLER ? until : oldest->sent_at + STRAGGLER;
 }
 
-/* Send what there is to send, or sleep. */
+/*
+ * Send the next messages, if there are any and they may be sent now.  Otherwise wait for
+ * acknowledgements or for messages.
+ */
 static void
 send_or_wait(Broker *b)
 {
@@ -346,7 +379,7 @@ send_or_wait(Broker *b)
 	int64_t silence;
 	char text[sizeof(b->status.error)];
 
-	/* With nothing to try it on, it is ready as far as anybody knows. */
+	/* Without a message to probe with, the stream counts as ready. */
 	if (!b->probing || ring->waiting == 0)
 		state_set(b, BROKER_READY, NULL);
 	if (!b->probing)
@@ -375,7 +408,7 @@ send_or_wait(Broker *b)
  * The thread
  * ------------------------------------------------------------------------ */
 
-/* Do what is next; with settings that name a server. */
+/* Do the next thing that there is to do.  The newest settings name a server. */
 static void
 courier_step(Broker *b)
 {
@@ -395,7 +428,10 @@ courier_step(Broker *b)
 		send_or_wait(b);
 }
 
-/* The thread: work while there are settings that name a server, then clear up. */
+/*
+ * The thread's main function: work as long as the settings name a server, then disconnect
+ * and end the threads of nats.c.
+ */
 static void *
 courier_main(void *arg)
 {
@@ -421,14 +457,17 @@ courier_main(void *arg)
 	return NULL;
 }
 
-/* Start the thread, with all signals blocked in it and so in those that nats.c starts from there. */
+/*
+ * Start the thread.  All signals are blocked in it, and so in the threads of nats.c that
+ * it starts: signals are for PostgreSQL's main thread.
+ */
 bool
 courier_start(Broker *b)
 {
 	sigset_t all;
 	sigset_t before;
 
-	/* The one before has ended, or is about to return. */
+	/* An earlier thread has ended, or is about to return from courier_main(). */
 	if (b->started)
 		pthread_join(b->courier, NULL);
 	sigfillset(&all);

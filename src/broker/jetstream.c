@@ -1,14 +1,14 @@
 /*
  * jetstream.c
- *		What is asked of JetStream and what it answers, in JSON.
+ *		The JSON of what we ask JetStream and of what it answers.
  *
- * Plain requests to $JS.API, because the functions of nats.c 3.4 (Debian 12) do
- * not know allow_msg_ttl.  A server that is older than 2.11 does not know it
- * either, ignores it, and leaves it out of its answer: that is how we know that
- * messages cannot have a time to live.
+ * We send plain requests to $JS.API, because the functions of nats.c 3.4 (Debian 12) do
+ * not know allow_msg_ttl.  A server older than 2.11 does not know it either: it ignores
+ * it in a request and leaves it out of the answer.  That is how we learn that messages
+ * cannot have a time to live.
  *
- * PostgreSQL has a function json_object() too, and would be called in place of
- * jansson's: not used here.
+ * Never use json_object() of jansson here.  PostgreSQL has a function of that name, which
+ * would be called in its place.
  */
 #include "broker/broker_int.h"
 
@@ -18,13 +18,17 @@
 #include <string.h>
 
 /*
- * The request that makes the stream.  discard "new": a full stream refuses what
- * comes, which is seen and tried again, instead of dropping what nobody has read.
+ * Write the request that creates the stream; NULL if there is no memory.
+ *
+ * With discard "new" a full stream refuses new messages, which we notice and send again.
+ * The other choice, "old", would drop messages that no consumer has read.
  */
 char *
 jetstream_create_request(const Settings *settings)
 {
 	const BrokerConfig *config = &settings->config;
+	json_int_t max_age = (json_int_t) config->max_age * NS_PER_SECOND;
+	json_int_t window = (json_int_t) settings_duplicate_window(config) * NS_PER_SECOND;
 	json_t *subjects = json_array();
 	json_t *request;
 	char *text;
@@ -33,22 +37,21 @@ jetstream_create_request(const Settings *settings)
 		json_array_append_new(subjects, json_string(*s));
 	request = json_pack("{s:s, s:o, s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:i, s:i, s:i, s:b}", "name", config->stream,
 	                    "subjects", subjects, "retention", "limits", "storage", "file", "discard", "new",
-	                    "num_replicas", config->replicas, "max_age", (json_int_t) config->max_age * NS_PER_SECOND,
-	                    "duplicate_window", (json_int_t) settings_duplicate_window(config) * NS_PER_SECOND, "max_msgs",
+	                    "num_replicas", config->replicas, "max_age", max_age, "duplicate_window", window, "max_msgs",
 	                    -1, "max_bytes", -1, "max_msg_size", -1, "max_consumers", -1, "allow_msg_ttl", 1);
 	text = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL;
 	json_decref(request);
 	return text;
 }
 
-/* A number of an object; 0: it is not there. */
+/* A number in a JSON object; 0 if it is missing. */
 static int64_t
 get_integer(const json_t *object, const char *name)
 {
 	return json_integer_value(json_object_get(object, name));
 }
 
-/* A text of an object; empty: it is not there. */
+/* A string in a JSON object; empty if it is missing. */
 static const char *
 get_text(const json_t *object, const char *name)
 {
@@ -57,7 +60,7 @@ get_text(const json_t *object, const char *name)
 	return text != NULL ? text : "";
 }
 
-/* The error of an answer; code 0: it has none. */
+/* Read the error of an answer; its code is 0 if there is none. */
 static void
 read_error(const json_t *answer, JetStreamError *error)
 {
@@ -73,7 +76,7 @@ read_error(const json_t *answer, JetStreamError *error)
 	snprintf(error->text, sizeof(error->text), "%s", get_text(e, "description"));
 }
 
-/* A list of what is in an array; NULL: no memory. */
+/* Copy the strings of a JSON array to a list; returns NULL if there is no memory. */
 static char **
 read_subjects(const json_t *array)
 {
@@ -93,7 +96,10 @@ read_subjects(const json_t *array)
 	return list;
 }
 
-/* Read the answer to a request to inform about or make a stream.  False: it is an error, or not readable. */
+/*
+ * Read the answer to a request for a stream's configuration, or to create a stream.
+ * Returns false if the answer is an error or cannot be read; then *error says which.
+ */
 bool
 jetstream_read_stream(const char *text, StreamInfo *info, JetStreamError *error)
 {
@@ -123,7 +129,12 @@ jetstream_read_stream(const char *text, StreamInfo *info, JetStreamError *error)
 	return error->code == 0;
 }
 
-/* Read what came back for a message, which is worth some speed: it begins with the stream's name if it is good. */
+/*
+ * Read the acknowledgement of a message.
+ *
+ * There is one for each message, so the usual ones are recognized without a parser: they
+ * begin with the stream's name and contain no error.
+ */
 Ack
 jetstream_read_ack(const char *data, size_t length, const char *stream, JetStreamError *error)
 {

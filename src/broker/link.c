@@ -1,16 +1,16 @@
 /*
  * link.c
- *		The connection to a server: the only file that includes nats.h.
+ *		The connection to one server: the only file that includes nats.h.
  *
- * nats.c could reconnect by itself and publish asynchronously
- * (js_PublishMsgAsync), and does neither here: what it had queued would come out
- * of order, with gaps, and without the same ids, and nobody could say what it
- * still holds.  So a connection lives until its first loss, messages have a reply
- * subject "<inbox>.<epoch>.<number>", and the ring knows the rest.
+ * nats.c could reconnect by itself and publish asynchronously (js_PublishMsgAsync).  We
+ * use neither: after a reconnect it would send what it had queued out of order, with
+ * gaps and with other message ids, and we could not find out what it still holds.  So a
+ * connection ends when it is lost for the first time.  A message has the reply subject
+ * "<inbox>.<epoch>.<number>", which names its place in the ring.
  *
- * What a reader would get wrong: callbacks run on threads of nats.c, and may
- * still run after the connection that they belong to was closed.  So they look
- * whether it is still the one, and a Broker may only be freed once
+ * What a reader would get wrong: callbacks run on threads of nats.c, and may still run
+ * after their connection was closed.  So on_closed() and on_error() compare their
+ * connection with the broker's, and a Broker must not be freed before
  * link_close_library() has said that all these threads have ended.
  */
 #include "broker/broker_int.h"
@@ -23,23 +23,23 @@
 #include <time.h>
 #include <unistd.h>
 
-/* In ms.  Both are shorter than broker_destroy() waits (2 s), so that it seldom fails. */
+/* ms; shorter than broker_destroy() waits (2 s), which would often fail otherwise */
 #define CONNECT_TIMEOUT 1500
 #define WRITE_TIMEOUT 1500 /* for one message */
 
 #define IO_BUFFER 65536    /* bytes */
-#define PING_INTERVAL 5000 /* ms; the third without an answer ends the connection */
-#define REQUEST_EPOCH 0    /* in the reply subject of a request; epochs of messages begin with 1 */
+#define PING_INTERVAL 5000 /* ms; the third ping without an answer ends the connection */
+#define REQUEST_EPOCH 0    /* in reply subjects of requests; epochs of messages begin with 1 */
 
 /* ------------------------------------------------------------------------
- * What nats.c calls back
+ * Callbacks, on threads of nats.c
  * ------------------------------------------------------------------------ */
 
-/* Leave word for the courier, unless it has not dealt with the last yet. */
+/* Report trouble to the courier, unless it has not handled the last report yet. */
 static void
 report_trouble(Broker *broker, Trouble trouble, const char *text)
 {
-	/* A lost connection is more than what else went wrong on it. */
+	/* A lost connection replaces whatever else went wrong on it. */
 	if (broker->trouble != TROUBLE_NONE && trouble != TROUBLE_LOST)
 		return;
 	broker->trouble = trouble;
@@ -48,7 +48,7 @@ report_trouble(Broker *broker, Trouble trouble, const char *text)
 	pthread_cond_signal(&broker->wake);
 }
 
-/* A message is in the stream. */
+/* The stream has acknowledged a message: write its receipt. */
 static void
 acknowledge_message(Broker *broker, uint64_t epoch, uint64_t number)
 {
@@ -65,7 +65,10 @@ acknowledge_message(Broker *broker, uint64_t epoch, uint64_t number)
 	state_signal_caller(broker);
 }
 
-/* Take what came back for a message; nothing at all says that nobody listens to its subject. */
+/*
+ * Handle the reply to a message.  The server sends an empty reply if nobody, and so no
+ * stream, listens to the message's subject.
+ */
 static void
 handle_ack(Broker *broker, uint64_t epoch, uint64_t number, const char *data, size_t length)
 {
@@ -79,7 +82,10 @@ handle_ack(Broker *broker, uint64_t epoch, uint64_t number, const char *data, si
 		acknowledge_message(broker, epoch, number);
 		return;
 	}
-	/* What was wrong before the last setback may not be any more: that is being tried. */
+	/*
+	 * An error of an epoch before the last setback may be out of date: the message is
+	 * being sent again.
+	 */
 	if (epoch != broker->epoch || ring_find_waiting(&broker->ring, number) == NULL)
 		return;
 	if (ack == ACK_WRONG_STREAM)
@@ -97,7 +103,7 @@ handle_ack(Broker *broker, uint64_t epoch, uint64_t number, const char *data, si
 	}
 	else
 	{
-		/* Too large: that much the stream could say, so it is there. */
+		/* The message is too large; but the stream has answered, so all is well otherwise. */
 		broker->probing = false;
 		broker->last_ack = state_now();
 		ring_write_receipt(&broker->ring, number, BROKER_REJECTED, error.text);
@@ -106,7 +112,7 @@ handle_ack(Broker *broker, uint64_t epoch, uint64_t number, const char *data, si
 	}
 }
 
-/* Take the answer to a request, if it is still waited for. */
+/* Handle the answer to a request, if link_request() still waits for it. */
 static void
 handle_answer(Broker *broker, uint64_t number, const char *data, size_t length)
 {
@@ -117,7 +123,7 @@ handle_answer(Broker *broker, uint64_t number, const char *data, size_t length)
 	pthread_cond_signal(&broker->wake);
 }
 
-/* The two numbers at the end of a subject of our inbox. */
+/* Read epoch and number from the end of a reply subject. */
 static void
 read_reply_subject(const char *subject, uint64_t *epoch, uint64_t *number)
 {
@@ -130,7 +136,7 @@ read_reply_subject(const char *subject, uint64_t *epoch, uint64_t *number)
 	*epoch = strtoull(dot + 1, NULL, 10);
 }
 
-/* Something came to our inbox, "<inbox>.*.*". */
+/* Called with each message to our inbox, "<inbox>.*.*". */
 static void
 on_reply(natsConnection *connection, natsSubscription *subscription, natsMsg *message, void *closure)
 {
@@ -151,7 +157,7 @@ on_reply(natsConnection *connection, natsSubscription *subscription, natsMsg *me
 	natsMsg_Destroy(message);
 }
 
-/* What nats.c says of a connection last. */
+/* Copy the last error of a connection, or another text if there is none. */
 static void
 get_last_error(natsConnection *connection, const char *otherwise, char *out, size_t size)
 {
@@ -161,7 +167,7 @@ get_last_error(natsConnection *connection, const char *otherwise, char *out, siz
 	snprintf(out, size, "%s", text != NULL && text[0] != '\0' ? text : otherwise);
 }
 
-/* A connection has ended, by itself or because we closed it. */
+/* Called when a connection has ended, by itself or because we closed it. */
 static void
 on_closed(natsConnection *connection, void *closure)
 {
@@ -175,7 +181,10 @@ on_closed(natsConnection *connection, void *closure)
 	pthread_mutex_unlock(&broker->lock);
 }
 
-/* The server says what it does not like; of that only permissions are news. */
+/*
+ * Called with each error of a connection.  Only denied subjects matter here: after other
+ * errors the connection ends, or a message stays without an acknowledgement.
+ */
 static void
 on_error(natsConnection *connection, natsSubscription *subscription, natsStatus status, void *closure)
 {
@@ -196,22 +205,22 @@ on_error(natsConnection *connection, natsSubscription *subscription, natsStatus 
  * Connect
  * ------------------------------------------------------------------------ */
 
-/* Whether a file that is set can be read; nats.c would say less about it. */
+/* Check that we can read a file of the settings: errors of nats.c do not name the file. */
 static bool
 check_readable(const char *path, const char *what, char *error, size_t size)
 {
 	if (path[0] == '\0' || access(path, R_OK) == 0)
 		return true;
-	snprintf(error, size, "cannot read the %s \"%s\": %s", what, path, strerror(errno));
+	snprintf(error, size, "could not read %s \"%s\": %s", what, path, strerror(errno));
 	return false;
 }
 
 /*
- * Ask for TLS if a setting or the URL does.
+ * Use TLS if a setting or the URL asks for it.
  *
- * Before 3.11 nats.c uses a TLS connection in two threads at once, and waits for ever
- * for a handshake that the other side does not finish (its commits fa0f4c1b and
- * 9ec900ba).  Neither can be helped from here.
+ * Before 3.11 nats.c uses a TLS connection in two threads at once, and waits for ever if
+ * the server does not finish the handshake (fixed by its commits fa0f4c1b and 9ec900ba).
+ * We can do nothing about either.
  */
 static natsStatus
 set_tls(natsOptions *options, const BrokerConfig *config, const char *url)
@@ -228,7 +237,7 @@ set_tls(natsOptions *options, const BrokerConfig *config, const char *url)
 		s = natsOptions_LoadCATrustedCertificates(options, config->tls_ca_file);
 	if (s == NATS_OK && config->tls_cert_file[0] != '\0')
 		s = natsOptions_LoadCertificatesChain(options, config->tls_cert_file, config->tls_key_file);
-	/* nats.c may have been built not to look at it by itself. */
+	/* Depending on how nats.c was built, it checks the host name only if it is set. */
 	url_host(url, host, sizeof(host));
 	name = host + (host[0] == '[');
 	name[strcspn(name, host[0] == '[' ? "]" : ":")] = '\0';
@@ -237,7 +246,10 @@ set_tls(natsOptions *options, const BrokerConfig *config, const char *url)
 	return s;
 }
 
-/* Take the URL, and user and password, or a token, out of it: nats.c 3.4 does not decode them. */
+/*
+ * Set the URL, and separately the user and password, or the token, that it contains:
+ * nats.c 3.4 does not decode their %XX.
+ */
 static natsStatus
 set_url(natsOptions *options, const char *url)
 {
@@ -265,6 +277,7 @@ set_url(natsOptions *options, const char *url)
 	return natsOptions_SetUserInfo(options, user, password);
 }
 
+/* Set all options of a connection. */
 static natsStatus
 set_options(natsOptions *options, Broker *broker, const char *url)
 {
@@ -300,7 +313,7 @@ set_options(natsOptions *options, Broker *broker, const char *url)
 	return s;
 }
 
-/* Listen to a new inbox. */
+/* Subscribe to a new inbox. */
 static natsStatus
 subscribe_inbox(natsSubscription **subscription, natsConnection *connection, Broker *broker, char *inbox, size_t size)
 {
@@ -314,14 +327,20 @@ subscribe_inbox(natsSubscription **subscription, natsConnection *connection, Bro
 		snprintf(subject, sizeof(subject), "%s.*.*", unique);
 		s = natsConnection_Subscribe(subscription, connection, subject, on_reply, broker);
 	}
-	/* As many acknowledgements as there are messages are no sign of a slow reader. */
+	/*
+	 * By default nats.c drops messages of a subscription where many wait to be read.  Here
+	 * an acknowledgement may wait for each message of the whole window.
+	 */
 	if (s == NATS_OK)
 		s = natsSubscription_SetPendingLimits(*subscription, -1, -1);
 	natsInbox_Destroy(unique);
 	return s;
 }
 
-/* Put in words why there is no connection, and tell a server that is not there from one that does not want us. */
+/*
+ * Write why we could not connect.  Returns BROKER_UNREACHABLE if the server may come back
+ * by itself, and BROKER_REFUSED if somebody has to change something first.
+ */
 static BrokerState
 explain_connect_failure(natsStatus status, const char *url, char *error, size_t size)
 {
@@ -332,12 +351,15 @@ explain_connect_failure(natsStatus status, const char *url, char *error, size_t 
 	url_host(url, host, sizeof(host));
 	if (text == NULL || text[0] == '\0' || last != status)
 		text = natsStatus_GetText(status);
-	/* It begins with a place in the source of nats.c. */
+	/* Skip the place in the source of nats.c with which the text begins. */
 	if (text[0] == '(' && strstr(text, "): ") != NULL)
 		text = strstr(text, "): ") + 3;
-	/* With TLS 1.3 a server that misses our certificate says so by hanging up; older and newer nats.c call that differently. */
+	/*
+	 * With TLS 1.3 a server that wants a certificate, and gets none, closes the
+	 * connection without a word.  Versions of nats.c return different codes for that.
+	 */
 	if (status == NATS_CONNECTION_CLOSED || (status == NATS_PROTOCOL_ERROR && strstr(text, "got ''") != NULL))
-		text = "hung up during the login (does it want a certificate?)";
+		text = "the server closed the connection during the login (does it want a client certificate?)";
 	snprintf(error, size, "%s: %s", host, text);
 	url_mask(error);
 	switch (status)
@@ -357,7 +379,10 @@ explain_connect_failure(natsStatus status, const char *url, char *error, size_t 
 	}
 }
 
-/* Connect to a server.  BROKER_CONNECTING: done; any other state: that, because of the error. */
+/*
+ * Connect to a server.  Returns BROKER_CONNECTING if that worked; otherwise the broker's
+ * new state, and *error says why.
+ */
 BrokerState
 link_open(Broker *broker, const char *url, char *error, size_t size)
 {
@@ -395,7 +420,7 @@ link_open(Broker *broker, const char *url, char *error, size_t size)
 	memcpy(broker->inbox, inbox, sizeof(inbox));
 	broker->trouble = TROUBLE_NONE;
 	pthread_mutex_unlock(&broker->lock);
-	/* It may have ended before on_closed() could know that it is ours. */
+	/* If it ended before we set broker->connection, on_closed() has ignored that. */
 	if (natsConnection_IsClosed(connection))
 		on_closed(connection, broker);
 	return state;
@@ -417,7 +442,7 @@ link_close(Broker *broker)
 	natsSubscription_Destroy(subscription);
 }
 
-/* End the threads that nats.c keeps between connections.  False: some did not. */
+/* End the threads that nats.c keeps between connections; false if some have not ended. */
 bool
 link_close_library(void)
 {
@@ -426,7 +451,7 @@ link_close_library(void)
 	return s == NATS_OK || s == NATS_NOT_INITIALIZED;
 }
 
-/* Headers and body, bytes: what the server takes. */
+/* How many bytes of headers and body the server takes. */
 int64_t
 link_max_payload(Broker *broker)
 {
@@ -437,7 +462,7 @@ link_max_payload(Broker *broker)
  * Send
  * ------------------------------------------------------------------------ */
 
-/* Whole seconds until then by the system's clock, rounded up; at least 1. */
+/* Whole seconds until a time by the system's clock, rounded up; at least 1. */
 static long long
 seconds_until(int64_t expires_at)
 {
@@ -449,7 +474,7 @@ seconds_until(int64_t expires_at)
 	return left <= 0 ? 1 : (left + 999999) / 1000000;
 }
 
-/* Publish a message.  SEND_LOST: the connection is gone, or will be; SEND_REFUSED: it is the message. */
+/* Publish a message, which the ring knows by its number. */
 SendResult
 link_send(Broker *broker, const Parcel *parcel, uint64_t epoch, uint64_t number, bool ttl)
 {
@@ -484,7 +509,10 @@ link_send(Broker *broker, const Parcel *parcel, uint64_t epoch, uint64_t number,
 	}
 }
 
-/* Ask a question and wait for the answer, which is then the caller's to free; only the courier does. */
+/*
+ * Send a request and wait for the answer, which the caller has to free.  For the courier
+ * only: there is one request at a time.
+ */
 RequestResult
 link_request(Broker *broker, const char *subject, const char *body, int64_t until, char **answer)
 {

@@ -1,22 +1,22 @@
 /*
  * ring.c
- *		Messages that have no receipt yet, in the order in which they came.
+ *		Messages that have no receipt yet, in the order in which they were handed over.
  *
- * A ring of numbered slots.  A slot is in use until its receipt has been read,
- * so a caller that does not read receipts runs out of room, and nothing here can
- * overflow.  All functions are called with the broker's lock held, but
- * parcel_create().
+ * A ring of numbered slots.  A slot is in use until the caller has read its receipt, so
+ * a caller that reads no receipts runs out of room, and the list of receipts cannot
+ * overflow.  All functions but parcel_create() must be called with the broker's lock
+ * held.
  *
- * What a reader would get wrong: the courier reads parcels while it sends them,
- * without the lock.  Whoever settles such a message meanwhile must leave the
- * parcel to ring_unpin(); that is what release_parcel() looks after.
+ * What a reader would get wrong: the courier reads parcels without the lock while it
+ * sends them.  A receipt that is written meanwhile must not free the parcel.  So
+ * release_parcel() leaves a pinned parcel alone, and ring_unpin() frees it.
  */
 #include "broker/broker_int.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* The slot of a message, whatever is in it. */
+/* The slot for the message of this number, whatever its state. */
 static Slot *
 ring_slot(Ring *ring, uint64_t number)
 {
@@ -27,7 +27,7 @@ ring_slot(Ring *ring, uint64_t number)
  * Parcels
  * ------------------------------------------------------------------------ */
 
-/* Copy bytes to where *to points, with a zero behind them, and move that on. */
+/* Copy bytes to *to and append a zero byte.  Returns the copy, and moves *to behind it. */
 static const char *
 copy_string(char **to, const char *from, size_t length)
 {
@@ -39,7 +39,7 @@ copy_string(char **to, const char *from, size_t length)
 	return start;
 }
 
-/* A message in one block; NULL: no memory. */
+/* Copy a message into one block of memory; returns NULL if there is none. */
 Parcel *
 parcel_create(const BrokerMessage *message)
 {
@@ -79,7 +79,7 @@ parcel_create(const BrokerMessage *message)
 	return parcel;
 }
 
-/* Let go of a parcel, unless the courier is reading it just now. */
+/* Free a parcel, unless the courier may be reading it. */
 static void
 release_parcel(Ring *ring, uint64_t number)
 {
@@ -91,7 +91,7 @@ release_parcel(Ring *ring, uint64_t number)
 	slot->parcel = NULL;
 }
 
-/* Give back the slots at the beginning that nobody needs any more. */
+/* Give up the slots at the beginning of the ring that are no longer needed. */
 static void
 retire_slots(Ring *ring)
 {
@@ -111,7 +111,10 @@ retire_slots(Ring *ring)
  * In and out
  * ------------------------------------------------------------------------ */
 
-/* Take a parcel over.  False: no room; the parcel is still the caller's. */
+/*
+ * Append a parcel.  Returns false if there is no room; then the parcel still belongs to
+ * the caller.
+ */
 bool
 ring_add(Ring *ring, const BrokerTag *tag, Parcel *parcel)
 {
@@ -119,7 +122,7 @@ ring_add(Ring *ring, const BrokerTag *tag, Parcel *parcel)
 
 	if (ring->last - ring->first >= BROKER_WINDOW)
 		return false;
-	/* One that is larger than all that may wait goes alone. */
+	/* A message larger than the whole window is taken if no other message waits. */
 	if (ring->bytes > 0 && ring->bytes + parcel->size > BROKER_WINDOW_BYTES)
 		return false;
 	slot = ring_slot(ring, ring->last++);
@@ -129,7 +132,7 @@ ring_add(Ring *ring, const BrokerTag *tag, Parcel *parcel)
 	return true;
 }
 
-/* The slot of a message that waits for its receipt; NULL: it has one, or was withdrawn. */
+/* The slot of a message without a receipt; NULL if it has one or was withdrawn. */
 Slot *
 ring_find_waiting(Ring *ring, uint64_t number)
 {
@@ -138,7 +141,7 @@ ring_find_waiting(Ring *ring, uint64_t number)
 	return ring_slot(ring, number);
 }
 
-/* A message needs no acknowledgement any more. */
+/* A message no longer waits for its acknowledgement: count it off and free its parcel. */
 static void
 end_waiting(Ring *ring, uint64_t number, SlotState state)
 {
@@ -152,7 +155,7 @@ end_waiting(Ring *ring, uint64_t number, SlotState state)
 	release_parcel(ring, number);
 }
 
-/* Write the receipt of a message that waits for it. */
+/* Write the receipt of a message that has none. */
 void
 ring_write_receipt(Ring *ring, uint64_t number, BrokerVerdict verdict, const char *error)
 {
@@ -164,7 +167,7 @@ ring_write_receipt(Ring *ring, uint64_t number, BrokerVerdict verdict, const cha
 	ring->receipts[ring->receipt_last++ % BROKER_WINDOW] = number;
 }
 
-/* Write the receipts of all messages to a subject; how many. */
+/* Write a receipt for all messages to a subject that have none; returns how many. */
 int
 ring_write_subject_receipts(Ring *ring, const char *subject, BrokerVerdict verdict, const char *error)
 {
@@ -182,7 +185,7 @@ ring_write_subject_receipts(Ring *ring, const char *subject, BrokerVerdict verdi
 	return n;
 }
 
-/* Forget a message that has no receipt yet. */
+/* Forget a message that has no receipt. */
 void
 ring_withdraw(Ring *ring, const BrokerTag *tag)
 {
@@ -196,7 +199,7 @@ ring_withdraw(Ring *ring, const BrokerTag *tag)
 	retire_slots(ring);
 }
 
-/* Hand out receipts, at most max of them; how many. */
+/* Hand out the oldest receipts, at most max of them; returns how many. */
 int
 ring_read_receipts(Ring *ring, BrokerReceipt *out, int max)
 {
@@ -223,7 +226,10 @@ ring_read_receipts(Ring *ring, BrokerReceipt *out, int max)
  * The courier's side
  * ------------------------------------------------------------------------ */
 
-/* Keep the parcels from next on, before "to", as they are until ring_unpin(); they count as sent. */
+/*
+ * Pin the messages from next up to but not including "to": they count as sent, and their
+ * parcels stay in memory until ring_unpin().
+ */
 void
 ring_pin(Ring *ring, uint64_t to)
 {
@@ -234,7 +240,7 @@ ring_pin(Ring *ring, uint64_t to)
 			ring->in_flight++;
 }
 
-/* Let go of what was pinned, and of the parcels that were settled meanwhile. */
+/* Unpin the pinned messages, and free the parcels of those that no longer wait. */
 void
 ring_unpin(Ring *ring)
 {
@@ -248,7 +254,7 @@ ring_unpin(Ring *ring)
 	retire_slots(ring);
 }
 
-/* Send from the oldest message on again. */
+/* Let sending start over with the oldest message. */
 void
 ring_go_back(Ring *ring)
 {
@@ -256,7 +262,7 @@ ring_go_back(Ring *ring)
 	ring->in_flight = 0;
 }
 
-/* The oldest message in flight; NULL: there is none. */
+/* The slot of the oldest message in flight; NULL if there is none. */
 Slot *
 ring_oldest_in_flight(Ring *ring)
 {
@@ -266,7 +272,7 @@ ring_oldest_in_flight(Ring *ring)
 	return NULL;
 }
 
-/* Let go of everything. */
+/* Free all that the slots own. */
 void
 ring_free(Ring *ring)
 {

@@ -1,13 +1,16 @@
 /*
  * settings.c
- *		A copy of the caller's settings.
+ *		Copies of the caller's settings.
+ *
+ * The caller may set new settings while the courier still works with the ones before.
+ * So each copy counts its users, and the last one to release it frees it.
  */
 #include "broker/broker_int.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Where a setting's strings are. */
+/* The members of BrokerConfig that are strings. */
 static const size_t string_offsets[] = {
 	offsetof(BrokerConfig, servers),       offsetof(BrokerConfig, credentials),  offsetof(BrokerConfig, tls_ca_file),
 	offsetof(BrokerConfig, tls_cert_file), offsetof(BrokerConfig, tls_key_file), offsetof(BrokerConfig, name),
@@ -15,14 +18,14 @@ static const size_t string_offsets[] = {
 };
 #define NSTRINGS (sizeof(string_offsets) / sizeof(string_offsets[0]))
 
-/* One of them. */
+/* The i-th string of a config. */
 static const char **
 settings_string(const BrokerConfig *config, size_t i)
 {
 	return (const char **) ((char *) config + string_offsets[i]);
 }
 
-/* Let go of settings; freed when nobody uses them any more. */
+/* Give up one use of settings, which are freed with the last use; NULL is allowed. */
 void
 settings_release(Settings *settings)
 {
@@ -35,7 +38,7 @@ settings_release(Settings *settings)
 	free(settings);
 }
 
-/* A copy of settings; NULL: no memory. */
+/* Copy a config; returns NULL if there is no memory. */
 Settings *
 settings_create(const BrokerConfig *config)
 {
@@ -57,7 +60,7 @@ settings_create(const BrokerConfig *config)
 	return NULL;
 }
 
-/* Whether settings are those that are in use. */
+/* Are these settings a copy of this config? */
 bool
 settings_equal(const Settings *settings, const BrokerConfig *config)
 {
@@ -69,7 +72,10 @@ settings_equal(const Settings *settings, const BrokerConfig *config)
 	       settings->config.replicas == config->replicas;
 }
 
-/* A stream without a window for duplicates would take each message that is sent again, and one longer than max_age is refused. */
+/*
+ * The duplicate window, in seconds, of a stream that we create: how long the stream
+ * recognizes a message that we send again.  JetStream refuses a window longer than max_age.
+ */
 int64_t
 settings_duplicate_window(const BrokerConfig *config)
 {

@@ -1,9 +1,8 @@
 /*
  * state.c
- *		What all sides of the broker do with the state that they share.
+ *		The small functions on struct Broker that all other files build on.
  *
- * The ground on which the other files stand.  All functions but state_now() are
- * called with the lock held.
+ * All of them but state_now() must be called with the broker's lock held.
  */
 #include "broker/broker_int.h"
 
@@ -16,7 +15,7 @@
 #define BACKOFF_MIN (100 * MILLISECOND)
 #define BACKOFF_MAX (10 * SECOND)
 
-/* Microseconds since some time, which no clock change moves. */
+/* The monotonic clock in microseconds: setting the system's time does not change it. */
 int64_t
 state_now(void)
 {
@@ -26,7 +25,7 @@ state_now(void)
 	return (int64_t) now.tv_sec * SECOND + now.tv_nsec / 1000;
 }
 
-/* Make the descriptor readable, once until somebody has read; with the lock held. */
+/* Make event_fd readable, unless it is, so that the caller looks for receipts and status. */
 void
 state_signal_caller(Broker *broker)
 {
@@ -37,7 +36,7 @@ state_signal_caller(Broker *broker)
 	broker->signalled = write(broker->event_fd, &one, sizeof(one)) == (ssize_t) sizeof(one);
 }
 
-/* Set the state, and the error unless that is NULL; tell the caller if that is news. */
+/* Set the state, and the error unless it is NULL.  Signal the caller if one has changed. */
 void
 state_set(Broker *b, BrokerState state, const char *error)
 {
@@ -51,7 +50,7 @@ state_set(Broker *b, BrokerState state, const char *error)
 	state_signal_caller(b);
 }
 
-/* Forget which subjects were not allowed to us. */
+/* Forget which subjects the server did not let us publish to. */
 void
 state_forget_denied(Broker *b)
 {
@@ -60,7 +59,10 @@ state_forget_denied(Broker *b)
 	texts_clear(b->denied);
 }
 
-/* The pause after so many failures in a row: doubling, and not the same for all. */
+/*
+ * The pause after so many failures in a row.  It doubles with each failure from 0.1 s to
+ * 10 s, less a random part of up to one half, so that engines do not retry in step.
+ */
 int64_t
 state_backoff(Broker *b, int failures)
 {
@@ -71,7 +73,10 @@ state_backoff(Broker *b, int failures)
 	return pause / 2 + pause / 2 * (rand_r(&b->seed) % 1024) / 1024;
 }
 
-/* Whether what the courier is doing has become pointless. */
+/*
+ * Must the courier stop what it is doing?  It must when the broker ends, when the
+ * settings have changed, when the connection is lost and when a subject was denied.
+ */
 bool
 state_interrupted(const Broker *b)
 {
@@ -79,7 +84,10 @@ state_interrupted(const Broker *b)
 	       b->trouble == TROUBLE_DENIED;
 }
 
-/* Sleep until something happens.  False: the time has come, or there is something else to do. */
+/*
+ * Let the courier sleep until it is woken or the time has come; the lock is released
+ * meanwhile.  Returns true if the courier was woken and may go on with what it is doing.
+ */
 bool
 state_wait(Broker *b, int64_t until)
 {

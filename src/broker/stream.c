@@ -1,6 +1,9 @@
 /*
  * stream.c
- *		The courier looks at the stream, and makes it if it is missing.
+ *		Check the stream every 15 s, and create it if it does not exist.
+ *
+ * An existing stream is never altered.  Where it differs from the settings, the status
+ * says so in a notice.
  */
 #include "broker/broker_int.h"
 
@@ -8,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REQUEST_WAIT INT64_C(4000000)    /* us */
-#define CHECK_INTERVAL INT64_C(15000000) /* us */
+#define REQUEST_WAIT (4 * SECOND)
+#define CHECK_INTERVAL (15 * SECOND)
 
-/* Add to a list of differences. */
+/* Append a difference to a list, as far as it fits. */
 static void
 add_difference(char *list, size_t size, const char *difference)
 {
@@ -20,7 +23,7 @@ add_difference(char *list, size_t size, const char *difference)
 	snprintf(list + length, size - length, "%s%s", length > 0 ? "; " : "", difference);
 }
 
-/* Say how a stream differs from the settings; empty: it does not. */
+/* Write how a stream differs from the settings; nothing if it does not. */
 static void
 describe_differences(const StreamInfo *info, const Settings *settings, char *out, size_t size)
 {
@@ -60,10 +63,10 @@ describe_differences(const StreamInfo *info, const Settings *settings, char *out
 }
 
 /* ------------------------------------------------------------------------
- * The courier looks at the stream; with the lock held, but while it asks
+ * The check.  The courier holds the lock, except while it waits for an answer.
  * ------------------------------------------------------------------------ */
 
-/* Remember what the stream is like. */
+/* Put what we have learned about the stream into struct Broker; takes over info->subjects. */
 static void
 remember_stream(Broker *b, StreamInfo *info, int64_t max_payload)
 {
@@ -92,13 +95,13 @@ remember_stream(Broker *b, StreamInfo *info, int64_t max_payload)
 	memcpy(b->status.version, info->version, sizeof(info->version));
 }
 
-/* Ask for the stream, and make it if there is none.  Without the lock. */
+/* Find out how the stream is configured, and create it if it does not exist.  Without the lock. */
 static RequestResult
 find_or_create_stream(Broker *b, StreamInfo *info, JetStreamError *error)
 {
 	const char *name = b->settings_in_use->config.stream;
 	char subject[320];
-	RequestResult answer = REQUEST_GIVEN_UP;
+	RequestResult result = REQUEST_GIVEN_UP;
 	bool made = false;
 
 	*error = (JetStreamError){0};
@@ -109,39 +112,45 @@ find_or_create_stream(Broker *b, StreamInfo *info, JetStreamError *error)
 		bool found;
 
 		snprintf(subject, sizeof(subject), "$JS.API.STREAM.%s.%s", made ? "CREATE" : "INFO", name);
-		answer = link_request(b, subject, body != NULL ? body : "", state_now() + REQUEST_WAIT, &text);
+		result = link_request(b, subject, body != NULL ? body : "", state_now() + REQUEST_WAIT, &text);
 		free(body);
-		if (answer != REQUEST_ANSWERED)
-			return answer;
+		if (result != REQUEST_ANSWERED)
+			return result;
 		found = jetstream_read_stream(text, info, error);
 		free(text);
-		/* Not there: make it.  There after all: somebody else has made it just now. */
+		/*
+		 * If the stream does not exist, create it.  If somebody else created it just
+		 * before us, ask again.
+		 */
 		if (found || error->err_code != (made ? JS_STREAM_NAME_IN_USE : JS_STREAM_NOT_FOUND))
-			return answer;
+			return result;
 		made = !made;
 	}
-	return answer;
+	return result;
 }
 
-/* Put in words why the stream cannot be used, and tell a stream that cannot be had from one that is not there just now. */
+/*
+ * Write why the stream cannot be used.  Returns BROKER_REFUSED if somebody has to change
+ * something first, and BROKER_BLOCKED if the stream may come back by itself.
+ */
 static BrokerState
-explain_stream_failure(Broker *b, RequestResult answer, const JetStreamError *error, char *text, size_t size)
+explain_stream_failure(Broker *b, RequestResult result, const JetStreamError *error, char *text, size_t size)
 {
 	const char *name = b->settings_in_use->config.stream;
 
-	if (answer == REQUEST_GIVEN_UP)
+	if (result == REQUEST_GIVEN_UP)
 	{
 		snprintf(text, size, "no answer from JetStream about stream \"%.100s\"", name);
 		return BROKER_BLOCKED;
 	}
-	if (answer == REQUEST_NO_RESPONDER)
+	if (result == REQUEST_NO_RESPONDER)
 	{
 		snprintf(text, size, "JetStream is not enabled at %.100s", b->status.server);
 		return BROKER_REFUSED;
 	}
 	if (error->code == 0)
 	{
-		snprintf(text, size, "stream \"%.100s\" acknowledges nothing (no_ack)", name);
+		snprintf(text, size, "stream \"%.100s\" does not acknowledge messages (no_ack)", name);
 		return BROKER_REFUSED;
 	}
 	snprintf(text, size, "stream \"%.80s\": %.150s", name, error->text);
@@ -156,42 +165,43 @@ explain_stream_failure(Broker *b, RequestResult answer, const JetStreamError *er
 	}
 }
 
-/* Look at the stream; if that fails, say why and try again later. */
+/* Check the stream.  If that fails, set state and error, and the time for the next attempt. */
 void
 stream_check(Broker *b)
 {
 	StreamInfo info = {0};
 	JetStreamError error;
-	RequestResult answer;
+	RequestResult result;
 	BrokerState state;
 	int64_t max_payload;
 	char text[sizeof(b->status.error)];
 
 	b->check_at = state_now() + CHECK_INTERVAL;
-	state_forget_denied(b); /* what is still not allowed will be said again */
+	/* The server will deny them again if they are still not allowed. */
+	state_forget_denied(b);
 	if (strpbrk(b->settings_in_use->config.stream, " \t\r\n.*>/\\") != NULL ||
 	    b->settings_in_use->config.stream[0] == '\0')
 	{
-		snprintf(text, sizeof(text), "\"%.100s\" is no name of a stream", b->settings_in_use->config.stream);
+		snprintf(text, sizeof(text), "\"%.100s\" is not a valid stream name", b->settings_in_use->config.stream);
 		state_set(b, BROKER_REFUSED, text);
 		b->retry_at = b->check_at;
 		return;
 	}
 	pthread_mutex_unlock(&b->lock);
 	max_payload = link_max_payload(b);
-	answer = find_or_create_stream(b, &info, &error);
+	result = find_or_create_stream(b, &info, &error);
 	pthread_mutex_lock(&b->lock);
-	if (answer == REQUEST_ANSWERED && error.code == 0 && !info.no_ack && !state_interrupted(b))
+	if (result == REQUEST_ANSWERED && error.code == 0 && !info.no_ack && !state_interrupted(b))
 	{
 		remember_stream(b, &info, max_payload);
 		b->stream_known = true;
 		return;
 	}
 	texts_free(info.subjects);
-	/* While messages are acknowledged, a question without an answer means little. */
-	if (state_interrupted(b) || (answer == REQUEST_GIVEN_UP && b->status.state == BROKER_READY))
+	/* As long as messages are acknowledged, a missing answer changes nothing. */
+	if (state_interrupted(b) || (result == REQUEST_GIVEN_UP && b->status.state == BROKER_READY))
 		return;
-	state = explain_stream_failure(b, answer, &error, text, sizeof(text));
+	state = explain_stream_failure(b, result, &error, text, sizeof(text));
 	state_set(b, state, text);
 	b->stream_known = false;
 	b->retry_at = state_now() + state_backoff(b, b->failures++);

@@ -1,6 +1,6 @@
 /*
  * text.c
- *		Lists of strings, and subjects.
+ *		Lists of strings, which NULL ends, and subjects of NATS.
  */
 #include "broker/broker_int.h"
 
@@ -11,7 +11,7 @@
  * Lists of strings
  * ------------------------------------------------------------------------ */
 
-/* Empty a list, and leave its place. */
+/* Free the strings of a list, but not the list. */
 void
 texts_clear(char **list)
 {
@@ -22,7 +22,7 @@ texts_clear(char **list)
 	}
 }
 
-/* Let go of a list; NULL is none. */
+/* Free a list and its strings; NULL is allowed. */
 void
 texts_free(char **list)
 {
@@ -39,7 +39,7 @@ texts_contain(char *const *list, const char *text)
 	return *list != NULL;
 }
 
-/* Whether two lists are the same; NULL is like NULL only. */
+/* Do two lists have the same strings in the same order?  NULL equals NULL only. */
 bool
 texts_equal(char *const *a, char *const *b)
 {
@@ -50,7 +50,10 @@ texts_equal(char *const *a, char *const *b)
 	return *a == NULL && *b == NULL;
 }
 
-/* The parts of a text between commas and white space, with a prefix where they have no "://"; NULL: no memory. */
+/*
+ * Split a text at commas and white space.  A part without "://" gets the prefix.
+ * Returns NULL if there is no memory.
+ */
 char **
 texts_split(const char *text, const char *prefix, int *count)
 {
@@ -91,7 +94,10 @@ texts_split(const char *text, const char *prefix, int *count)
  * Subjects
  * ------------------------------------------------------------------------ */
 
-/* Whether a pattern has a subject, or all that another pattern has. */
+/*
+ * Does a pattern match a subject?  If the subject is a pattern itself: does the first
+ * pattern match all that the second one matches?
+ */
 static bool
 subject_matches(const char *pattern, const char *subject)
 {
@@ -117,7 +123,7 @@ subject_matches(const char *pattern, const char *subject)
 	}
 }
 
-/* Whether one of the patterns has a subject. */
+/* Does one of the patterns match the subject? */
 bool
 texts_cover(char *const *patterns, const char *subject)
 {

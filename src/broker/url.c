@@ -1,6 +1,6 @@
 /*
  * url.c
- *		URLs of servers, and what is secret in them.
+ *		URLs of servers, and the users, passwords and tokens in them.
  */
 #include "broker/broker_int.h"
 
@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The host and port of a URL, without what is secret. */
+/* Write the host and port of a URL, without user and password; the default port is 4222. */
 void
 url_host(const char *url, char *out, size_t size)
 {
@@ -24,7 +24,7 @@ url_host(const char *url, char *out, size_t size)
 	snprintf(out, size, "%s%s", start, colon != NULL ? "" : ":4222");
 }
 
-/* Take user and password out of the URLs in a text. */
+/* Remove user and password from all URLs in a text. */
 void
 url_mask(char *text)
 {
@@ -38,7 +38,7 @@ url_mask(char *text)
 	}
 }
 
-/* Copy what is between two places, with %XX decoded, as far as it fits. */
+/* Copy the text from "from" to "end" with each %XX decoded, as far as it fits. */
 void
 url_decode(const char *from, const char *end, char *out, size_t size)
 {
@@ -62,7 +62,10 @@ url_decode(const char *from, const char *end, char *out, size_t size)
 	out[n] = '\0';
 }
 
-/* Copy a text as it must stand in a JSON string: nats.c writes names and passwords into one as they are. */
+/*
+ * Copy a text with the escapes that JSON needs in a string, as far as it fits.  nats.c
+ * does not escape names and passwords when it writes them into the JSON of its login.
+ */
 void
 url_escape(const char *from, char *out, size_t size)
 {

@@ -1,20 +1,24 @@
 /*
  * driver.c
- *		Drives the broker without PostgreSQL: reads commands, one a line, and answers each with a line.
+ *		Drives the broker without PostgreSQL.  It reads commands, one on each line, and
+ *		answers each of them with one line.
  *
- *	configure NAME=VALUE ...   servers= credentials= tls_ca_file= tls_cert_file= tls_key_file= stream= subjects=
- *	                           max_age= duplicate_window= replicas=; what is left out is empty or 0
+ *	configure NAME=VALUE ...   call broker_configure() with servers, credentials, tls_ca_file,
+ *	                           tls_cert_file, tls_key_file, stream, subjects, max_age,
+ *	                           duplicate_window and replicas; what is left out is empty or 0
  *	publish COUNT [SUBJECT [SIZE [SECONDS]]]
- *	                           hand so many messages over, as there is room: "m1", "m2", ... are their ids and the
- *	                           first words of their bodies; they expire after so many seconds (which may be negative)
- *	withdraw NUMBER            of the message
+ *	                           hand over so many messages, as soon as there is room.  Their ids,
+ *	                           which are also the first words of their bodies, are m1, m2, ...
+ *	                           They expire after so many seconds, which may be negative
+ *	withdraw NUMBER            withdraw the message m<NUMBER>
  *	status                     everything that is known, as NAME=VALUE, texts last
- *	covers SUBJECT
- *	threads                    of this process: how many, and how many of them besides this one have not all signals blocked
- *	destroy                    "ended" or "hangs", and ms
+ *	covers SUBJECT             "yes" or "no"
+ *	threads                    how many threads this process has, and how many of them, not
+ *	                           counting the main thread, do not block all signals
+ *	destroy                    end; "ended" or "hangs", and how many ms that took
  *
- * Ends with exit status 3 and a line on stderr where a receipt came twice, for a message that was withdrawn, or
- * for none that was handed over.
+ * Ends with exit status 3 and a line on stderr if a receipt comes twice, or for a message
+ * that was withdrawn, or for one that was never handed over.
  */
 #include "broker/broker.h"
 
@@ -35,20 +39,22 @@ typedef struct Batch
 	int left;
 	char subject[4096];
 	int size;
-	int seconds; /* 0: they do not expire */
+	int seconds; /* until they expire; 0: never */
 } Batch;
 
 static Broker *broker;
 static int event_fd;
-static char receipts_of[MAX_MESSAGES + 1]; /* by number: 0 handed over, 'w' withdrawn, or what the receipt said */
-static int handed;                         /* messages */
-static int counts[4];                      /* receipts, by verdict */
+
+/* By number: 0 if the message was handed over, 'w' if withdrawn, or a letter for the verdict. */
+static char receipts_of[MAX_MESSAGES + 1];
+static int handed;    /* messages */
+static int counts[4]; /* receipts, by verdict */
 static char last_error[256];
-static Batch batches[16]; /* still to be handed over */
+static Batch batches[16]; /* not yet handed over */
 static int nbatches;
 static char body[64 * 1024 * 1024];
 
-/* Milliseconds since some time. */
+/* The monotonic clock in milliseconds. */
 static long long
 now_ms(void)
 {
@@ -58,6 +64,7 @@ now_ms(void)
 	return (long long) t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* End because the broker has broken its contract. */
 static void __attribute__((noreturn)) fail(const char *what, int number)
 {
 	fprintf(stderr, "driver: %s: message %d\n", what, number);
@@ -68,7 +75,7 @@ static void __attribute__((noreturn)) fail(const char *what, int number)
  * Messages and receipts
  * ------------------------------------------------------------------------ */
 
-/* The tag of a message; all of it is compared later. */
+/* The tag of a message.  take_receipts() compares all of it. */
 static BrokerTag
 tag_of(int number)
 {
@@ -78,7 +85,7 @@ tag_of(int number)
 	return tag;
 }
 
-/* Hand over what there is room for. */
+/* Hand over messages as long as there is room. */
 static void
 hand_over(void)
 {
@@ -121,7 +128,7 @@ hand_over(void)
 	broker_flush(broker);
 }
 
-/* Take all receipts, and check that each is the only one of its message. */
+/* Read all receipts, and check that each message gets only one. */
 static void
 take_receipts(void)
 {
@@ -137,9 +144,10 @@ take_receipts(void)
 			BrokerTag tag = tag_of(number);
 
 			if (number < 1 || number > handed || memcmp(&tag, &receipts[i].tag, sizeof(tag)) != 0)
-				fail("receipt for nothing", number);
+				fail("receipt for a message that was not handed over", number);
 			if (receipts_of[number] != 0)
-				fail(receipts_of[number] == 'w' ? "receipt after it was withdrawn" : "second receipt", number);
+				fail(receipts_of[number] == 'w' ? "receipt for a message that was withdrawn" : "second receipt",
+				     number);
 			receipts_of[number] = "arxu"[receipts[i].verdict];
 			counts[receipts[i].verdict]++;
 			if (receipts[i].error[0] != '\0')
@@ -152,7 +160,7 @@ take_receipts(void)
  * Commands
  * ------------------------------------------------------------------------ */
 
-/* The value of a NAME=VALUE among the words; empty: there is none. */
+/* The value of NAME=VALUE among the words; empty if there is none. */
 static const char *
 setting(char **words, const char *name)
 {
@@ -209,7 +217,7 @@ withdraw(char **words)
 	BrokerTag tag = tag_of(number);
 
 	broker_withdraw(broker, &tag);
-	/* It may have had its receipt before. */
+	/* The message may have had its receipt before. */
 	take_receipts();
 	if (number >= 1 && number <= handed && receipts_of[number] == 0)
 		receipts_of[number] = 'w';
@@ -218,7 +226,7 @@ withdraw(char **words)
 
 /* Print everything that is known. */
 static void
-say_status(void)
+print_status(void)
 {
 	BrokerStatus s;
 	int left = 0;
@@ -229,7 +237,7 @@ say_status(void)
 		left += batches[i].left;
 	printf(
 		"state=%s server=%s version=%s max_message=%zu ttl=%d unacknowledged=%d published=%llu resent=%llu reconnects=%llu "
-		"streams=%llu room=%d handed=%d left=%d acknowledged=%d rejected=%d expired=%d uncovered=%d error={%s} notice={%s} "
+		"subject_changes=%llu room=%d handed=%d left=%d acknowledged=%d rejected=%d expired=%d uncovered=%d error={%s} notice={%s} "
 		"receipt={%s}\n",
 		broker_state_name(s.state), s.server, s.version, s.max_message, s.ttl, s.unacknowledged,
 		(unsigned long long) s.published, (unsigned long long) s.resent, (unsigned long long) s.reconnects,
@@ -237,10 +245,15 @@ say_status(void)
 		counts[3], s.error, s.notice, last_error);
 }
 
-/* Count the threads, and those that would take a signal: all but SIGKILL, SIGSTOP and the two of the C library can be blocked;
-   the sanitizer of gcc 14 lets SIGSYS, which a thread sends to itself, through to its own. */
+/*
+ * Count the threads, and those other than the main thread that do not block all signals.
+ *
+ * SIGKILL, SIGSTOP and the two signals of the C library (32 and 33) cannot be blocked.  SIGSYS
+ * (31) is left out too: the thread sanitizer of gcc 14 does not block it in its own thread,
+ * and no other process sends it.
+ */
 static void
-say_threads(void)
+print_threads(void)
 {
 	DIR *tasks = opendir("/proc/self/task");
 	const struct dirent *task;
@@ -273,7 +286,7 @@ say_threads(void)
 	printf("threads=%d open_to_signals=%d\n", n, open_to_signals);
 }
 
-/* End the broker, say how it went, and end. */
+/* End the broker, print how that went, and exit. */
 static void
 destroy(void)
 {
@@ -282,15 +295,15 @@ destroy(void)
 
 	printf("%s %lld\n", ended ? "ended" : "hangs", now_ms() - start);
 	fflush(stdout);
-	/* Without exit handlers where a thread still hangs: as the engine does. */
+	/* Like the engine, run no exit handlers if a thread still hangs. */
 	if (!ended)
 		_exit(0);
 	exit(0);
 }
 
-/* Do what a line says. */
+/* Run the command of a line. */
 static void
-obey(char *line)
+run_command(char *line)
 {
 	char *words[16] = {NULL};
 	int n = 0;
@@ -306,15 +319,15 @@ obey(char *line)
 	else if (strcmp(words[0], "withdraw") == 0)
 		withdraw(words + 1);
 	else if (strcmp(words[0], "status") == 0)
-		say_status();
+		print_status();
 	else if (strcmp(words[0], "covers") == 0)
 		puts(broker_covers(broker, words[1] ? words[1] : "") ? "yes" : "no");
 	else if (strcmp(words[0], "threads") == 0)
-		say_threads();
+		print_threads();
 	else if (strcmp(words[0], "destroy") == 0)
 		destroy();
 	else
-		puts("what?");
+		puts("unknown command");
 	fflush(stdout);
 }
 
@@ -355,7 +368,7 @@ main(void)
 			snprintf(line, sizeof(line), "%s", input);
 			length -= (size_t) (end + 1 - input);
 			memmove(input, end + 1, length + 1);
-			obey(line);
+			run_command(line);
 		}
 	}
 }

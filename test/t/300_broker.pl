@@ -238,10 +238,10 @@ sub made
 	like($d->status->{receipt}, qr/message size exceeds/, 'and the receipt says why');
 
 	# Another subject comes, and is seen without any message.
-	my $streams = $d->status->{streams};
+	my $changes = $d->status->{subject_changes};
 	$config->{subjects} = [ 'event-engine.>', 'other.*' ];
 	$server->api('STREAM.UPDATE.EDA', $config);
-	$d->becomes(sub { $_->{streams} > $streams }, 'a change of subjects is seen');
+	$d->becomes(sub { $_->{subject_changes} > $changes }, 'a change of subjects is seen');
 	is($d->ask('covers other.x'), 'yes', 'covered now');
 	is($d->ask('covers other.x.y'), 'no', 'as far as the wildcard goes');
 	$d->publish(1, 'other.x');
@@ -505,7 +505,7 @@ sub unfit
 	$d->configure(servers => [$server], replicas => 3, stream => 'THREE', subjects => 'three.>');
 	$d->becomes(sub { $_->{state} eq 'refused' && $_->{error} =~ /replicas/ }, 'replicas without a cluster');
 	$d->configure(servers => [$server], stream => 'no.name');
-	$d->becomes(sub { $_->{state} eq 'refused' && $_->{error} =~ /no name of a stream/ }, 'a bad name');
+	$d->becomes(sub { $_->{state} eq 'refused' && $_->{error} =~ /not a valid stream name/ }, 'a bad name');
 
 	$server->api('STREAM.DELETE.EDA');
 	create($server, 'EDA', subjects => ['event-engine.a'], storage => 'memory', max_age => 0, duplicate_window => 5e9);
