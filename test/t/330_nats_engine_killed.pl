@@ -1,4 +1,4 @@
-# Kill -9 of the engine in the middle of messages, and of workers too: every event ends, each effect once, and each message is an event's.
+# The engine and workers are killed while messages go out: every event ends, has its effect once, and each message is a step of the log.
 use strict;
 use warnings;
 use EdaNats;
@@ -35,23 +35,23 @@ for my $round (1 .. 5)
 	isnt($server->engine_pid, $pid, "round $round: another engine runs");
 	my @ids = $server->published_by($publisher);
 	my $known = join ',', map { "'$_'" } @ids;
-	is($server->ask("SELECT count(*) FROM eda.event WHERE id IN ($known)"), scalar @ids, "round $round: what was confirmed to the publisher is there") if @ids;
+	is($server->ask("SELECT count(*) FROM eda.event WHERE id IN ($known)"), scalar @ids, "round $round: the log has all events that were confirmed to the publisher") if @ids;
 }
 EdaNats::all_end($server);
 is($server->ask("SELECT count(*) FROM eda.event_state s WHERE (state = 'succeeded') IS DISTINCT FROM EXISTS (SELECT FROM test.effect f WHERE f.event_id = s.id)"), '0',
-	'each that succeeded had its effect');
+	'the events that succeeded are those that had their effect');
 is($server->ask("SELECT count(*) FROM eda.event_state s WHERE event_type = 'T' AND state = 'failed' AND NOT EXISTS (SELECT FROM eda.event e WHERE e.parent_id = s.id)"), '0',
-	'each that failed has its on-fail event');
+	'each event that failed has its on-fail event');
 
-# Every message in the stream is a step of the log; none is there twice.
+# Every message in the stream is a step of the log, and no message is in the stream twice.
 my @messages = $nats->messages;
 my %ids;
 $ids{ $_->{headers}{'Nats-Msg-Id'}[0] }++ for @messages;
-is(scalar(grep { $_ > 1 } values %ids), 0, 'no message is there twice');
+is(scalar(grep { $_ > 1 } values %ids), 0, 'no message is in the stream twice');
 my $steps = $server->ask("SELECT string_agg(event_id || '-' || version, ' ') FROM eda.transition WHERE state IN ('dispatched', 'failed', 'expired')");
 my %steps = map { $_ => 1 } split / /, $steps;
-is(scalar(grep { !$steps{$_} } keys %ids), 0, 'each is a step of the log');
-EdaNats::becomes(sub { $nats->messages(subject => 'event-engine._DLQ.flow') == $server->ask("SELECT count(*) FROM eda.dead_letter") }, 'each dead letter arrived, once')
+is(scalar(grep { !$steps{$_} } keys %ids), 0, 'each message is a step of the log');
+EdaNats::becomes(sub { $nats->messages(subject => 'event-engine._DLQ.flow') == $server->ask("SELECT count(*) FROM eda.dead_letter") }, 'each dead letter arrived once')
   or diag($server->ask('SELECT count(*) FROM eda.dead_letter') . ' dead letters, ' . $nats->messages(subject => 'event-engine._DLQ.flow') . ' messages');
 $_->stop for @workers;
 EdaNats::workers_did_well();

@@ -1,4 +1,4 @@
-# Nothing is in the stream that a crash of the server undid, though publishers and workers do not wait for the disk.
+# The stream never has a message of a commit that a crash undid, although publishers and workers do not wait for the disk.
 use strict;
 use warnings;
 use EdaNats;
@@ -7,7 +7,7 @@ use Test::More;
 
 EdaNats::needed();
 my $nats = EdaNats->start_new('durable');
-# What is committed without waiting reaches the disk late.
+# With these settings commits that do not wait reach the disk late.
 my $server = EdaServer->start_new('durable', streaming => 1, conf => <<CONF);
 eda.nats_url = '@{[$nats->url]}'
 synchronous_commit = off
@@ -23,7 +23,7 @@ for my $round (1 .. 6)
 {
 	my @publishers = map { $server->client('postgres', "SELECT eda.publish('T', 'flow $round');\n" x 3000) } 1 .. 2;
 	my $before = $nats->count;
-	EdaNats::becomes(sub { $nats->count > $before + 100 }, "round $round: messages go out");
+	EdaNats::becomes(sub { $nats->count > $before + 100 }, "round $round: messages arrive");
 	select undef, undef, undef, rand 0.3;
 	$server->stop('immediate');
 	$_->finish for @publishers;
@@ -33,18 +33,19 @@ for my $round (1 .. 6)
 	my $known = join ',', map { "('$_'::uuid)" } @ids;
 	$lost += $server->ask("SELECT count(*) FROM (VALUES $known) v(id) WHERE NOT EXISTS (SELECT FROM eda.event e WHERE e.id = v.id)");
 
-	# Every message says what the log says.
+	# Every message is a step of the log.
 	my @messages = map { $_->{headers}{'Nats-Msg-Id'}[0] } $nats->messages;
 	my $values = join ',', map { /^(.*)-(\d+)$/; "('$1'::uuid, $2)" } @messages;
 	is($server->ask("SELECT count(*) FROM (VALUES $values) m(id, version) WHERE NOT EXISTS
 			(SELECT FROM eda.transition t WHERE t.event_id = m.id AND t.version = m.version AND t.state = 'dispatched')"), '0',
-		"round $round: all @{[scalar @messages]} messages are of events that are there, in that version");
+		"round $round: all @{[scalar @messages]} messages are steps of the log");
 }
 note("$lost events were lost by the crashes, as their publishers chose");
 EdaNats::all_end($server);
 $worker->stop;
 
-# Nor anything that a standby does not have, where one is waited for; and an end in the middle of that wait sends nothing.
+# Where commits wait for a standby, the stream never has a message of a commit that the standby
+# does not have, even if PostgreSQL stops while it waits.
 my $n = $nats->count;
 $server->ask("SELECT FROM eda.configure('P', flow_type => 'pull', lease => '1 day'); CREATE TABLE test.before (id uuid)");
 for my $mode (qw(fast immediate))
@@ -59,21 +60,21 @@ for my $mode (qw(fast immediate))
 	}, "$mode stop: commits wait for a standby");
 	$server->ask("SET synchronous_commit = local; SELECT test.publish('T', 'replica', 100)");
 	$server->becomes("SELECT count(*) = 100 FROM eda.event_state WHERE flow_id LIKE 'replica %' AND created_at > now() - interval '1 min' AND id NOT IN (SELECT id FROM test.before) AND state = 'dispatched'", "$mode stop: the events are dispatched");
-	is($server->ask("SET synchronous_commit = local; SELECT test.publish('P', 'pulled', 10); SELECT count(*) FROM eda.acquire_next('pull', 1, '20 s')"), "10\n1", "$mode stop: the engine does not wait for the standby: workers in the database go on");
-	is($nats->count, $n, "$mode stop: and sends nothing");
+	is($server->ask("SET synchronous_commit = local; SELECT test.publish('P', 'pulled', 10); SELECT count(*) FROM eda.acquire_next('pull', 1, '20 s')"), "10\n1", "$mode stop: workers that pull go on, because the engine does not wait for the standby");
+	is($nats->count, $n, "$mode stop: no message is sent");
 	$server->stop($mode);
-	is($nats->count, $n, "$mode stop: nothing at the end either");
+	is($nats->count, $n, "$mode stop: none is sent while PostgreSQL stops");
 	$_->kill_kill for @clients;
 	$server->append_conf('postgresql.auto.conf', "synchronous_standby_names = ''");
 	$server->start;
 	$server->runs;
-	EdaNats::becomes(sub { $nats->count == $n + 100 }, "$mode stop: without a standby to wait for it goes out");
+	EdaNats::becomes(sub { $nats->count == $n + 100 }, "$mode stop: when commits no longer wait, the messages arrive");
 	$n += 100;
 }
 $server->ask("SELECT eda.cancel(id) FROM eda.event_state WHERE event_type = 'P' AND state NOT IN ('succeeded', 'canceled')");
 $worker = $nats->worker($server);
-EdaNats::all_end($server, 'and is done');
-is($server->ask('SELECT count(*) FROM test.effect'), $server->ask("SELECT count(*) FROM eda.event WHERE event_type <> 'P'"), 'each event had its effect, once');
+EdaNats::all_end($server, 'a worker processes the events');
+is($server->ask('SELECT count(*) FROM test.effect'), $server->ask("SELECT count(*) FROM eda.event WHERE event_type <> 'P'"), 'each event had its effect once');
 $worker->stop;
 EdaNats::workers_did_well();
 $server->ends_well;

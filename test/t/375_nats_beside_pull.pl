@@ -1,4 +1,4 @@
-# A broker that is away, stands still or refuses does not hold up events that workers pull.
+# A NATS server that is away, stopped, or refuses the engine does not hold up events that workers pull.
 use strict;
 use warnings;
 use EdaNats;
@@ -13,7 +13,7 @@ my $server = EdaServer->start_new('beside');
 EdaNats::set_up($server, 'postgres', dispatch_timeout => "'1 hour'");
 $server->ask("SELECT FROM eda.configure('P', 'pulled', attempt_delays => '{0 s}', lease => '10 min')");
 
-# Somebody who answers nothing, and somebody who answers nonsense
+# One server that never answers, and one that answers nonsense
 my $mute = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 5) or die "listen: $!";
 my $mad = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 5) or die "listen: $!";
 my $madman = EdaNats::spawn(sub {
@@ -29,34 +29,34 @@ my @brokers = (
 	[ 'away', 'nats://127.0.0.1:' . PostgreSQL::Test::Cluster::get_free_port() ],
 	[ 'refusing', $strict->url('u:wrong') ],
 	[ 'silent', 'nats://127.0.0.1:' . $mute->sockport ],
-	[ 'mad', 'nats://127.0.0.1:' . $mad->sockport ],
-	[ 'there', $nats->url ],
-	[ 'standing still', $nats->url ]);
+	[ 'nonsense', 'nats://127.0.0.1:' . $mad->sockport ],
+	[ 'running', $nats->url ],
+	[ 'stopped', $nats->url ]);
 for my $broker (@brokers)
 {
 	my ($name, $url) = @$broker;
 	EdaNats::set($server, nats_url => $url);
 	EdaNats::broker_becomes($server, 'ready') if $url eq $nats->url;
-	$nats->hang if $name eq 'standing still';
+	$nats->hang if $name eq 'stopped';
 	$server->ask("SELECT test.publish('T', '$name', 2000)");
-	# While it tries and finds out
+	# Pull events several times, while the broker tries to connect.
 	for my $try (1 .. 3)
 	{
 		$server->ask("SELECT test.publish('P', '$name', 500)");
 		$server->ask("SET statement_timeout = '60 s'; CALL test.work('pulled', 500)");
 		$n += 500;
-		is($server->ask("SELECT count(*) FROM eda.event_state WHERE event_type = 'P' AND state = 'succeeded'"), $n, "$name, $try: what is pulled is done");
+		is($server->ask("SELECT count(*) FROM eda.event_state WHERE event_type = 'P' AND state = 'succeeded'"), $n, "$name, $try: all pulled events succeed");
 	}
-	$server->becomes("SELECT broker NOT IN ('ready', 'connecting') AND broker_error <> '' FROM eda.engine_status", "$name: the broker is not ready") if $name ne 'there';
+	$server->becomes("SELECT broker NOT IN ('ready', 'connecting') AND broker_error <> '' FROM eda.engine_status", "$name: the broker is not ready") if $name ne 'running';
 	note($server->ask('SELECT broker, broker_error FROM eda.engine_status'));
 }
-cmp_ok($server->ask('SELECT max_tick_ms FROM eda.engine_status'), '<', 5000, 'no tick was long');
+cmp_ok($server->ask('SELECT max_tick_ms FROM eda.engine_status'), '<', 5000, 'no tick of the engine took 5 s');
 EdaNats::reap($madman, 'KILL');
 $nats->go_on;
 my $worker = $nats->worker($server);
-EdaNats::all_end($server, 'in the end the broker\'s are done too');
+EdaNats::all_end($server, 'in the end events for NATS end too');
 $worker->stop;
-is($server->ask('SELECT count(*) FROM test.effect'), $server->ask('SELECT count(*) FROM eda.event'), 'each event had its effect, once');
+is($server->ask('SELECT count(*) FROM test.effect'), $server->ask('SELECT count(*) FROM eda.event'), 'each event had its effect once');
 $server->ends_well;
 
 done_testing();

@@ -1,4 +1,4 @@
-# Three servers with a replicated stream, its leader killed under load and started again: nothing is lost, every event ends, each effect once.
+# The leader of a stream with three replicas is killed under load and started again: every event ends and has its effect once.
 use strict;
 use warnings;
 use EdaNats;
@@ -12,10 +12,10 @@ for my $version (EdaNats::versions())
 	my %by_name = map { $_->{name} => $_ } @nats;
 	my $server = EdaServer->start_new("cluster_$version", conf => "eda.nats_url = '@{[join ',', map { $_->url } @nats]}'\neda.nats_replicas = 3\n");
 	EdaNats::set_up($server, 'postgres', lease => "'4 s'", dispatch_timeout => "'5 s'");
-	EdaNats::broker_becomes($server, 'ready', "$version: a cluster");
+	EdaNats::broker_becomes($server, 'ready', "$version: the broker is ready with a cluster");
 	is($nats[0]->stream_info->{config}{num_replicas}, 3, "$version: the stream is on three servers");
 
-	# The stream's leader, as any server sees it that answers
+	# The server that leads the stream, asked of the first server that answers
 	my $leader = sub {
 		for my $nats (grep { $_->{pid} } @nats)
 		{
@@ -36,25 +36,25 @@ for my $version (EdaNats::versions())
 		$victim->kill9;
 		$publisher->finish;
 		EdaNats::becomes(sub { $leader->() }, "$version, round $round: there is another leader");
-		EdaNats::broker_becomes($server, 'ready', "$version, round $round: the broker is ready with two of three");
+		EdaNats::broker_becomes($server, 'ready', "$version, round $round: the broker is ready with two of three servers");
 		$victim->start;
 	}
-	EdaNats::all_end($server, "$version: every event comes to its end");
-	is($server->ask('SELECT count(*) FROM test.effect'), '4000', "$version: each had its effect, once");
+	EdaNats::all_end($server, "$version: every event ends");
+	is($server->ask('SELECT count(*) FROM test.effect'), '4000', "$version: each event had its effect once");
 	my @messages;
 	EdaNats::becomes(sub { @messages = $leader->()->messages; 1 }, "$version: the stream can be read"); # there may be no leader for a moment
 	my %events = map { $_->{body} =~ /"id":\s*"([0-9a-f-]{36})"/ ? ($1 => 1) : () } @messages;
-	is(scalar(keys %events), 4000, "$version: each is in the stream");
+	is(scalar(keys %events), 4000, "$version: every event has a message in the stream");
 
-	# Without a majority the stream takes nothing; with it again, it does.
+	# Without a majority of its servers the stream takes no message; with a majority it does again.
 	$_->kill9 for @nats[ 0, 1 ];
 	$server->ask("SELECT test.publish('T', 'minority', 300)");
-	$server->becomes("SELECT broker NOT IN ('ready', 'off') FROM eda.engine_status", "$version: with one of three the broker is not ready");
+	$server->becomes("SELECT broker NOT IN ('ready', 'off') FROM eda.engine_status", "$version: with one of three servers the broker is not ready");
 	$_->launch for @nats[ 0, 1 ];
 	$_->await for @nats;
-	$server->becomes("SELECT count(*) = 300 FROM eda.event_state WHERE flow_id LIKE 'minority %' AND state = 'succeeded'", "$version: with three again all goes on");
+	$server->becomes("SELECT count(*) = 300 FROM eda.event_state WHERE flow_id LIKE 'minority %' AND state = 'succeeded'", "$version: with three servers again all events succeed");
 	$_->stop for @workers;
-	EdaNats::all_end($server, "$version: nothing is left");
+	EdaNats::all_end($server, "$version: no event is left");
 	$_->stop for @nats;
 	$server->ends_well;
 	$server->stop;

@@ -1,4 +1,4 @@
-# A broker that stands still, or is silent from the start, stands in the way of no DROP, no reload and no shutdown.
+# A NATS server that is stopped, or never answers, does not delay DROP DATABASE, DROP EXTENSION, a reload or a shutdown.
 use strict;
 use warnings;
 use EdaNats;
@@ -12,7 +12,7 @@ my $nats = EdaNats->start_new('hanging');
 my $mute = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 50) or die "listen: $!";
 my $server = EdaServer->start_new('hanging', conf => "eda.max_databases = 8\n");
 
-# What takes no longer than so many seconds
+# Run some code, and test that it takes less than so many seconds (10 if not given).
 sub prompt
 {
 	my ($name, $code, $seconds) = @_;
@@ -22,7 +22,7 @@ sub prompt
 	return;
 }
 
-for my $how ('standing still', 'silent from the start')
+for my $how ('stopped', 'silent from the start')
 {
 	my $silent = $how =~ /silent/;
 	EdaNats::set($server, nats_url => '');
@@ -39,19 +39,19 @@ for my $how ('standing still', 'silent from the start')
 	$nats->hang unless $silent;
 	for my $db (qw(one two three))
 	{
-		# More than the buffers of a socket take
+		# These are more bytes than the buffers of a socket take.
 		$server->ask("SELECT count(eda.publish('T', 'x', jsonb_build_object('text', repeat('x', 5000)))) FROM generate_series(1, 2000)", $db);
-		$server->becomes("SELECT count(*) > 0 FROM eda.event_state WHERE state = 'dispatched'", "$how, $db: messages are on their way", db => $db) unless $silent;
+		$server->becomes("SELECT count(*) > 0 FROM eda.event_state WHERE state = 'dispatched'", "$how, $db: events are dispatched", db => $db) unless $silent;
 	}
 	prompt("$how: DROP DATABASE", sub { $server->ask("SET statement_timeout = '60 s'; DROP DATABASE one") });
 	prompt("$how: DROP EXTENSION", sub { $server->ask("SET statement_timeout = '60 s'; DROP EXTENSION eda CASCADE", 'two') });
 	prompt("$how: a reload", sub {
 		my $pid = $server->engine_pid('three');
 		EdaNats::set($server, nats_url => '');
-		EdaNats::broker_becomes($server, 'off', "$how: off by a reload", db => 'three');
+		EdaNats::broker_becomes($server, 'off', "$how: a reload switches the broker off", db => 'three');
 		EdaNats::set($server, nats_url => $silent ? 'nats://127.0.0.1:' . $mute->sockport : $nats->url);
-		$server->becomes("SELECT broker <> 'off' FROM eda.engine_status", "$how: on again", db => 'three');
-		is($server->engine_pid('three'), $pid, "$how: by the same process");
+		$server->becomes("SELECT broker <> 'off' FROM eda.engine_status", "$how: a reload switches it on again", db => 'three');
+		is($server->engine_pid('three'), $pid, "$how: the engine is the same process");
 	});
 	prompt("$how: the end of an engine", sub {
 		my $pid = $server->engine_pid('three');
@@ -69,7 +69,7 @@ for my $how ('standing still', 'silent from the start')
 	$server->runs('three');
 	EdaNats::set($server, nats_url => $nats->url);
 	my $worker = $nats->worker($server, db => 'three');
-	EdaNats::all_end($server, "$how: in the end everything is done", db => 'three');
+	EdaNats::all_end($server, "$how: in the end every event ends", db => 'three');
 	$worker->stop;
 	$server->ends_well('three');
 	$server->ask("DROP DATABASE $_") for qw(two three);

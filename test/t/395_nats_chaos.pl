@@ -1,4 +1,4 @@
-# Faults of all kinds, one after the other at random: every event ends, each effect once, and every message is a step of the log.
+# Under random faults of all kinds every event ends and has its effect once, and every message is a step of the log.
 use strict;
 use warnings;
 use EdaNats;
@@ -19,27 +19,30 @@ $server->ask("SELECT FROM eda.configure('SMALL', 'flow', delivery => 'nats', att
 EdaNats::broker_becomes($server, 'ready');
 my @workers = map { $nats->worker($server, fail => 0.1) } 1 .. 2;
 
+# Sleep for a random time of at most so many seconds.
 sub pause { select undef, undef, undef, rand shift; return; }
+
+# Wait until PostgreSQL answers and the engine runs.
 sub up { $server->poll_query_until('postgres', 'SELECT true'); $server->runs; return; }
 
 my @faults = (
 	[ 'the broker is killed', sub { $nats->kill9; pause(0.5); $nats->start } ],
 	[ 'the broker is stopped', sub { $nats->stop; pause(0.5); $nats->start } ],
-	[ 'the broker stands still', sub { $nats->hang; pause(2); $nats->go_on } ],
+	[ 'the broker is stopped with SIGSTOP', sub { $nats->hang; pause(2); $nats->go_on } ],
 	[ 'the connection breaks', sub { for (1 .. 3) { $proxy->mode('cut'); pause(0.2) } } ],
 	[ 'answers are lost', sub { $proxy->mode('deaf'); pause(1); $proxy->mode('pass') } ],
 	[ 'answers and the connection are lost', sub { $proxy->mode('deaf'); pause(0.5); $proxy->mode('cut') } ],
-	[ 'the network stands still', sub { $proxy->mode('hang'); pause(2); $proxy->mode('pass') } ],
+	[ 'the network passes nothing on', sub { $proxy->mode('hang'); pause(2); $proxy->mode('pass') } ],
 	[ 'nobody can connect', sub { $proxy->mode('closed'); pause(1); $proxy->mode('pass') } ],
 	[ 'the engine is killed', sub { kill 'KILL', $server->engine_pid; pause(0.1); up() } ],
 	[ 'the engine is killed while answers are lost', sub { $proxy->mode('deaf'); pause(0.3); kill 'KILL', $server->engine_pid; $proxy->mode('cut'); pause(0.1); up() } ],
 	[ 'the engine is ended', sub { kill 'TERM', $server->engine_pid; pause(0.1); up() } ],
-	[ 'the server stops at once', sub { $server->stop('immediate'); $server->start; up() } ],
-	[ 'the server is restarted', sub { $server->restart; up() } ],
+	[ 'PostgreSQL stops in immediate mode', sub { $server->stop('immediate'); $server->start; up() } ],
+	[ 'PostgreSQL is restarted', sub { $server->restart; up() } ],
 	[ 'a worker is killed', sub { (shift @workers)->kill9; push @workers, $nats->worker($server, fail => 0.1) } ],
 	[ 'a type is suspended', sub { $server->ask("SELECT eda.suspend_event_type('T')"); pause(0.5); $server->ask("SELECT eda.unsuspend_event_type('T')") } ],
 	[ 'events are canceled', sub { $server->psql('postgres', 'SELECT eda.cancel(id) FROM test.unfinished LIMIT 20') } ],
-	[ 'another way and back', sub {
+	[ 'NATS is switched off and on, without the proxy and with it', sub {
 		EdaNats::set($server, nats_url => ''); pause(0.5);
 		EdaNats::set($server, nats_url => $nats->url); pause(0.5);
 		$server->ask('ALTER SYSTEM RESET eda.nats_url'); $server->reload } ]);
@@ -55,24 +58,24 @@ for my $round (1 .. $rounds)
 	$publisher->finish;
 	my @ids = $server->published_by($publisher);
 	my $known = join ',', map { "'$_'" } @ids;
-	is($server->ask("SELECT count(*) FROM eda.event WHERE id IN ($known)"), scalar @ids, "round $round, $name: what was confirmed is there") if @ids;
+	is($server->ask("SELECT count(*) FROM eda.event WHERE id IN ($known)"), scalar @ids, "round $round, $name: the log has all confirmed events") if @ids;
 }
 EdaNats::broker_becomes($server, 'ready', 'in the end the broker is ready');
 EdaNats::all_end($server);
-$server->becomes('SELECT broker_unacknowledged = 0 FROM eda.engine_status', 'all is acknowledged');
+$server->becomes('SELECT broker_unacknowledged = 0 FROM eda.engine_status', 'all messages are acknowledged');
 is($server->ask("SELECT count(*) FROM eda.event_state s WHERE (state = 'succeeded') IS DISTINCT FROM EXISTS (SELECT FROM test.effect f WHERE f.event_id = s.id)"), '0',
-	'each that succeeded had its effect');
+	'the events that succeeded are those that had their effect');
 
 my %ids;
 $ids{ $_->{headers}{'Nats-Msg-Id'}[0] }++ for $nats->messages;
 my %steps = map { $_ => 1 } split / /, $server->ask("SELECT string_agg(event_id || '-' || version, ' ') FROM eda.transition WHERE state IN ('dispatched', 'failed', 'expired')");
 is(scalar(grep { !$steps{$_} } keys %ids), 0, 'each of ' . (scalar keys %ids) . ' messages is a step of the log');
-is(scalar(grep { $_ > 1 } values %ids), 0, 'none is there twice');
+is(scalar(grep { $_ > 1 } values %ids), 0, 'no message is in the stream twice');
 my @dead = split /\n/, $server->ask('SELECT event_id || \'-\' || version FROM eda.transition t WHERE state IN (\'failed\', \'expired\')');
 EdaNats::becomes(sub { my %told = map { $_->{headers}{'Nats-Msg-Id'}[0] => 1 } $nats->messages(subject => 'event-engine._DLQ.flow'); !grep { !$told{$_} } @dead },
 	'each of ' . @dead . ' dead letters has arrived');
 $_->stop for @workers;
-unlike(PostgreSQL::Test::Utils::slurp_file($server->logfile), qr/PANIC|TRAP|signal (6|11)/, 'no process died but those that were killed');
+unlike(PostgreSQL::Test::Utils::slurp_file($server->logfile), qr/PANIC|TRAP|signal (6|11)/, 'no process died except those that were killed');
 EdaNats::workers_did_well();
 $server->ends_well;
 

@@ -1,4 +1,4 @@
-# Odd payloads, names, clocks and streams hold up nobody else: what cannot go out fails with a reason, what can wait is found again.
+# Odd payloads, names, clocks and streams hold up no other event: what cannot be sent fails with a reason, and what has to wait is sent later.
 use strict;
 use warnings;
 use EdaNats;
@@ -11,103 +11,107 @@ my $server = EdaServer->start_new('odd', conf => "eda.nats_url = '@{[$nats->url]
 EdaNats::set_up($server, 'postgres', dispatch_timeout => "'1 min'");
 EdaNats::broker_becomes($server, 'ready');
 
-# What happened last to a flow's event.
+# The error and the reason in the latest transition of a flow's event.
 sub last_words
 {
 	my ($flow, $db) = @_;
 	return $server->ask("SELECT detail ->> 'error' || ': ' || (detail ->> 'reason') FROM eda.event_state WHERE flow_id = '$flow'", $db);
 }
 
-# 110 kB that are more than a gigabyte as text
+# A payload of 110 kB that would be more than a gigabyte as text
 $server->ask("SELECT eda.publish('T', 'huge', (SELECT jsonb_agg('1e131071'::numeric) FROM generate_series(1, 9000)))");
 $server->ask("SELECT test.publish('T', 'small', 100)");
 $server->becomes("SELECT state = 'failed' FROM eda.event_state WHERE flow_id = 'huge'", 'a payload that is huge as text fails');
-like(last_words('huge'), qr/^cannot be delivered: larger than the \d+ bytes/, 'and says why');
-EdaNats::becomes(sub { $nats->messages(subject => 'event-engine.flow') == 100 }, 'the others go out');
-EdaNats::becomes(sub { $nats->messages(subject => 'event-engine._DLQ.flow') == 1 }, 'its dead letter too');
-unlike(($nats->messages(subject => 'event-engine._DLQ.flow'))[0]{body}, qr/"payload"/, 'without the payload');
-is($server->ask('SELECT last_error FROM eda.engine_status'), '', 'no error in the engine');
+like(last_words('huge'), qr/^cannot be delivered: larger than the \d+ bytes/, 'the log says why');
+EdaNats::becomes(sub { $nats->messages(subject => 'event-engine.flow') == 100 }, 'the other events are sent');
+EdaNats::becomes(sub { $nats->messages(subject => 'event-engine._DLQ.flow') == 1 }, 'so is the dead letter of the failed event');
+unlike(($nats->messages(subject => 'event-engine._DLQ.flow'))[0]{body}, qr/"payload"/, 'the dead letter has no payload');
+is($server->ask('SELECT last_error FROM eda.engine_status'), '', 'the engine had no error');
 $server->ask("SELECT eda.cancel(id) FROM eda.event_state WHERE state = 'dispatched'");
 
-# Text that has no equivalent in UTF-8, in a database whose name has none in its encoding
+# Text that cannot be converted to UTF-8, in a database whose name cannot be converted to the
+# database's encoding
 $server->ask("CREATE DATABASE \"Ёлка\" TEMPLATE template0 ENCODING 'WIN1252' LC_COLLATE 'C' LC_CTYPE 'C'");
 EdaNats::set_up($server, 'Ёлка', subject => "'event-engine.tree.{database}.{flow_id}'");
 EdaNats::broker_becomes($server, 'ready', db => 'Ёлка');
 $server->ask("SELECT eda.publish('T', 'good ' || i) FROM generate_series(1, 20) i; SELECT eda.publish('T', 'bad ' || chr(129)); SELECT eda.publish('T', 'good ' || i) FROM generate_series(21, 40) i", 'Ёлка');
-$server->becomes("SELECT count(*) = 40 FROM eda.event_state WHERE flow_id LIKE 'good%' AND state = 'dispatched'", 'the good ones are dispatched', db => 'Ёлка');
-EdaNats::becomes(sub { grep({ $_->{subject} =~ /^event-engine\.tree\.%D0%81%D0%BB%D0%BA%D0%B0\.good%20\d+$/ } $nats->messages) == 40 }, 'and go out');
-$server->becomes("SELECT state = 'failed' AND detail ->> 'reason' ~ 'UTF-8' FROM eda.event_state WHERE flow_id LIKE 'bad%'", 'the other one fails and says why', db => 'Ёлка');
+$server->becomes("SELECT count(*) = 40 FROM eda.event_state WHERE flow_id LIKE 'good%' AND state = 'dispatched'", 'events that can be converted are dispatched', db => 'Ёлка');
+EdaNats::becomes(sub { grep({ $_->{subject} =~ /^event-engine\.tree\.%D0%81%D0%BB%D0%BA%D0%B0\.good%20\d+$/ } $nats->messages) == 40 }, 'and sent');
+$server->becomes("SELECT state = 'failed' AND detail ->> 'reason' ~ 'UTF-8' FROM eda.event_state WHERE flow_id LIKE 'bad%'", 'the other event fails, and the log says why', db => 'Ёлка');
 $server->ask("SELECT eda.cancel(id) FROM eda.event_state WHERE state = 'dispatched'", 'Ёлка');
 
-# The clock steps forward while the broker has a message, and back before it is acknowledged
+# The clock steps forward while a message waits for its acknowledgement, and back before it comes.
 $nats->hang;
 my $id = $server->ask("SELECT eda.publish('T', 'clock')");
-$server->becomes("SELECT broker_unacknowledged = 1 FROM eda.engine_status", 'the broker has it');
+$server->becomes("SELECT broker_unacknowledged = 1 FROM eda.engine_status", 'the message waits');
 my $ticks = $server->ask("SELECT eda.move_clock('5 min'); SELECT ticks FROM eda.engine_status");
 $ticks =~ s/.*\n//s;
-$server->becomes("SELECT ticks > $ticks + 2 FROM eda.engine_status", 'its deadline has passed');
+$server->becomes("SELECT ticks > $ticks + 2 FROM eda.engine_status", 'the engine has run after the dispatch timeout');
 $server->ask("SELECT eda.move_clock('0')");
 $nats->go_on;
-$server->becomes('SELECT broker_unacknowledged = 0 FROM eda.engine_status', 'acknowledged');
+$server->becomes('SELECT broker_unacknowledged = 0 FROM eda.engine_status', 'the message is acknowledged');
 $server->ask("SELECT eda.move_clock('20 min')");
-$server->becomes("SELECT count(*) >= 2 FROM eda.transition WHERE event_id = '$id' AND state = 'dispatched'", 'it is not forgotten');
+$server->becomes("SELECT count(*) >= 2 FROM eda.transition WHERE event_id = '$id' AND state = 'dispatched'", 'after the dispatch timeout the event is dispatched again');
 $server->ask("SELECT eda.cancel('$id')");
 
-# Held by the broker for longer than the timeout, then left to workers in the database, or suspended
+# A message waits for longer than the dispatch timeout, and then the event's type is delivered by
+# pull.
 $server->ask("SELECT FROM eda.configure('T', dispatch_timeout => '1 s')");
 $nats->hang;
 $server->ask("SELECT eda.publish('T', 'held')");
-$server->becomes("SELECT broker_unacknowledged = 1 FROM eda.engine_status", 'the broker has it');
+$server->becomes("SELECT broker_unacknowledged = 1 FROM eda.engine_status", 'the message waits');
 $ticks = $server->ask("SELECT eda.move_clock('30 min'); SELECT ticks FROM eda.engine_status");
 $ticks =~ s/.*\n//s;
-$server->becomes("SELECT ticks > $ticks + 2 FROM eda.engine_status", 'for longer than its timeout');
+$server->becomes("SELECT ticks > $ticks + 2 FROM eda.engine_status", 'for longer than the dispatch timeout');
 $server->ask("SELECT FROM eda.configure('T', delivery => 'pull')");
-is($server->ask("SELECT flow_id FROM eda.acquire_next('flow', 1, '20 s')"), 'held', 'a worker in the database gets it');
+is($server->ask("SELECT flow_id FROM eda.acquire_next('flow', 1, '20 s')"), 'held', 'a worker that pulls gets the event');
 $nats->go_on;
 $server->ask("SELECT eda.cancel(id) FROM eda.event_state WHERE flow_id = 'held'");
 
-# What the broker could not bring is not counted against workers
+# Returns while a type is delivered by NATS do not make the event fail when it is delivered by
+# pull.
 $server->ask("SELECT FROM eda.configure('T', delivery => 'nats')");
 $id = $server->ask("SELECT eda.publish('T', 'fruitless')");
 my $hours = 1;
 for my $n (1 .. 12)
 {
-	$server->becomes("SELECT count(*) = $n FROM eda.transition WHERE event_id = '$id' AND state = 'dispatched'", "message $n");
-	$server->becomes('SELECT broker_unacknowledged = 0 FROM eda.engine_status', 'acknowledged');
+	$server->becomes("SELECT count(*) = $n FROM eda.transition WHERE event_id = '$id' AND state = 'dispatched'", "message $n is dispatched");
+	$server->becomes('SELECT broker_unacknowledged = 0 FROM eda.engine_status', 'the message is acknowledged');
 	$hours += 2;
 	$server->ask("SELECT eda.move_clock('$hours hours')");
 }
-$server->becomes("SELECT returns >= 12 FROM eda.transition WHERE event_id = '$id' ORDER BY version DESC LIMIT 1", 'twelve messages for nothing');
+$server->becomes("SELECT returns >= 12 FROM eda.transition WHERE event_id = '$id' ORDER BY version DESC LIMIT 1", 'twelve messages were sent without a worker');
 $server->ask("SELECT FROM eda.configure('T', delivery => 'pull')");
-is($server->ask("BEGIN; SELECT flow_id FROM eda.acquire_next('flow', 1, '20 s'); ROLLBACK"), 'fruitless', 'a worker takes it, and rolls back');
-is($server->ask("SELECT flow_id FROM eda.acquire_next('flow', 1, '20 s')"), 'fruitless', 'another takes it: it has not failed');
+is($server->ask("BEGIN; SELECT flow_id FROM eda.acquire_next('flow', 1, '20 s'); ROLLBACK"), 'fruitless', 'a worker acquires the event and rolls back');
+is($server->ask("SELECT flow_id FROM eda.acquire_next('flow', 1, '20 s')"), 'fruitless', 'another worker acquires it: it has not failed');
 $server->ask("SELECT eda.cancel('$id')");
 
-# A stream without a subject for dead letters: they wait, without a busy engine, and are told when there is one
+# Dead letters wait if the stream does not take their subject, do not keep the engine busy, and are
+# sent when it does.
 $nats->api('STREAM.DELETE.EDA');
 $nats->api('STREAM.CREATE.EDA', { name => 'EDA', subjects => ['event-engine.flow'], storage => 'file', duplicate_window => 120_000_000_000 });
 $server->ask("SELECT FROM eda.configure('T', delivery => 'nats')");
 EdaNats::set($server, nats_max_age => '8d');
 $server->becomes("SELECT broker_notice ~ '_DLQ.flow' FROM eda.engine_status", 'the notice names the subject');
 $id = $server->ask("SELECT eda.publish('T', 'dead')");
-$server->becomes("SELECT state = 'dispatched' FROM eda.event_state WHERE id = '$id'", 'an event goes out');
+$server->becomes("SELECT state = 'dispatched' FROM eda.event_state WHERE id = '$id'", 'an event is dispatched');
 $server->ask("SELECT eda.fail(event_id, 'no way', token => token, retry => false) FROM eda.acquire('$id')");
 $ticks = $server->ask('SELECT ticks FROM eda.engine_status');
-$server->becomes("SELECT last_tick_at > eda.clock() - interval '2 s' FROM eda.engine_status WHERE ticks > $ticks + 3", 'the engine turns');
+$server->becomes("SELECT last_tick_at > eda.clock() - interval '2 s' FROM eda.engine_status WHERE ticks > $ticks + 3", 'the engine runs');
 cmp_ok($server->ask('SELECT ticks FROM eda.engine_status') - $ticks, '<', 500, 'and does not spin');
 $nats->api('STREAM.UPDATE.EDA', { name => 'EDA', subjects => ['event-engine.>'], storage => 'file', duplicate_window => 120_000_000_000 });
-EdaNats::becomes(sub { grep { $_->{body} =~ /no way/ } $nats->messages(subject => 'event-engine._DLQ.flow') }, 'with a subject for it the dead letter is told');
+EdaNats::becomes(sub { grep { $_->{body} =~ /no way/ } $nats->messages(subject => 'event-engine._DLQ.flow') }, 'when the stream takes its subject, the dead letter is sent');
 
-# Settings that are nonsense are refused or said to be wrong, and the server stays up
+# URLs that are nonsense are refused or reported as errors, and PostgreSQL stays up.
 foreach my $url ('tls://' . 'a' x 300, 'nats://a:b%22c\\@127.0.0.1:1', '://', 'nats://[::1', ',,,')
 {
 	EdaNats::broker_becomes($server, 'ready');
 	EdaNats::set($server, nats_url => $url);
-	$server->becomes("SELECT broker IN ('unreachable', 'refused', 'off') FROM eda.engine_status", 'no broker at ' . substr $url, 0, 30);
+	$server->becomes("SELECT broker IN ('unreachable', 'refused', 'off') FROM eda.engine_status", 'there is no broker at ' . substr $url, 0, 30);
 	EdaNats::set($server, nats_url => $nats->url);
 }
 EdaNats::broker_becomes($server, 'ready');
-unlike(PostgreSQL::Test::Utils::slurp_file($server->logfile), qr/was terminated by signal/, 'nothing has crashed');
+unlike(PostgreSQL::Test::Utils::slurp_file($server->logfile), qr/was terminated by signal/, 'no process has crashed');
 $server->ends_well;
 
 done_testing();
