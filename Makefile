@@ -8,6 +8,7 @@
 #   make bench              eda against other queues, and itself with much in the log: a table
 #                           and a chart in build/bench (settings: bench/run)
 #   make format, make lint  clang-format, clang-tidy
+#   make dist               build/eda-X.Y.Z.zip for PGXN, of the last commit
 
 EXTENSION  = eda
 MODULE_big = eda
@@ -41,7 +42,7 @@ PG_CONFIG ?= pg_config
 # No bitcode: no function here is worth inlining into a query.
 override with_llvm := no
 
-ifneq (,$(filter check demo gateway install-gateway bench,$(MAKECMDGOALS)))
+ifneq (,$(filter check demo dist gateway install-gateway bench,$(MAKECMDGOALS)))
 
 # These install PostgreSQL where it is missing, or have no need of it: they do not ask pg_config.
 check:
@@ -58,6 +59,13 @@ install-gateway:
 
 demo:
 	RIDES=$(RIDES) BROKER=$(BROKER) examples/ride-hailing/demo.sh
+
+DIST := eda-$(shell sed -n 's/^	"version": "\(.*\)",$$/\1/p' META.json)
+GIT = git -c safe.directory=$(CURDIR)
+dist:
+	@mkdir -p build
+	@$(GIT) diff --quiet HEAD || echo "make dist: what is not committed is left out" >&2
+	$(GIT) archive --format=zip --prefix=$(DIST)/ --output=build/$(DIST).zip HEAD
 
 else
 
@@ -98,4 +106,4 @@ print-%:
 
 endif
 
-.PHONY: check demo bench gateway install-gateway format lint shadows
+.PHONY: check demo dist bench gateway install-gateway format lint shadows
