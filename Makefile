@@ -90,6 +90,7 @@ lint:
 	clang-tidy --quiet $(OBJS:.o=.c) -- $(CPPFLAGS) 2>/dev/null
 	test/lint-calls src $(OBJS:.o=.c) -- -Isrc -D_GNU_SOURCE -DEDA_VERSION='""' -I$(shell $(PG_CONFIG) --includedir-server)
 	test/check-docs
+	test/check-links
 	$(MAKE) -s shadows
 	$(MAKE) -s -C gateway lint
 
