@@ -1,6 +1,11 @@
 # eda: an event engine inside PostgreSQL
 #
-#   make check              install what is missing (Debian), build, install, run every test
+#   make check              install what is missing (Debian), build, run every test
+#   make test T=late        build, and run the tests with "late" in their names, without root
+#   make tests              every test, with the sentence that it proves
+#   make installcheck       the SQL and isolation tests, by a superuser, on a running server that has eda
+#                           installed, and in shared_preload_libraries, and dblink (postgresql-contrib);
+#                           REGRESS="publish work" ISOLATION= runs only these
 #   make demo [RIDES=20] [BROKER=nats]
 #                           the ride-hailing example, until Ctrl-C or for so many rides
 #   make && make install    for the PostgreSQL that PG_CONFIG belongs to
@@ -42,11 +47,25 @@ PG_CONFIG ?= pg_config
 # No bitcode: no function here is worth inlining into a query.
 override with_llvm := no
 
-ifneq (,$(filter check demo dist gateway install-gateway bench,$(MAKECMDGOALS)))
+# setup goes first, and moves, which judges what the others did, last; else the order is free.
+REGRESS ?= $(filter-out setup moves,$(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))) moves
+ISOLATION ?= $(filter-out iso_setup,$(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec))))
+REGRESS_OPTS = --inputdir=test --outputdir=build/installcheck --encoding=UTF8 --no-locale setup
+ISOLATION_OPTS = --inputdir=test --outputdir=build/installcheck --encoding=UTF8 --no-locale \
+	--launcher=test/mask-ids iso_setup
+REGRESS_PREP = preloaded
+
+ifneq (,$(filter check test tests demo dist gateway install-gateway bench,$(MAKECMDGOALS)))
 
 # These install PostgreSQL where it is missing, or have no need of it: they do not ask pg_config.
 check:
-	test/run
+	@test/run --install
+
+test:
+	@test/run $(T)
+
+tests:
+	@test/run --list
 
 bench:
 	bench/run
@@ -72,7 +91,19 @@ else
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): $(SRC_H) eda.control
+$(OBJS): $(SRC_H) eda.control build/built-for
+
+# What was compiled for another PostgreSQL is compiled again.
+build/built-for: FORCE
+	@mkdir -p build; echo '$(VERSION) $(pkglibdir)' | cmp -s - $@ || echo '$(VERSION) $(pkglibdir)' >$@
+FORCE:
+
+# make installcheck runs on the server that PGHOST, PGPORT and PGUSER lead to.
+preloaded:
+	@mkdir -p build/installcheck
+	@$(bindir)/psql -XAtd postgres -c 'SHOW shared_preload_libraries' | grep -qw eda || { echo \
+		"make installcheck needs a running server with shared_preload_libraries = 'eda'; see \"make test\" for one of its own" >&2; \
+		exit 1; }
 
 eda--$(EDA_VERSION).sql: $(SQL) eda.control
 	cat $(SQL) > $@
@@ -107,4 +138,4 @@ print-%:
 
 endif
 
-.PHONY: check demo dist bench gateway install-gateway format lint shadows
+.PHONY: check test tests preloaded FORCE demo dist bench gateway install-gateway format lint shadows

@@ -15,13 +15,22 @@ use Test::More;
 
 our @ISA = ('PostgreSQL::Test::Cluster');
 
+# Whoever runs the tests, the superuser is postgres.
+$ENV{PGUSER} = 'postgres';
+
+sub init
+{
+	my ($self, %options) = @_;
+	return $self->SUPER::init(%options, extra => [ '--username', 'postgres', '--encoding', 'UTF8' ]);
+}
+
 # A running server.  Options: streaming, conf (lines of postgresql.conf).
 sub start_new
 {
 	my ($class, $name, %options) = @_;
 	my $self = $class->new($name);
 
-	$self->init(allows_streaming => $options{streaming} || 0, extra => [ '--encoding', 'UTF8' ]);
+	$self->init(allows_streaming => $options{streaming} || 0);
 	$self->append_conf('postgresql.conf', <<CONF . ($options{conf} || ''));
 shared_preload_libraries = 'eda'
 restart_after_crash = on

@@ -43,7 +43,7 @@ FROM eda.acquire_next('acq', 3, worker => 'bench 3');
 SELECT flow_id FROM eda.acquire_next('acq', 10, lease => '2 min');
 SELECT flow_id FROM eda.acquire_next('acq', 10);
 SELECT flow_id, worker, round(extract(epoch FROM lease_until - changed_at)) AS lease FROM eda.event_state
-WHERE flow_id LIKE 'n _' ORDER BY flow_id;
+WHERE event_type = 'ACQ' AND flow_id LIKE 'n _' ORDER BY flow_id;
 -- the default is one
 SELECT cardinality(eda.publish_many('ACQ', '{n 6, n 7}'));
 SELECT t.queued('acq', 2);

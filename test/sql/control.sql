@@ -116,7 +116,7 @@ SELECT t.until($$(SELECT count(*) FROM eda.event_state WHERE flow_id LIKE 'dead 
 SELECT t.try(format('SELECT eda.redrive_many(%L)', :'dead'));
 -- a type's dead letters, of which somebody else has redriven some meanwhile
 CALL t.die('CTL_OTHER', 'left');
-SELECT eda.redrive_if_dead(:'dead'::uuid[] || (SELECT id FROM eda.event WHERE flow_id = 'left'), 'the rest');
+SELECT eda.redrive_if_dead(:'dead'::uuid[] || (SELECT id FROM eda.event WHERE event_type = 'CTL_OTHER' AND flow_id = 'left'), 'the rest');
 
 -- unknown and missing events
 SELECT t.try(format('SELECT eda.%s(%s)', f, id)) FROM unnest('{cancel,suspend,resume,redrive}'::text[]) WITH ORDINALITY fs(f, n)

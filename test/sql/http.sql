@@ -187,7 +187,8 @@ SELECT t.http($$events(state => 'dead')$$);
 SELECT t.http(format('events(page_size => %s)', n)) FROM unnest('{0,501,-1}'::integer[]) n;
 -- a call looks at 5,000 events at most, and then says where to go on
 SELECT cardinality(eda.publish_many('HTTP_LATER', ARRAY(SELECT 'many ' || n FROM generate_series(1, 5001) n)));
-SELECT t.body($$events(flow_type => 'http')$$) ->> 'next' = id::text AS goes_on, t.body($$events(flow_type => 'http')$$) ->> 'events' AS events FROM eda.event WHERE flow_id = 'many 2';
+SELECT b ->> 'next' = (SELECT id::text FROM eda.event ORDER BY id DESC OFFSET 4999 LIMIT 1) AS goes_on, b ->> 'events' AS events
+FROM t.body($$events(flow_type => 'nobody')$$) b;
 
 -- a flow
 SELECT t.http($$flow('http', 'f 2')$$);
@@ -243,8 +244,9 @@ SELECT t.http($$redrive_dead_letters('{"event_type": "HTTP_DEAD"}')$$);
 SELECT t.http($$dead_letters('http_dead')$$);
 SELECT t.http(format('redrive_dead_letters(%L)', body)) FROM unnest(ARRAY['{}', '{"event_type": "HTTP_DEAD", "event_ids": []}', '{"event_ids": [], "since": "2000-01-01"}', '{"event_ids": ["x"]}', '{"event_ids": [null]}',
 	'{"event_ids": [[1]]}', '{"event_ids": []}', '{"event_type": "HTTP_NO_SUCH"}', '{"event_type": "HTTP_DEAD", "since": "x"}']) body;
-SELECT e ->> 'error' AS error, e ->> 'moved_to' AS moved_to, string_agg(k, ' ' ORDER BY n) AS keys
-FROM t.body('errors(1)') b, json_array_elements(b -> 'errors') e, json_object_keys(e) WITH ORDINALITY x(k, n) GROUP BY e ->> 'error', e ->> 'moved_to';
+SELECT row(e ->> 'error', e ->> 'moved_to') IS NOT DISTINCT FROM (SELECT row(l.error, l.moved_to) FROM eda.error_log l ORDER BY l.at DESC LIMIT 1) AS newest,
+	(SELECT string_agg(k, ' ' ORDER BY n) FROM json_object_keys(e) WITH ORDINALITY x(k, n)) AS keys
+FROM t.body('errors(1)') b, json_array_elements(b -> 'errors') e;
 SELECT t.http('errors(0)');
 SELECT count(eda.cancel(id)) FROM eda.event_state WHERE event_type = 'HTTP_DEAD';
 
@@ -277,7 +279,7 @@ SELECT t.body('counts()') -> 'engine' ->> 'state' AS engine, count(*) = count(DI
 FROM json_array_elements(t.body('counts()') -> 'types') e;
 SELECT t.until($$(t.body('counts()') ->> 'dead_letters')::bigint = (SELECT count(*) FROM eda.dead_letter)$$);
 SELECT json_array_length(t.body('lifecycle()') -> 'moves') = count(*) AS moves FROM eda.lifecycle;
-SELECT t.http('ready()');
+SELECT replace(t.http('ready()'), current_database(), '<database>') AS http;
 SELECT t.until($$(SELECT state FROM eda.engine_status) = 'running'$$);
 
 -- what is new: exactly what a snapshot does not see and has committed since

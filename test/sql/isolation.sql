@@ -33,7 +33,7 @@ SELECT t.reach(:'id', 'dispatched');
 BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT t.state(:'id');
 SELECT * FROM dblink('other', format('SELECT eda.cancel(%L)', :'id')) x(moved integer);
-SELECT t.try(format('SELECT eda.cancel(%L)', :'id'));
+SELECT replace(t.try(format('SELECT eda.cancel(%L)', :'id')), 'by ' || current_user, 'by <user>') AS try;
 COMMIT;
 -- an idempotency key or event id that another session used meanwhile
 BEGIN ISOLATION LEVEL REPEATABLE READ;

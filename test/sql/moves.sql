@@ -1,8 +1,17 @@
--- The tests before this one made every move that the lifecycle has, and no other.
+-- Whatever the other tests have done, they made every move of the lifecycle, and no other, and every event's history is sound.
+--
+-- This runs after all others: it reads what they have left in the database.
 SELECT from_state, to_state, happens FROM eda.lifecycle
 WHERE NOT EXISTS (SELECT FROM eda.transition t WHERE t.prev_state::text IS NOT DISTINCT FROM from_state AND t.state::text = to_state);
 SELECT DISTINCT prev_state, state FROM eda.transition t
 WHERE NOT EXISTS (SELECT FROM eda.lifecycle WHERE t.prev_state::text IS NOT DISTINCT FROM from_state AND t.state::text = to_state);
+-- every event has versions 1, 2, 3 ... and times that never go back
+SELECT count(*) > 100 AS many, bool_and(first = 1 AND last = n) AS without_gaps FROM (
+	SELECT min(version) AS first, max(version) AS last, count(*) AS n FROM eda.transition GROUP BY event_id) x;
+SELECT count(*) FROM (
+	SELECT at, prev_state, state, lag(at) OVER w AS at_before, lag(state) OVER w AS state_before FROM eda.transition
+	WINDOW w AS (PARTITION BY event_id ORDER BY version)) x
+WHERE at < at_before OR prev_state IS DISTINCT FROM state_before;
 -- each step follows from the one before
 SELECT count(*) FROM (
 	SELECT t.*, lag(attempt) OVER w AS attempt_before, lag(token) OVER w AS token_before, lag(attempt_base) OVER w AS base_before

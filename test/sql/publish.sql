@@ -117,7 +117,7 @@ SELECT count(*) FROM eda.event WHERE flow_id LIKE 'none%';
 SELECT cardinality(eda.publish_many('PUB_A', '{}'::text[]));
 SELECT cardinality(eda.publish_many('PUB_A', '{a 1, a 2}'));
 SELECT cardinality(eda.publish_many('PUB_A', '{a 3, a 4}', '{"{\"n\": 3}", NULL}', '2100-01-01 UTC'));
-SELECT flow_id, payload, attempt_scheduled_at = '2100-01-01 UTC' AS scheduled FROM eda.event_state WHERE flow_id LIKE 'a _' ORDER BY id;
+SELECT flow_id, payload, attempt_scheduled_at = '2100-01-01 UTC' AS scheduled FROM eda.event_state WHERE flow_type = 'pub' AND flow_id LIKE 'a _' ORDER BY id;
 SELECT t.try($$SELECT eda.publish_many('PUB_A', '{none, none}', '{1}')$$);
 SELECT t.try($$SELECT eda.publish_many('PUB_A', '{none, NULL}')$$);
 SELECT t.try($$SELECT eda.publish_many('PUB_A', NULL::text[])$$);
