@@ -66,16 +66,16 @@ typedef struct Transition
 	uint64 xid;
 	const char *worker; /* may be NULL */
 	Jsonb *detail;      /* may be NULL */
-	bool retry;         /* as read: an attempt failed, and another one is to follow */
+	bool retry;         /* set by reading: the attempt failed, and another attempt will follow */
 } Transition;
 
-/* As much of a transition that was read as the next one is made of. */
+/* The fields of a transition that are needed to compute the next one. */
 typedef struct Brief
 {
 	TimestampTz at;
 	TimestampTz wake_at;
 	TimestampTz expires_at;
-	int32 version; /* 0: nothing is known */
+	int32 version; /* 0: the transition is not known */
 	int32 type;
 	int32 attempt;
 	int32 attempt_base;

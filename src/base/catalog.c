@@ -2,8 +2,8 @@
  * catalog.c
  *		The extension's own relations, by oid, looked up once per session.
  *
- * DROP EXTENSION and CREATE EXTENSION give new oids, so the answer is forgotten
- * when a relation cache message names one of ours, or all.
+ * DROP EXTENSION and CREATE EXTENSION give the relations new oids.  So the oids are looked up
+ * again after a relation cache message that names eda.config, or all relations.
  */
 #include "base/base.h"
 
@@ -35,7 +35,7 @@ catalog_relcache_callback(Datum arg, Oid relid)
 		catalog_is_valid = false;
 }
 
-/* Fill in extension's owner and schema; false if there is no such extension. */
+/* Fill in the extension's oid, version, owner and schema; false if this database does not have it. */
 static bool
 read_extension(EdaCatalog *c)
 {
@@ -76,8 +76,8 @@ relation_oid(const EdaCatalog *c, const char *name)
 }
 
 /*
- * The oids, or NULL (an error unless missing_ok) when this database does not
- * have the extension.
+ * The oids of the extension's relations.  If this database does not have the extension: NULL with
+ * missing_ok, else an error.  The struct stays where it is, and may be overwritten by the next call.
  */
 const EdaCatalog *
 catalog_get(bool missing_ok)
@@ -119,14 +119,17 @@ catalog_get(bool missing_ok)
 	return &catalog;
 }
 
-/* Look everything up again: what pg_extension says may change without a message. */
+/*
+ * Have the next catalog_get() look everything up again.  A change of the extension's version or owner
+ * in pg_extension sends no relation cache message.
+ */
 void
 catalog_forget(void)
 {
 	catalog_is_valid = false;
 }
 
-/* The oid of a leaf's index, by the last part of its name; names survive REINDEX CONCURRENTLY, oids do not. */
+/* The oid of a leaf's index, by the last part of its name: REINDEX CONCURRENTLY keeps the name and changes the oid. */
 Oid
 catalog_index(int leaf, JournalTable table, const char *suffix)
 {

@@ -6,9 +6,8 @@
  * eda_config_changed() sends one for eda.event_type.  It also counts eda.config up for
  * the engine, which may be awake before the message has arrived.
  *
- * The cache is read with the latest snapshot whatever the isolation level.  A
- * pointer into it stays good until the end of the transaction, also when the
- * cache is read anew meanwhile.
+ * The cache is filled with the latest snapshot whatever the isolation level.  A pointer into it is
+ * valid until the end of the transaction, even if the cache is filled again before that.
  */
 #include "base/base.h"
 
@@ -45,7 +44,7 @@ event_type_relcache_callback(Datum arg, Oid relid)
 		config_is_valid = false;
 }
 
-/* Have the next look read the table again. */
+/* Have the next function that needs the rules read the table again. */
 void
 event_type_forget(void)
 {
@@ -186,7 +185,7 @@ get_config(void)
 	}
 	PG_END_TRY();
 
-	/* Somebody up the stack may still look at the old one. */
+	/* A caller further up the stack may still use the old rules: free them with the transaction. */
 	if (config.context)
 		MemoryContextSetParent(config.context, TopTransactionContext);
 	MemoryContextSetParent(fresh.context, CacheMemoryContext);
@@ -194,7 +193,7 @@ get_config(void)
 	return &config;
 }
 
-/* Among the names, one that the user may have meant: alike but for case. */
+/* A name that differs from the given one only in case, for a hint; NULL if there is none. */
 static const char *
 similar_name(const char *name)
 {
@@ -204,7 +203,7 @@ similar_name(const char *name)
 	return NULL;
 }
 
-/* The event type of that name; if there is none, NULL or the error ED005. */
+/* The event type of that name.  If there is none: NULL with missing_ok, else the error ED005. */
 const EventType *
 event_type_by_name(const char *name, bool missing_ok)
 {
@@ -230,7 +229,7 @@ event_type_by_name(const char *name, bool missing_ok)
 	                : errhint("Configure it first: SELECT eda.configure('%s', flow_type => '...').", name));
 }
 
-/* The event type of that id, or NULL: somebody deleted its row. */
+/* The event type of that id; NULL if its row was deleted. */
 const EventType *
 event_type_by_id(int32 id)
 {
@@ -245,7 +244,7 @@ event_type_by_id(int32 id)
 	return found ? *found : NULL;
 }
 
-/* All event types, by id; how many. */
+/* All event types, sorted by id; returns how many there are. */
 int
 event_type_all(const EventType ***types)
 {
@@ -255,7 +254,10 @@ event_type_all(const EventType ***types)
 	return c->ntypes;
 }
 
-/* When the next attempt may begin, after so many attempts (0: the first). */
+/*
+ * When the next attempt may begin: now plus the delay that the rules name after so many attempts (0: the
+ * delay before the first attempt).  Beyond the last delay the backoff multiplies it; jitter varies it.
+ */
 TimestampTz
 event_type_attempt_at(const EventType *type, int attempts, TimestampTz now)
 {
@@ -271,14 +273,14 @@ event_type_attempt_at(const EventType *type, int attempts, TimestampTz now)
 	return now + (TimestampTz) wait;
 }
 
-/* When an event that starts to live at a time expires. */
+/* When an event whose life starts at a time expires; EDA_NEVER without a lifespan. */
 TimestampTz
 event_type_expires_at(const EventType *type, TimestampTz from)
 {
 	return type->has_lifespan ? interval_add_to(from, &type->lifespan) : EDA_NEVER;
 }
 
-/* The id of an event type by name. */
+/* SQL: eda.event_type_id(text): errors 22004, ED005. */
 Datum
 eda_event_type_id(PG_FUNCTION_ARGS)
 {

@@ -1,6 +1,6 @@
 /*
  * json.c
- *		Making and reading jsonb, one flat object at a time.
+ *		Make and read jsonb, one flat object at a time.
  */
 #include "base/base.h"
 
@@ -19,7 +19,7 @@ put_key(JsonObject *object, const char *key)
 	object->members++;
 }
 
-/* Start an object. */
+/* Start an object; json_put_...() add members, json_end() finishes it. */
 void
 json_begin(JsonObject *object)
 {
@@ -27,7 +27,7 @@ json_begin(JsonObject *object)
 	pushJsonbValue_compat(&object->state, WJB_BEGIN_OBJECT, NULL);
 }
 
-/* Add a string; a NULL is left out. */
+/* Add a string member; none if the value is NULL. */
 void
 json_put_text(JsonObject *object, const char *key, const char *value)
 {
@@ -41,7 +41,7 @@ json_put_text(JsonObject *object, const char *key, const char *value)
 	pushJsonbValue_compat(&object->state, WJB_VALUE, &v);
 }
 
-/* Add a whole number. */
+/* Add a member that is a whole number. */
 void
 json_put_int(JsonObject *object, const char *key, int64 value)
 {
@@ -52,7 +52,7 @@ json_put_int(JsonObject *object, const char *key, int64 value)
 	pushJsonbValue_compat(&object->state, WJB_VALUE, &v);
 }
 
-/* Add any jsonb; a NULL is left out. */
+/* Add a member that is any jsonb; none if the value is NULL. */
 void
 json_put_json(JsonObject *object, const char *key, Jsonb *value)
 {
@@ -66,7 +66,7 @@ json_put_json(JsonObject *object, const char *key, Jsonb *value)
 	pushJsonbValue_compat(&object->state, WJB_VALUE, &v);
 }
 
-/* The finished object, or NULL if nothing was put in. */
+/* Finish the object; NULL if it has no members. */
 Jsonb *
 json_end(JsonObject *object)
 {
@@ -74,7 +74,7 @@ json_end(JsonObject *object)
 	return object->members > 0 ? JsonbValueToJsonb(object->state.result) : NULL;
 }
 
-/* A scalar as text (a string without its quotes); NULL for null and for what is not a scalar. */
+/* A scalar as text (a string without its quotes); NULL for null, arrays and objects. */
 char *
 json_value_text(const JsonbValue *value)
 {
@@ -91,7 +91,7 @@ json_value_text(const JsonbValue *value)
 	}
 }
 
-/* A scalar member of an object as text, or NULL. */
+/* A scalar member of an object as text; NULL if there is no such member. */
 char *
 json_get_text(Jsonb *object, const char *key)
 {

@@ -1,8 +1,9 @@
 /*
  * lifecycle.c
- *		The table of legal moves, and what happens to an illegal one.
+ *		The table of legal moves, and the error for an illegal move.
  *
- * The table exists once, here, as data; the view eda.lifecycle shows it.
+ * The table exists once, here, as data.  The view eda.lifecycle shows it, and docs/reference.md repeats it
+ * word for word (a test compares them).
  */
 #include "base/base.h"
 

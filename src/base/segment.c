@@ -2,9 +2,10 @@
  * segment.c
  *		The map of segments: which leaf holds which range of time, cached.
  *
- * The map is a hint where to look an event up, and the rule where to write it.  It is read
- * with the latest snapshot whatever the isolation level, and read again after a relation
- * cache message for eda.segment, which the trigger eda_config_changed() sends.
+ * The map decides where an event is written.  For finding an event it is only a hint: a look-up that
+ * fails there tries the other leaves.  The map is filled with the latest snapshot whatever the isolation
+ * level, and again after a relation cache message for eda.segment, which the trigger
+ * eda_config_changed() sends.
  */
 #include "base/base.h"
 
@@ -35,7 +36,7 @@ segment_relcache_callback(Datum arg, Oid relid)
 		map_is_valid = false;
 }
 
-/* Have the next look read the table again. */
+/* Have the next function that needs the map read the table again. */
 void
 segment_forget(void)
 {
@@ -96,8 +97,8 @@ get_map(void)
 }
 
 /*
- * The leaf that an event with this id belongs to: by the time that a UUID v7
- * carries, the attic for others.  A hint for looking; the rule for writing.
+ * The leaf that an event with this id is written to: the leaf whose range covers the time in a UUID v7.
+ * Ids without a time go to the attic.
  */
 int
 segment_leaf_of(const pg_uuid_t *id)
@@ -114,11 +115,14 @@ segment_leaf_of(const pg_uuid_t *id)
 	for (int i = 0; i < m->n; i++)
 		if (time >= m->segments[i].starts_at)
 			return m->segments[i].leaf;
-	/* Before the first rotation there is no map; before the first segment's start, no leaf but this. */
+	/* A new log has no map and uses leaf 1.  A time before the first segment of a map belongs to the attic. */
 	return m->n == 0 ? 1 : EDA_ATTIC;
 }
 
-/* The leaves that may hold an event (NULL: any event), most likely first; how many. */
+/*
+ * The leaves in use that may hold an event, the most likely one first; all leaves in use if id is NULL.
+ * Returns how many.
+ */
 int
 segment_leaves_of(const pg_uuid_t *id, int leaves[EDA_LEAVES])
 {
@@ -137,7 +141,7 @@ segment_leaves_of(const pg_uuid_t *id, int leaves[EDA_LEAVES])
 	return n;
 }
 
-/* Whether the open segment began before a time, and there is a free leaf to follow it. */
+/* Whether the open segment began before a time and a free leaf is left to follow it. */
 bool
 segment_is_old(TimestampTz before)
 {
