@@ -249,7 +249,7 @@ queue_wait(const char *flow_type, int wanted, TimestampTz until)
 	if (w.queue == NULL)
 	{
 		/* No engine has run yet: look again in a moment. */
-		wakeup_wish_engine();
+		wakeup_request_engine();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

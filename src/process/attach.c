@@ -1,7 +1,7 @@
 /*
  * attach.c
- *		How an engine takes its place and leaves it, and how sessions ask for
- *		one: what launcher.c reads.  The scenarios are listed there.
+ *		How an engine becomes the engine of its database and how it leaves, and how sessions ask for
+ *		an engine.  The scenarios are listed in launcher.c.
  */
 #include "process/process.h"
 
@@ -12,76 +12,76 @@
 #include "storage/proc.h"
 #include "utils/snapmgr.h"
 
-/* field4 of the engine's advisory lock; SQL can only make 1 and 2 */
+/* field4 of the engine's advisory lock.  SQL functions make only locks with 1 and 2 there. */
 #define LOCK_CLASS 0xEDA
 #define LOCK_KEY 1
 
-static bool start_wished = false;
+static bool start_requested = false;
 
 PG_FUNCTION_INFO_V1(eda_start_engine);
 
 /* ------------------------------------------------------------------------
- * Notes: what is under way with a database.  The caller holds EdaShmem.lock.
+ * Slots: what is under way with a database.  The caller of these functions holds EdaShmem.lock.
  * ------------------------------------------------------------------------ */
 
-/* The note on a database; a new one if asked and there is room, else NULL. */
-EngineNote *
-attach_note(Oid db, bool make)
+/* The slot of a database.  If it has none: a new slot with make, if one is free; else NULL. */
+DatabaseSlot *
+attach_slot(Oid db, bool make)
 {
-	EngineNote *unused = NULL;
+	DatabaseSlot *unused = NULL;
 
-	for (int i = 0; i < eda_shmem->nnotes; i++)
+	for (int i = 0; i < eda_shmem->nslots; i++)
 	{
-		EngineNote *note = shmem_note(i);
+		DatabaseSlot *slot = shmem_slot(i);
 
-		if (note->database == db)
-			return note;
-		if (!OidIsValid(note->database) && unused == NULL)
-			unused = note;
+		if (slot->database == db)
+			return slot;
+		if (!OidIsValid(slot->database) && unused == NULL)
+			unused = slot;
 	}
 	if (make && unused != NULL)
 		unused->database = db;
 	return make ? unused : NULL;
 }
 
-/* Give a note back that says nothing any more. */
+/* Free a slot if nothing is under way with its database any more. */
 void
-attach_tidy_note(EngineNote *note)
+attach_free_unused_slot(DatabaseSlot *slot)
 {
-	if (note->blocked == 0 && note->start == START_NONE && note->wish == WISH_NONE)
-		note->database = InvalidOid;
+	if (slot->blocked == 0 && slot->start == START_NONE && slot->request == REQUEST_NONE)
+		slot->database = InvalidOid;
 }
 
-/* Write down how far an engine has got; false if there is no room. */
+/* Record how far an engine has got; false if no slot is free for that. */
 bool
-attach_note_start(Oid db, EngineStart start)
+attach_set_start(Oid db, EngineStart start)
 {
-	EngineNote *note = attach_note(db, start != START_NONE);
+	DatabaseSlot *slot = attach_slot(db, start != START_NONE);
 
-	if (note == NULL)
+	if (slot == NULL)
 		return start == START_NONE;
-	note->start = start;
-	attach_tidy_note(note);
+	slot->start = start;
+	attach_free_unused_slot(slot);
 	return true;
 }
 
 /* ------------------------------------------------------------------------
- * Wishes
+ * Requests
  * ------------------------------------------------------------------------ */
 
-/* Ask the launcher to look at a database; raises no error, any process may call it. */
+/* Ask the launcher for an engine of a database.  Raises no error; any process may call it. */
 void
-attach_wish(Oid db, EngineWish wish)
+attach_request_engine(Oid db, EngineRequest request)
 {
-	EngineNote *note;
+	DatabaseSlot *slot;
 	EngineArea *area;
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	note = attach_note(db, true);
-	if (note == NULL)
-		eda_shmem->wish_lost = true;
-	else if (note->wish < wish)
-		note->wish = wish;
+	slot = attach_slot(db, true);
+	if (slot == NULL)
+		eda_shmem->request_lost = true;
+	else if (slot->request < request)
+		slot->request = request;
 	area = shmem_area_of(db);
 	if (area != NULL)
 	{
@@ -94,18 +94,18 @@ attach_wish(Oid db, EngineWish wish)
 }
 
 static void
-wish_xact_callback(XactEvent event, void *arg)
+request_xact_callback(XactEvent event, void *arg)
 {
-	bool wished = start_wished;
+	bool requested = start_requested;
 
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
-	start_wished = false;
-	if (wished && event == XACT_EVENT_COMMIT)
-		attach_wish(MyDatabaseId, WISH_NOW);
+	start_requested = false;
+	if (requested && event == XACT_EVENT_COMMIT)
+		attach_request_engine(MyDatabaseId, REQUEST_NOW);
 }
 
-/* SQL: eda.start_engine(); the wish is made when the transaction commits. */
+/* SQL: eda.start_engine().  The launcher is asked when the transaction commits. */
 Datum
 eda_start_engine(PG_FUNCTION_ARGS)
 {
@@ -118,9 +118,9 @@ eda_start_engine(PG_FUNCTION_ARGS)
 		        errdetail("All %d databases of eda.max_databases are in use.", eda_max_databases),
 		        errhint("Raise eda.max_databases and restart the server."));
 	if (!registered)
-		RegisterXactCallback(wish_xact_callback, NULL);
+		RegisterXactCallback(request_xact_callback, NULL);
 	registered = true;
-	start_wished = true;
+	start_requested = true;
 	PG_RETURN_VOID();
 }
 
@@ -129,8 +129,8 @@ eda_start_engine(PG_FUNCTION_ARGS)
  * ------------------------------------------------------------------------ */
 
 /*
- * Take the session lock that keeps engines single; false if another has it.
- * Users cannot make a lock with this tag.
+ * Take the session lock that only one engine of a database can have; false if another engine has it.
+ * SQL cannot take a lock with this tag.
  */
 static bool
 attach_lock(void)
@@ -156,18 +156,18 @@ extension_exists(void)
 	return exists;
 }
 
-/* Leave before having become the database's engine, and say why. */
+/* End this process before it has become the database's engine, and tell the launcher why. */
 static void
 engine_decline(Oid db, EngineStart why)
 {
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	attach_note_start(db, why);
+	attach_set_start(db, why);
 	LWLockRelease(&eda_shmem->lock);
 	shmem_wake_launcher();
 	proc_exit(0);
 }
 
-/* Exit callback: leave the area, if it is still ours. */
+/* Exit callback: give up the area, if it is still this engine's. */
 static void
 engine_exited(int code, Datum arg)
 {
@@ -183,7 +183,7 @@ engine_exited(int code, Datum arg)
 			how = START_NO_EXTENSION;
 		else if (code != 0 && area->blocked == 0)
 			how = START_CRASHED;
-		attach_note_start(MyDatabaseId, how);
+		attach_set_start(MyDatabaseId, how);
 		area->engine_pid = 0;
 		area->engine_proc = -1;
 		release = area->no_extension;
@@ -197,9 +197,9 @@ engine_exited(int code, Datum arg)
 }
 
 /*
- * Become the engine of the database that this process is connected to, and
- * return its area; ends the process when there is nothing to do here: no
- * extension, another engine, DDL under way, no area left.
+ * Become the engine of the database that this process is connected to, and return the area of that database.
+ * Ends the process if it cannot be the engine: there is no extension, or another engine, or DDL under way
+ * that needs the database, or no free area.
  */
 EngineArea *
 attach_engine(Oid db)
@@ -211,7 +211,7 @@ attach_engine(Oid db)
 
 	if (!attach_lock())
 	{
-		/* the launcher finds that this one never had an area, and waits a little */
+		/* The launcher finds that this process never got an area, and waits before it starts another one. */
 		ereport(DEBUG1, errmsg_internal("eda: this database has an engine"));
 		proc_exit(0);
 	}
@@ -225,7 +225,7 @@ attach_engine(Oid db)
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
 	if (area->database == db && area->blocked == 0)
 	{
-		attach_note_start(db, START_RUNNING);
+		attach_set_start(db, START_RUNNING);
 		area->engine_pid = MyProcPid;
 		area->engine_proc = MY_PROC_NUMBER;
 		area->no_extension = false;
@@ -241,8 +241,8 @@ attach_engine(Oid db)
 }
 
 /*
- * Note that the extension is gone from this database; the engine exits with code
- * 0 next, and the area is released on its way out.
+ * Record that the extension is gone from this database.  The engine exits with code 0 next, and its exit
+ * callback releases the area.
  */
 void
 attach_no_extension(EngineArea *area)

@@ -1,11 +1,11 @@
 /*
  * ddl.c
- *		Stops the engine for the DDL that cannot have anybody connected: DROP
- *		DATABASE, RENAME TO, SET TABLESPACE, and being the TEMPLATE of a new one.
+ *		Stops the engine of a database for the commands that fail while anybody is connected to it: DROP
+ *		DATABASE, RENAME TO, SET TABLESPACE, and CREATE DATABASE with this database as TEMPLATE.
  *
- * The scenarios are listed in launcher.c.  A block is counted in the database's
- * note and lasts until the end of the transaction, because only then do others
- * see what the command did; a failed command lifts it at once.
+ * The scenarios are listed in launcher.c.  While a database is blocked, no engine starts there.  A block is
+ * counted in the database's slot and lasts until the end of the transaction, because other processes see
+ * what the command did only then.  A command that fails lifts its block at once.
  */
 #include "process/process.h"
 
@@ -25,47 +25,47 @@
 #include "utils/syscache.h"
 #include "utils/wait_event.h"
 
-/* How long DDL waits for an engine: for it to leave, then to be terminated. */
+/* How long a command waits for an engine: to leave by itself, and altogether before it gives up. */
 #define LEAVE_MS 2000
 #define STOP_MS 10000
 
-/* Databases that one transaction can have blocked. */
+/* How many databases one transaction can block. */
 #define MAX_BLOCKED 8
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
-static Oid blocked[MAX_BLOCKED]; /* by this transaction */
+static Oid blocked[MAX_BLOCKED]; /* databases that this transaction has blocked */
 static int nblocked = 0;
 
-/* Keep a database free of engines until ddl_unblock(); false if there is no room. */
+/* Keep engines away from a database until ddl_unblock(); false if no slot is free for that. */
 static bool
 ddl_block(Oid db)
 {
-	EngineNote *note;
+	DatabaseSlot *slot;
 	EngineArea *area;
 
 	if (nblocked >= MAX_BLOCKED)
 		return false;
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	note = attach_note(db, true);
-	if (note != NULL)
+	slot = attach_slot(db, true);
+	if (slot != NULL)
 	{
-		note->blocked++;
+		slot->blocked++;
 		area = shmem_area_of(db);
 		if (area != NULL)
-			area->blocked = note->blocked;
+			area->blocked = slot->blocked;
 		blocked[nblocked++] = db;
 	}
 	LWLockRelease(&eda_shmem->lock);
-	return note != NULL;
+	return slot != NULL;
 }
 
-/* Undo this transaction's latest ddl_block() of a database, if it still stands. */
+/* Undo this transaction's latest ddl_block() of a database, if it has one. */
 static void
 ddl_unblock(Oid db)
 {
 	int i = nblocked - 1;
-	EngineNote *note;
+	DatabaseSlot *slot;
 	EngineArea *area;
 
 	while (i >= 0 && blocked[i] != db)
@@ -75,14 +75,14 @@ ddl_unblock(Oid db)
 	blocked[i] = blocked[--nblocked];
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	note = attach_note(db, false);
-	if (note != NULL && note->blocked > 0)
+	slot = attach_slot(db, false);
+	if (slot != NULL && slot->blocked > 0)
 	{
-		note->blocked--;
+		slot->blocked--;
 		area = shmem_area_of(db);
 		if (area != NULL)
-			area->blocked = note->blocked;
-		attach_tidy_note(note);
+			area->blocked = slot->blocked;
+		attach_free_unused_slot(slot);
 	}
 	eda_shmem->rescan = true;
 	LWLockRelease(&eda_shmem->lock);
@@ -90,8 +90,8 @@ ddl_unblock(Oid db)
 }
 
 /*
- * Have a blocked database's engine leave: by itself, else terminated.  Gives up
- * after a while: the command then names the sessions that it finds.
+ * Wait until the engine of a blocked database has left: by itself, or terminated after 2 s.  Gives up after
+ * 10 s; the command then fails and says how many sessions are connected.
  */
 static void
 ddl_stop_engine(Oid db)
@@ -106,7 +106,7 @@ ddl_stop_engine(Oid db)
 		EngineArea *area;
 		pid_t pid;
 
-		/* under the lock the pid cannot become another process's */
+		/* While the lock is held, the engine cannot end, so its pid cannot become another process's. */
 		LWLockAcquire(&eda_shmem->lock, LW_SHARED);
 		area = shmem_area_of(db);
 		pid = area ? area->engine_pid : 0;
@@ -229,8 +229,8 @@ ddl_copied(const CreatedbStmt *stmt)
 }
 
 /*
- * The database that a command needs free of other sessions; InvalidOid if none,
- * or if the command is going to be refused anyway.
+ * The database that a command needs free of other sessions; InvalidOid if there is none, or if PostgreSQL
+ * will refuse the command anyway (then no engine is stopped for it).
  */
 static Oid
 ddl_database(Node *command, bool top_level)
@@ -281,9 +281,8 @@ ddl_run(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 }
 
 /*
- * The hook.  A command that succeeds keeps its block until the transaction ends,
- * for only then do others see what it did; so does one ended by FATAL, which
- * aborts the transaction on its way out.
+ * The utility hook.  A command that succeeds keeps its block until the transaction ends, because other
+ * processes see what it did only then.  After a FATAL error, the abort of the transaction lifts the block.
  */
 static void
 ddl_process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
@@ -310,7 +309,7 @@ ddl_process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, 
 	PG_END_TRY();
 }
 
-/* At the end of the transaction: lift its blocks. */
+/* At the end of the transaction, lift its blocks. */
 static void
 ddl_xact_callback(XactEvent event, void *arg)
 {

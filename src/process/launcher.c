@@ -1,17 +1,17 @@
 /*
  * launcher.c
- *		Starts one engine per database that has the extension.  (ddl.c stops it
- *		for the DDL that cannot have anybody connected.)
+ *		Starts one engine for each database that has the extension.  (ddl.c stops it for the commands that
+ *		fail while anybody is connected.)
  *
- * The launcher is a static background worker on the shared catalogs.  It cannot
- * see which databases have the extension, so it starts an engine in each once;
- * one that finds nothing to do says so and leaves (a probe).  An engine:
+ * The launcher is a static background worker that is connected to no database.  It reads pg_database, but it
+ * cannot see which databases have the extension.  So it starts an engine in each database once, as a probe; an
+ * engine that finds no extension reports that and ends.  The states of a database:
  *
  *		                 probe: no extension (or it was dropped)
  *		   +------------------------------------------------> without extension
  *		   |                                                         |
  *		unknown --> asked --> running --> stopped (exit 0) --+       | CREATE EXTENSION
- *		   ^          |          |                           |       | commits: a wish
+ *		   ^          |          |                           |       | commits: a request
  *		   |          | never    | ERROR, FATAL, SIGTERM     |       |
  *		   |          v attached v                           |       |
  *		   |        backoff 1 s, 2 s ... 60 s                |       |
@@ -21,47 +21,46 @@
  * What happens when:
  *
  * server start			the launcher probes all databases, two at a time.
- * standby				nothing runs; both workers are BgWorkerStart_RecoveryFinished.
- * promotion			like server start.
- * pg_upgrade			no launcher: it would be in the way of connections.
- * CREATE EXTENSION		eda.start_engine() in the script leaves a wish with the
- *						launcher at commit; a rollback leaves nothing.
- *						A prepared transaction: the first publish makes the wish.
- * DROP EXTENSION		the engine finds it gone after the commit, says so, leaves, and
- *						its area is free again; a rollback changes nothing.
- * DROP DATABASE		the hook blocks the database, stops its engine, and undoes the
- *						block at the end of the transaction.  Committed: the launcher
- *						does not find the database any more and frees its area.
- *						Failed: it starts the engine again.  The own database:
- *						PostgreSQL refuses, so nothing is stopped.
- * DROP of another		our part is CHECK_FOR_INTERRUPTS on every turn, for the
- *						barrier that DROP DATABASE waits for.
- * RENAME TO, SET TABLESPACE	as DROP DATABASE.  RENAME runs in a transaction
- *						block: the block lasts until its end.
- * CREATE DATABASE ... TEMPLATE	as DROP DATABASE, for the template (template1 unless
- *						named).  The clone is probed; its engine stays idle, for the
- *						log says that its home is elsewhere.
- * template databases	get an engine only when asked for since server start: it
- *						would be stopped for each CREATE DATABASE.
- * ERROR in an engine	it ends; the launcher starts another after the backoff.
- * kill -9 of an engine	the postmaster restarts all; as server start.
- * ERROR in the launcher	the postmaster restarts it.  Engines go on; areas and
- *						notes are in shared memory; probes are made again.
- * eda.engine = off		engines see it when they reload, and leave; on: the launcher
- *						sees it likewise, and starts them.
- * too many databases	an engine that finds the extension and no area says so and
- *						leaves; one line in the log; tried again when one is free.
- * no worker slot		one line in the log; tried again with the backoff.
- * datallowconn = false	no new engine; a running one goes on, as sessions do.
- * invalid database		(an interrupted DROP) never connected to.
- * fast shutdown		SIGTERM is die.  Smart: the postmaster does likewise once
- *						the clients are gone.
+ * standby				nothing runs: both workers are started at BgWorkerStart_RecoveryFinished.
+ * promotion			as at server start.
+ * pg_upgrade			no launcher is registered: it would count as a connection.
+ * CREATE EXTENSION		eda.start_engine() in the install script asks the launcher for an engine when the
+ *						transaction commits; a rollback leaves no request.  After COMMIT PREPARED, the
+ *						first publish makes the request.
+ * DROP EXTENSION		after the commit the engine finds the extension gone, reports that and ends; its
+ *						area is free again.  A rollback changes nothing.
+ * DROP DATABASE		ddl.c blocks the database, stops its engine, and lifts the block at the end of the
+ *						transaction.  If it commits, the launcher no longer finds the database and frees
+ *						its area.  If it fails, the launcher starts the engine again.  For the session's own
+ *						database PostgreSQL refuses the command, so no engine is stopped.
+ * DROP of another one	DROP DATABASE waits for all processes of the cluster to accept a barrier: each
+ *						engine calls CHECK_FOR_INTERRUPTS() on every turn.
+ * RENAME TO, SET TABLESPACE	as DROP DATABASE.  RENAME can run in a transaction block: the database is
+ *						blocked until that block ends.
+ * CREATE DATABASE ... TEMPLATE	as DROP DATABASE, for the template (template1 unless another one is named).
+ *						The new database is probed; if it is a copy of a log, its engine stays idle, because
+ *						the saved state names another database as the log's home.
+ * template databases	get an engine only if one was asked for since server start: each CREATE DATABASE
+ *						would have to stop it.
+ * ERROR in an engine	the engine ends; the launcher starts another one after the backoff.
+ * kill -9 of an engine	the postmaster restarts all processes; then as at server start.
+ * ERROR in the launcher	the postmaster restarts it.  Engines go on, because areas and slots are in shared
+ *						memory; the databases are probed again.
+ * eda.engine = off		engines see the setting when they reload, and end.  When it is on again, the launcher
+ *						sees that when it reloads, and starts them.
+ * too many databases	an engine that finds the extension but no free area reports that and ends.  The
+ *						launcher logs one line, and tries again when an area is free.
+ * no worker slot		the launcher logs one line, and tries again after the backoff.
+ * datallowconn = false	no new engine is started; a running engine goes on, as sessions do.
+ * invalid database		(after an interrupted DROP DATABASE) the launcher never connects to it.
+ * fast shutdown		SIGTERM ends engine and launcher like any session.  At a smart shutdown the postmaster
+ *						sends it when the last client has disconnected.
  *
- * An engine is known by its area's engine_pid, set and cleared by the engine
- * itself under EdaShmem.lock; its exit callback runs before it gives up its
- * session lock and its place among the processes, so "gone" is a little early.
- * The launcher waits for the postmaster's word, the hook leaves the rest to
- * PostgreSQL's own wait for other sessions.
+ * The engine of a database is the process whose pid is in its area's engine_pid; the engine itself sets and
+ * clears it under EdaShmem.lock.  Its exit callback clears it before the process releases its session lock and
+ * its entry among the processes, so engine_pid is 0 a little before the engine is really gone.  Therefore the
+ * launcher waits until the postmaster reports the end of the process; ddl.c leaves that to PostgreSQL, which
+ * waits for other sessions by itself.
  */
 #include "process/process.h"
 
@@ -93,16 +92,16 @@ typedef struct Database
 {
 	Oid oid; /* hash key */
 	NameData name;
-	bool seen; /* by the scan under way */
+	bool seen; /* the scan of pg_database that is under way has found it */
 	bool connectable;
 	bool is_template;
-	bool wished;       /* somebody asked for an engine */
-	bool wished_again; /* since the last start */
+	bool requested;       /* a session has asked for an engine */
+	bool requested_again; /* ... since the last start of an engine */
 	bool no_extension;
 	bool no_area;
-	BackgroundWorkerHandle *handle; /* NULL: we started none, or it has ended */
+	BackgroundWorkerHandle *handle; /* NULL: the launcher has started no engine, or it has ended */
 	TimestampTz started_at;
-	int failures; /* without a healthy minute */
+	int failures; /* in a row, without an engine that ran for a minute */
 	TimestampTz retry_at;
 } Database;
 
@@ -114,17 +113,16 @@ typedef struct DatabaseStatus
 	EngineStart start;
 } DatabaseStatus;
 
-/* launcher */
 static HTAB *databases = NULL;
-static EngineNote *wishes = NULL; /* copied out of shared memory */
-static Oid *held = NULL;          /* by area: its database before a scan */
+static DatabaseSlot *requests = NULL; /* copied out of shared memory */
+static Oid *area_databases = NULL;    /* by area: the database that had it before the scan of pg_database */
 static TimestampTz scan_at = 0;
 static bool said_no_slot = false;
 
 PGDLLEXPORT void eda_launcher_main(Datum arg);
 
 /* ------------------------------------------------------------------------
- * The launcher: one turn is wishes, endings, pg_database, starts
+ * One turn of the launcher: requests, engines that have ended, pg_database, starts
  * ------------------------------------------------------------------------ */
 
 /* The launcher's entry for a database. */
@@ -146,20 +144,20 @@ static void
 database_status(Oid db, DatabaseStatus *status)
 {
 	EngineArea *area;
-	EngineNote *note;
+	DatabaseSlot *slot;
 
 	LWLockAcquire(&eda_shmem->lock, LW_SHARED);
 	area = shmem_area_of(db);
-	note = attach_note(db, false);
+	slot = attach_slot(db, false);
 	status->engine_pid = area ? area->engine_pid : 0;
-	status->blocked = note ? note->blocked : 0;
-	status->start = note ? note->start : START_NONE;
+	status->blocked = slot ? slot->blocked : 0;
+	status->start = slot ? slot->start : START_NONE;
 	LWLockRelease(&eda_shmem->lock);
 }
 
-/* Hear who wants an engine; true if pg_database has to be read now. */
+/* Take the requests for engines out of shared memory; true if pg_database must be read now. */
 static bool
-launcher_take_wishes(void)
+launcher_take_requests(void)
 {
 	int n = 0;
 	bool rescan;
@@ -167,28 +165,28 @@ launcher_take_wishes(void)
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
 	rescan = eda_shmem->rescan;
-	lost = eda_shmem->wish_lost;
-	eda_shmem->rescan = eda_shmem->wish_lost = false;
-	for (int i = 0; i < eda_shmem->nnotes; i++)
+	lost = eda_shmem->request_lost;
+	eda_shmem->rescan = eda_shmem->request_lost = false;
+	for (int i = 0; i < eda_shmem->nslots; i++)
 	{
-		EngineNote *note = shmem_note(i);
+		DatabaseSlot *slot = shmem_slot(i);
 
-		if (!OidIsValid(note->database) || note->wish == WISH_NONE)
+		if (!OidIsValid(slot->database) || slot->request == REQUEST_NONE)
 			continue;
-		wishes[n++] = *note;
-		note->wish = WISH_NONE;
-		attach_tidy_note(note);
+		requests[n++] = *slot;
+		slot->request = REQUEST_NONE;
+		attach_free_unused_slot(slot);
 	}
 	LWLockRelease(&eda_shmem->lock);
 
 	for (int i = 0; i < n; i++)
 	{
-		Database *d = database_entry(wishes[i].database);
+		Database *d = database_entry(requests[i].database);
 
-		d->wished = true;
-		d->wished_again = true;
+		d->requested = true;
+		d->requested_again = true;
 		d->no_extension = false;
-		if (wishes[i].wish == WISH_NOW)
+		if (requests[i].request == REQUEST_NOW)
 		{
 			d->no_area = false;
 			d->failures = 0;
@@ -207,7 +205,7 @@ launcher_take_wishes(void)
 	return rescan || lost;
 }
 
-/* Have the database wait before its next engine: 1 s, doubling to a minute. */
+/* Make the database wait before its next engine: 1 s, then twice as long each time, up to a minute. */
 static void
 database_backoff(Database *d, TimestampTz now)
 {
@@ -217,13 +215,13 @@ database_backoff(Database *d, TimestampTz now)
 	d->retry_at = TimestampTzPlusMilliseconds(now, wait * 1000);
 }
 
-/* Draw the conclusions where an engine has ended. */
+/* If the engine of a database has ended, decide when it gets another one. */
 static void
 database_reap(Database *d, TimestampTz now)
 {
 	bool ours = d->handle != NULL;
 	EngineStart end = START_NONE;
-	EngineNote *note;
+	DatabaseSlot *slot;
 	pid_t pid;
 
 	if (ours)
@@ -235,15 +233,15 @@ database_reap(Database *d, TimestampTz now)
 	}
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	note = attach_note(d->oid, false);
-	if (note != NULL)
+	slot = attach_slot(d->oid, false);
+	if (slot != NULL)
 	{
-		end = note->start;
-		/* an engine that an earlier launcher started may be running still */
+		end = slot->start;
+		/* An engine that an earlier launcher started may still be running. */
 		if (ours || end > START_RUNNING)
 		{
-			note->start = START_NONE;
-			attach_tidy_note(note);
+			slot->start = START_NONE;
+			attach_free_unused_slot(slot);
 		}
 	}
 	LWLockRelease(&eda_shmem->lock);
@@ -253,9 +251,9 @@ database_reap(Database *d, TimestampTz now)
 	switch (end)
 	{
 		case START_NO_EXTENSION:
-			/* unless CREATE EXTENSION came while it was leaving */
-			d->no_extension = !d->wished_again;
-			d->wished = d->wished_again;
+			/* CREATE EXTENSION may have been committed while the engine was ending. */
+			d->no_extension = !d->requested_again;
+			d->requested = d->requested_again;
 			d->failures = 0;
 			d->retry_at = 0;
 			break;
@@ -270,7 +268,7 @@ database_reap(Database *d, TimestampTz now)
 			break;
 
 		case START_STOPPED:
-			/* at once, but never in a tight circle */
+			/* Start another one, but not more often than once a second. */
 			d->retry_at = TimestampTzPlusMilliseconds(d->started_at, 1000);
 			break;
 
@@ -285,7 +283,7 @@ database_reap(Database *d, TimestampTz now)
 	}
 }
 
-/* Read pg_database: note what is new, forget what is gone. */
+/* Read pg_database: add the databases that are new, forget those that are gone. */
 static void
 launcher_scan(void)
 {
@@ -295,9 +293,9 @@ launcher_scan(void)
 	TableScanDesc scan;
 	HeapTuple tuple;
 
-	/* An area claimed from here on is not judged by what this scan finds. */
+	/* An area that is claimed from here on may belong to a database that this scan does not see. */
 	for (int i = 0; i < eda_max_databases; i++)
-		held[i] = shmem_area(i)->database;
+		area_databases[i] = shmem_area(i)->database;
 	hash_seq_init(&seq, databases);
 	while ((d = hash_seq_search(&seq)) != NULL)
 		d->seen = false;
@@ -333,20 +331,20 @@ launcher_scan(void)
 		d->connectable = false;
 		for (int i = 0; i < eda_max_databases; i++)
 		{
-			if (held[i] == d->oid)
+			if (area_databases[i] == d->oid)
 				shmem_release_area(shmem_area(i), d->oid);
 		}
 		if (d->handle == NULL)
 		{
 			LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-			attach_note_start(d->oid, START_NONE);
+			attach_set_start(d->oid, START_NONE);
 			LWLockRelease(&eda_shmem->lock);
 			hash_search(databases, &d->oid, HASH_REMOVE, NULL);
 		}
 	}
 }
 
-/* Ask the postmaster for an engine. */
+/* Ask the postmaster to start an engine for the database. */
 static void
 database_start(Database *d, TimestampTz now)
 {
@@ -355,7 +353,7 @@ database_start(Database *d, TimestampTz now)
 	bool ok;
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	ok = attach_note_start(d->oid, START_ASKED);
+	ok = attach_set_start(d->oid, START_ASKED);
 	LWLockRelease(&eda_shmem->lock);
 	if (!ok)
 	{
@@ -381,7 +379,7 @@ database_start(Database *d, TimestampTz now)
 	if (ok)
 	{
 		d->started_at = now;
-		d->wished_again = false;
+		d->requested_again = false;
 		d->no_area = false;
 		said_no_slot = false;
 		return;
@@ -389,7 +387,7 @@ database_start(Database *d, TimestampTz now)
 
 	d->handle = NULL;
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
-	attach_note_start(d->oid, START_NONE);
+	attach_set_start(d->oid, START_NONE);
 	LWLockRelease(&eda_shmem->lock);
 	if (!said_no_slot)
 		ereport(WARNING, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -399,7 +397,7 @@ database_start(Database *d, TimestampTz now)
 	database_backoff(d, now);
 }
 
-/* Start engines where they are missing; returns when to look again. */
+/* Start the engines that are missing; returns the time at which to look again. */
 static TimestampTz
 launcher_start_engines(TimestampTz now)
 {
@@ -428,7 +426,7 @@ launcher_start_engines(TimestampTz now)
 	{
 		if (d->handle != NULL || !d->connectable || d->no_extension)
 			continue;
-		if (d->is_template && !d->wished)
+		if (d->is_template && !d->requested)
 			continue;
 		if (d->no_area && !area_left)
 			continue;
@@ -441,7 +439,7 @@ launcher_start_engines(TimestampTz now)
 			continue;
 		}
 		if (starting >= STARTS_AT_ONCE)
-			continue; /* we are woken when one has got somewhere */
+			continue; /* an engine wakes the launcher when it has its area, or has ended */
 		database_start(d, now);
 		if (d->handle != NULL)
 			starting++;
@@ -451,12 +449,12 @@ launcher_start_engines(TimestampTz now)
 	return next;
 }
 
-/* Do what there is to do; returns when to do it again unless woken. */
+/* One turn: requests, engines that have ended, pg_database, starts.  Returns when the next turn is due. */
 static TimestampTz
 launcher_turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool rescan = launcher_take_wishes();
+	bool rescan = launcher_take_requests();
 	HASH_SEQ_STATUS seq;
 	Database *d;
 
@@ -472,7 +470,7 @@ launcher_turn(void)
 	return launcher_start_engines(now);
 }
 
-/* Exit callback: nobody is to wake whoever gets our place. */
+/* Exit callback: another process will get our place among the processes, and must not be woken for us. */
 static void
 launcher_exited(int code, Datum arg)
 {
@@ -482,14 +480,14 @@ launcher_exited(int code, Datum arg)
 	LWLockRelease(&eda_shmem->lock);
 }
 
-/* Make ourselves known, and forget what an earlier launcher had asked for. */
+/* Become the launcher that others wake, and forget what an earlier launcher had asked the postmaster for. */
 static void
 launcher_attach(void)
 {
 	HASHCTL ctl;
 
-	wishes = MemoryContextAlloc(TopMemoryContext, eda_shmem->nnotes * sizeof(EngineNote));
-	held = MemoryContextAlloc(TopMemoryContext, eda_max_databases * sizeof(Oid));
+	requests = MemoryContextAlloc(TopMemoryContext, eda_shmem->nslots * sizeof(DatabaseSlot));
+	area_databases = MemoryContextAlloc(TopMemoryContext, eda_max_databases * sizeof(Oid));
 	memset(&ctl, 0, sizeof(ctl));
 	ctl.keysize = sizeof(Oid);
 	ctl.entrysize = sizeof(Database);
@@ -498,14 +496,14 @@ launcher_attach(void)
 
 	LWLockAcquire(&eda_shmem->lock, LW_EXCLUSIVE);
 	eda_shmem->launcher_proc = MY_PROC_NUMBER;
-	for (int i = 0; i < eda_shmem->nnotes; i++)
+	for (int i = 0; i < eda_shmem->nslots; i++)
 	{
-		EngineNote *note = shmem_note(i);
+		DatabaseSlot *slot = shmem_slot(i);
 
-		if (OidIsValid(note->database) && note->start == START_ASKED)
+		if (OidIsValid(slot->database) && slot->start == START_ASKED)
 		{
-			note->start = START_NONE;
-			attach_tidy_note(note);
+			slot->start = START_NONE;
+			attach_free_unused_slot(slot);
 		}
 	}
 	LWLockRelease(&eda_shmem->lock);
@@ -540,7 +538,7 @@ eda_launcher_main(Datum arg)
 	}
 }
 
-/* Register the launcher; only while shared_preload_libraries is being processed. */
+/* Register the launcher; called once, from _PG_init() at server start. */
 void
 launcher_register(void)
 {

@@ -18,10 +18,10 @@ extern void launcher_register(void);
  * ------------------------------------------------------------------------ */
 
 /* for launcher.c and ddl.c */
-extern EngineNote *attach_note(Oid db, bool make);
-extern void attach_tidy_note(EngineNote *note);
-extern void attach_wish(Oid db, EngineWish wish);
-extern bool attach_note_start(Oid db, EngineStart start);
+extern DatabaseSlot *attach_slot(Oid db, bool make);
+extern void attach_free_unused_slot(DatabaseSlot *slot);
+extern void attach_request_engine(Oid db, EngineRequest request);
+extern bool attach_set_start(Oid db, EngineStart start);
 
 /* for the engine */
 extern EngineArea *attach_engine(Oid db);
@@ -39,6 +39,6 @@ extern void ddl_init(void);
  * ------------------------------------------------------------------------ */
 
 extern void wakeup_at_commit(void);
-extern void wakeup_wish_engine(void);
+extern void wakeup_request_engine(void);
 
 #endif

@@ -2,7 +2,7 @@
  * wakeup.c
  *		Wake the engine when a transaction that appended to the log commits.
  *
- * A latch and not NOTIFY: all notifying commits of a cluster wait for one lock.
+ * It sets a latch instead of using NOTIFY, because all commits of a cluster that notify wait for one lock.
  */
 #include "process/process.h"
 
@@ -10,27 +10,27 @@
 #include "miscadmin.h"
 
 /* How often a backend tells the launcher that its database has no engine. */
-#define WISH_INTERVAL_MS 10000
+#define REQUEST_INTERVAL_MS 10000
 
 static bool wakeup_wanted = false;
 
-/* Tell the engine that the log has grown, or the launcher that there is no engine. */
+/* Wake the engine because the log has grown; if there is no engine, ask the launcher for one. */
 static void
 wakeup_now(void)
 {
 	EngineArea *area = shmem_my_area();
 
 	if (area != NULL && area->engine_pid == MyProcPid)
-		return; /* it reads its own writes in the next tick */
+		return; /* the engine itself reads its own writes in its next tick */
 	if (area != NULL && area->engine_pid != 0)
 		shmem_wake_engine(area);
 	else
-		wakeup_wish_engine();
+		wakeup_request_engine();
 }
 
 /*
- * At commit the rows are visible before this is called.  A prepared transaction
- * is not: the engine's timer finds what it wrote.
+ * When the commit callback runs, the rows are already visible.  COMMIT PREPARED calls no such callback: the
+ * engine finds the rows of a prepared transaction when it next wakes up by itself, within a second.
  */
 static void
 wakeup_xact_callback(XactEvent event, void *arg)
@@ -44,7 +44,7 @@ wakeup_xact_callback(XactEvent event, void *arg)
 		wakeup_now();
 }
 
-/* Have the engine woken when this transaction commits. */
+/* Wake the engine when this transaction commits. */
 void
 wakeup_at_commit(void)
 {
@@ -56,16 +56,16 @@ wakeup_at_commit(void)
 	wakeup_wanted = true;
 }
 
-/* Ask the launcher for this database's engine, but not at every turn: it may be its choice that there is none. */
+/* Ask the launcher for an engine of this database, at most every 10 s: it may have a reason to run none. */
 void
-wakeup_wish_engine(void)
+wakeup_request_engine(void)
 {
-	static TimestampTz wished_at = 0;
+	static TimestampTz requested_at = 0;
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (eda_shmem == NULL || eda_engine_mode == EDA_ENGINE_OFF ||
-	    !TimestampDifferenceExceeds(wished_at, now, WISH_INTERVAL_MS))
+	    !TimestampDifferenceExceeds(requested_at, now, REQUEST_INTERVAL_MS))
 		return;
-	wished_at = now;
-	attach_wish(MyDatabaseId, WISH_SOON);
+	requested_at = now;
+	attach_request_engine(MyDatabaseId, REQUEST_SOON);
 }

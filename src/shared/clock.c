@@ -1,6 +1,6 @@
 /*
  * clock.c
- *		The time that eda goes by: the system's clock, moved per database by tests.
+ *		eda's clock: the system's clock plus an offset that tests can set for a database.
  */
 #include "shared/shared.h"
 
@@ -10,7 +10,7 @@
 PG_FUNCTION_INFO_V1(eda_clock);
 PG_FUNCTION_INFO_V1(eda_move_clock);
 
-/* The time that eda goes by in this session's database. */
+/* The time by eda's clock in this session's database. */
 TimestampTz
 clock_now(void)
 {
@@ -29,7 +29,7 @@ eda_clock(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(clock_now());
 }
 
-/* SQL: eda.move_clock(interval); at once, whatever becomes of the transaction. */
+/* SQL: eda.move_clock(interval).  Takes effect at once, even if the transaction rolls back.  Errors 42501, 22023, 53400. */
 Datum
 eda_move_clock(PG_FUNCTION_ARGS)
 {

@@ -1,6 +1,6 @@
 /*
  * ready_queue.c
- *		The lists of the ready queue: one for each flow type and priority.
+ *		The lists of the ready queue: one list for each flow type and priority.
  *
  * Workers pop from them (api/queue.c), the engine puts offers into them and takes them out
  * again (engine/dispatch.c).  The caller holds the area's lock throughout.

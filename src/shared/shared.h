@@ -15,29 +15,29 @@
 typedef enum OfferState
 {
 	OFFER_FREE,
-	OFFER_QUEUED,   /* waits for a worker */
-	OFFER_POPPED,   /* a worker has it, and has not committed */
-	OFFER_RETURNED, /* it came back: the worker's transaction rolled back */
-	OFFER_REFUSED   /* it came back: could not be taken just now */
+	OFFER_QUEUED,   /* the event waits for a worker */
+	OFFER_POPPED,   /* a worker has popped it in a transaction that is still open */
+	OFFER_RETURNED, /* it came back because that transaction rolled back */
+	OFFER_REFUSED   /* it came back because the worker could not acquire it just now */
 } OfferState;
 
 /*
- * An event in the ready queue.  Only the engine takes entries from the free
- * list and gives them back; workers move QUEUED to POPPED, and at the end of
- * their transaction perhaps to RETURNED.  All under the area's lock.
+ * An entry of the ready queue: an event that a worker may acquire.  Only the engine takes entries from the
+ * free list and gives them back.  A worker moves an entry from QUEUED to POPPED and, if its transaction rolls
+ * back, to RETURNED.  The area's lock is held for all of this.
  */
 typedef struct Offer
 {
 	pg_uuid_t event_id;
 	Brief dispatched;
-	uint32 generation; /* counts the uses of this entry */
+	uint32 generation; /* counts how often the entry was used: a popped entry may have been reused meanwhile */
 	int32 next;        /* in the list of its priority, or the free list; -1: end */
 	int32 prev;
 	int16 queue;
 	int8 leaf;
 	int8 priority;
 	int8 state;
-	TimestampTz since; /* of this state */
+	TimestampTz since; /* when it got this state */
 } Offer;
 
 #define EDA_PRIORITIES 10
@@ -50,27 +50,27 @@ typedef struct FlowQueue
 	int32 tail[EDA_PRIORITIES];
 	int32 queued;
 	int32 popped;
-	int32 waiting; /* workers in acquire_next */
-	int32 wanted;  /* events they asked for */
+	int32 waiting; /* workers that sleep in eda.acquire_next() */
+	int32 wanted;  /* events that these workers have asked for */
 	ConditionVariable ready;
 } FlowQueue;
 
 #define EDA_RATE_BUCKETS 12 /* of five seconds: the last minute */
 
-/* Rates: moves into each state, and attempts that ended and are to be followed by another. */
+/* Rates: how often events moved into each state; and how often an attempt ended that another one follows. */
 #define EDA_RETRIED EDA_STATES
 #define EDA_RATES (EDA_STATES + 1)
 
 #define EDA_TIME_BUCKETS 18 /* the last one has no upper bound */
 
-/* How long something took, and how often. */
+/* How long something took, and how often that was. */
 typedef struct TimeHistogram
 {
 	int64 buckets[EDA_TIME_BUCKETS];
 	int64 sum; /* us */
 } TimeHistogram;
 
-/* What counts up from the engine's start. */
+/* Counters of an event type; they start at 0 when the engine starts. */
 typedef struct TypeCounters
 {
 	int64 transitions[EDA_STATES];
@@ -87,45 +87,45 @@ typedef struct TypeMetrics
 	int32 type;
 	int64 counts[EDA_STATES];
 	int64 moved[EDA_RATE_BUCKETS][EDA_RATES];
-	int64 bucket; /* the five seconds since the epoch that moved[bucket % n] belongs to */
+	int64 bucket; /* the number of the newest bucket: five-second intervals since the epoch */
 	TimestampTz oldest_due_at;
 	TypeCounters counters;
 } TypeMetrics;
 
 #define NEWS_SIZE 16384
 
-/* Rows of a leaf of eda.transition that lie next to each other, of one transaction. */
+/* Rows of one transaction that lie next to each other in a leaf of eda.transition. */
 typedef struct NewsItem
 {
 	uint64 xid; /* of the top-level transaction */
-	Oid file;   /* the leaf's relfilenode: what rewrites a leaf moves its rows */
+	Oid file;   /* the leaf's relfilenode: a command that rewrites the leaf moves its rows */
 	BlockNumber block;
 	OffsetNumber first;
 	OffsetNumber last;
 	int8 leaf;
 } NewsItem;
 
-/* Blocks of a leaf, as long as it has this file, else all of it; all zero: none. */
+/* Blocks of a leaf; if the leaf has another file by now, the whole leaf is meant.  All zero: no blocks. */
 typedef struct NewsRange
 {
 	Oid file;
 	BlockNumber begin;
-	BlockNumber end; /* the first one behind it */
+	BlockNumber end; /* the first block behind the range */
 } NewsRange;
 
 #define NEWS_EVERYWHERE ((NewsRange){InvalidOid, 0, MaxBlockNumber})
 
-/* What writers have told the engine since it last looked; see news.c.  The lock is held for a moment only. */
+/* The rows that writers have announced since the engine last looked; see log/news.c.  The lock is held for a moment only. */
 typedef struct News
 {
 	LWLock lock;
 	int nitems;
-	bool is_full;                  /* there was more: */
-	NewsRange omitted[EDA_LEAVES]; /* it is here */
+	bool is_full;                  /* items has no room for more: */
+	NewsRange omitted[EDA_LEAVES]; /* the blocks of the rows that are not in items, by leaf */
 	NewsItem items[NEWS_SIZE];
 } News;
 
-/* What an engine says of itself. */
+/* What an engine shows of itself in eda.engine_status. */
 typedef struct EngineInfo
 {
 	char state[128];
@@ -145,21 +145,21 @@ typedef struct EngineInfo
 } EngineInfo;
 
 /*
- * One database.  "lock" guards what follows it; it is never held over anything
- * that can wait or raise an error.
+ * The area of one database.  "lock" guards the members behind it, and is never held over anything that can
+ * wait or raise an error.
  */
 typedef struct EngineArea
 {
 	Oid database;                  /* InvalidOid: unused; guarded by EdaShmem.lock */
 	pg_atomic_uint64 clock_offset; /* us, as int64; moved by tests only */
 
-	/* launcher.c; guarded by EdaShmem.lock */
-	bool no_extension; /* the engine looked and found none */
-	int blocked;       /* DROP DATABASE and its like under way */
+	/* for the folder process; guarded by EdaShmem.lock */
+	bool no_extension; /* the engine found that the extension is gone */
+	int blocked;       /* commands under way for which the engine must stay away: DROP DATABASE and others */
 	pid_t engine_pid;  /* 0: none */
 	int engine_proc;   /* its number in ProcGlobal, to set the latch */
 
-	Oid extension; /* whose events are on offer: the database's may be another one, just created */
+	Oid extension; /* the extension whose events are on offer; after DROP and CREATE EXTENSION the database's is another */
 
 	LWLock lock;
 	EngineInfo info;
@@ -170,53 +170,53 @@ typedef struct EngineArea
 						   /* then: TypeMetrics[max_event_types], FlowQueue[max_event_types], Offer[queue_size], News */
 } EngineArea;
 
-/* Where the start of an engine has got to. */
+/* How far the start of an engine has got. */
 typedef enum EngineStart
 {
 	START_NONE,
-	START_ASKED,        /* by the launcher, of the postmaster */
-	START_RUNNING,      /* it has its area */
-	START_STOPPED,      /* it has left as it should */
-	START_CRASHED,      /* it has left through an error */
-	START_NO_EXTENSION, /* it has left: nothing to do in that database */
-	START_NO_AREA       /* it has left: eda.max_databases */
+	START_ASKED,        /* the launcher has asked the postmaster for it */
+	START_RUNNING,      /* the engine has its area */
+	START_STOPPED,      /* the engine has ended as it should */
+	START_CRASHED,      /* the engine has ended through an error */
+	START_NO_EXTENSION, /* the engine has ended because the database does not have the extension */
+	START_NO_AREA       /* the engine has ended because all areas (eda.max_databases) are in use */
 } EngineStart;
 
-/* How much somebody wants an engine. */
-typedef enum EngineWish
+/* How urgently the launcher is asked for an engine. */
+typedef enum EngineRequest
 {
-	WISH_NONE,
-	WISH_SOON, /* look again, in your own time */
-	WISH_NOW   /* forget the backoff */
-} EngineWish;
+	REQUEST_NONE,
+	REQUEST_SOON, /* start one unless the backoff says to wait */
+	REQUEST_NOW   /* start one, and forget the backoff */
+} EngineRequest;
 
 /*
- * What is under way with a database, whether it has an area or not: most
- * databases of a cluster do not have the extension, and must not cost an area.
+ * What is under way with a database, whether it has an area or not.  Most databases of a cluster do not
+ * have the extension and must not cost an area, which is large.
  */
-typedef struct EngineNote
+typedef struct DatabaseSlot
 {
 	Oid database; /* InvalidOid: unused */
-	int blocked;  /* copied to the area's */
+	int blocked;  /* as in the area, if the database has one */
 	EngineStart start;
-	EngineWish wish;
-} EngineNote;
+	EngineRequest request;
+} DatabaseSlot;
 
 /*
- * "lock" guards what follows it, and comes before an area's lock where both are
- * held.
+ * The head of eda's shared memory.  "lock" guards the members behind it.  A process that holds both takes
+ * this lock before an area's lock.
  */
 typedef struct EdaShmem
 {
 	int tranche; /* of all our locks */
-	int nnotes;
-	ConditionVariable engine_gone; /* an engine has left its area */
+	int nslots;
+	ConditionVariable engine_gone; /* signaled when an engine has left its area */
 
 	LWLock lock;
 	int launcher_proc; /* -1: none */
-	bool rescan;       /* the launcher is to look at pg_database now */
-	bool wish_lost;    /* no note was left for a wish: look everywhere */
-					   /* then: EngineNote[nnotes], EngineArea[max_databases] */
+	bool rescan;       /* the launcher must read pg_database now */
+	bool request_lost; /* a request found no slot: the launcher must look at all databases */
+					   /* then: DatabaseSlot[nslots], EngineArea[max_databases] */
 } EdaShmem;
 
 extern EdaShmem *eda_shmem;
@@ -228,7 +228,7 @@ extern EngineArea *shmem_claim_area(Oid db); /* NULL: none left */
 extern EngineArea *shmem_area_of(Oid db);    /* NULL: none */
 extern bool shmem_release_area(EngineArea *area, Oid db);
 extern bool shmem_area_left(void);
-extern EngineNote *shmem_note(int i);
+extern DatabaseSlot *shmem_slot(int i);
 extern void shmem_require(void);
 extern void area_reset_queues(EngineArea *area);
 extern TypeMetrics *area_metrics(EngineArea *area);

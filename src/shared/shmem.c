@@ -2,23 +2,22 @@
  * shmem.c
  *		What backends, the launcher and the engines share.
  *
- * The segment holds eda.max_databases areas, one per database with an engine.
- * Three things are easy to get wrong.
+ * There are eda.max_databases areas, one for each database with an engine.  Three things are easy to get
+ * wrong.
  *
- * An area can change hands: it is released when its database or the extension in
- * it is gone, and may serve another database a moment later, while a session of
- * the first still has a pointer to it.  So: ask shmem_my_area() again rather than
- * keep the pointer over a wait; check area->database after taking area->lock; and
- * leave by the same door (whoever added to "waiting" subtracts).  For the same
- * reason condition variables are initialised once and for all at server start,
- * an entry's generation only ever counts up, and an area that still has waiting
- * workers is not given away.
+ * An area can change hands: it is released when its database, or the extension in that database, is gone.  It
+ * may serve another database a moment later, while a session of the first database still has a pointer to
+ * it.  So a session calls shmem_my_area() again after each wait instead of keeping the pointer, checks
+ * area->database after taking area->lock, and subtracts from "waiting" what it has added, whatever has
+ * happened in between.  For the same reason the condition variables are initialized only at server start,
+ * the generation of a queue entry only counts up, and an area in which workers still wait is not given to
+ * another database.
  *
- * area->database is read without a lock (clock_now() is called for every row), so
- * it is set last, when everything else in the area is in place.
+ * area->database is read without a lock, because clock_now() reads it for every row.  So it is set last, when
+ * everything else in the area is in place.
  *
- * Locks: EdaShmem.lock before area->lock or that of the area's news; none is held
- * over anything that can wait for a transaction or raise an error.
+ * EdaShmem.lock is taken before area->lock or the lock of the area's news.  No lock is held over anything that
+ * can wait for a transaction or raise an error.
  */
 #include "shared/shared.h"
 
@@ -29,8 +28,8 @@
 #include "storage/shmem.h"
 #include "utils/builtins.h"
 
-/* Notes beyond one per area: for databases that are only being looked at. */
-#define EDA_SPARE_NOTES 64
+/* Slots beyond one for each area, for databases that have no area. */
+#define EDA_SPARE_SLOTS 64
 
 EdaShmem *eda_shmem = NULL;
 
@@ -59,7 +58,7 @@ offers_size(void)
 	return MAXALIGN(mul_size(eda_queue_size, sizeof(Offer)));
 }
 
-/* An area with what follows it, in whole cache lines. */
+/* The size of an area with the arrays that follow it, in whole cache lines. */
 static Size
 area_size(void)
 {
@@ -76,9 +75,9 @@ area_size(void)
 static Size
 areas_offset(void)
 {
-	Size notes = mul_size(eda_max_databases + EDA_SPARE_NOTES, sizeof(EngineNote));
+	Size slots = mul_size(eda_max_databases + EDA_SPARE_SLOTS, sizeof(DatabaseSlot));
 
-	return CACHELINEALIGN(add_size(MAXALIGN(sizeof(EdaShmem)), notes));
+	return CACHELINEALIGN(add_size(MAXALIGN(sizeof(EdaShmem)), slots));
 }
 
 static Size
@@ -87,10 +86,10 @@ shmem_size(void)
 	return add_size(areas_offset(), mul_size(eda_max_databases, area_size()));
 }
 
-EngineNote *
-shmem_note(int i)
+DatabaseSlot *
+shmem_slot(int i)
 {
-	return (EngineNote *) ((char *) eda_shmem + MAXALIGN(sizeof(EdaShmem))) + i;
+	return (DatabaseSlot *) ((char *) eda_shmem + MAXALIGN(sizeof(EdaShmem))) + i;
 }
 
 EngineArea *
@@ -136,7 +135,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(shmem_size());
 }
 
-/* Offers and news are left alone: whoever claims the area empties them. */
+/* Initialize an area at server start.  Its offers and news are initialized when a database claims it. */
 static void
 area_init(EngineArea *area)
 {
@@ -166,7 +165,7 @@ shmem_startup(void)
 	{
 		memset(eda_shmem, 0, areas_offset());
 		eda_shmem->tranche = LWLockNewTrancheId_compat("eda");
-		eda_shmem->nnotes = eda_max_databases + EDA_SPARE_NOTES;
+		eda_shmem->nslots = eda_max_databases + EDA_SPARE_SLOTS;
 		eda_shmem->launcher_proc = -1;
 		ConditionVariableInit(&eda_shmem->engine_gone);
 		LWLockInitialize(&eda_shmem->lock, eda_shmem->tranche);
@@ -175,11 +174,11 @@ shmem_startup(void)
 	}
 	LWLockRelease(AddinShmemInitLock);
 
-	/* children inherit it */
+	/* Before PostgreSQL 19 the name is kept by each process; child processes inherit it. */
 	LWLockRegisterTranche_compat(eda_shmem->tranche, "eda");
 }
 
-/* Install the hooks; only while shared_preload_libraries is being processed. */
+/* Install the hooks that reserve and initialize shared memory; _PG_init() calls it at server start. */
 void
 shmem_init(void)
 {
@@ -189,7 +188,7 @@ shmem_init(void)
 	shmem_startup_hook = shmem_startup;
 }
 
-/* Raise an error where the library was not preloaded. */
+/* Raise an error (55000) if the library was not loaded at server start. */
 void
 shmem_require(void)
 {
@@ -204,8 +203,8 @@ shmem_require(void)
  * ------------------------------------------------------------------------ */
 
 /*
- * The area of a database, or NULL.  Without EdaShmem.lock the answer can be old
- * by the time the caller looks at it.
+ * The area of a database, or NULL.  Unless the caller holds EdaShmem.lock, the area may already belong to
+ * another database when this returns.
  */
 EngineArea *
 shmem_area_of(Oid db)
@@ -225,7 +224,7 @@ shmem_area_of(Oid db)
 	return NULL;
 }
 
-/* The area of this session's database, or NULL; cheap, takes no lock. */
+/* The area of this session's database, or NULL.  Cheap, and takes no lock. */
 EngineArea *
 shmem_my_area(void)
 {
@@ -236,7 +235,7 @@ shmem_my_area(void)
 	return mine;
 }
 
-/* Put all offers back on the free list; the caller holds the area's lock. */
+/* Put all entries of the ready queues back on the free list.  The caller holds the area's lock. */
 static void
 area_free_offers(EngineArea *area)
 {
@@ -247,7 +246,7 @@ area_free_offers(EngineArea *area)
 	{
 		Offer *offer = &offers[i];
 
-		/* whoever still holds this use of the entry must not find it again */
+		/* A session that has popped this entry must not give it back any more. */
 		offer->generation++;
 		offer->state = OFFER_FREE;
 		offer->prev = -1;
@@ -267,8 +266,8 @@ area_free_offers(EngineArea *area)
 }
 
 /*
- * Empty the ready queues for an engine that starts anew.  Who waits in them goes
- * on waiting; who has popped something finds its generation gone.
+ * Empty the ready queues for an engine that starts.  Workers that wait in them go on waiting; a worker that
+ * has popped an entry finds that the entry has another generation.
  */
 void
 area_reset_queues(EngineArea *area)
@@ -278,7 +277,7 @@ area_reset_queues(EngineArea *area)
 	LWLockRelease(&area->lock);
 }
 
-/* Forget all news of an area; the caller holds their lock. */
+/* Empty the news of an area.  The caller holds the lock of the news. */
 void
 area_clear_news(News *news)
 {
@@ -287,7 +286,7 @@ area_clear_news(News *news)
 	memset(news->omitted, 0, sizeof(news->omitted));
 }
 
-/* Whether nobody has the area, nor waits in it; the caller holds EdaShmem.lock. */
+/* Whether no database has the area and no worker waits in it.  The caller holds EdaShmem.lock. */
 static bool
 area_is_free(EngineArea *area)
 {
@@ -304,7 +303,7 @@ area_is_free(EngineArea *area)
 	return empty;
 }
 
-/* Make a free area the database's; the caller holds EdaShmem.lock. */
+/* Give a free area to a database.  The caller holds EdaShmem.lock. */
 static void
 area_give(EngineArea *area, Oid db)
 {
@@ -315,10 +314,10 @@ area_give(EngineArea *area, Oid db)
 	area->blocked = 0;
 	area->engine_proc = -1;
 	area->extension = InvalidOid;
-	for (int i = 0; i < eda_shmem->nnotes; i++)
+	for (int i = 0; i < eda_shmem->nslots; i++)
 	{
-		if (shmem_note(i)->database == db)
-			area->blocked = shmem_note(i)->blocked;
+		if (shmem_slot(i)->database == db)
+			area->blocked = shmem_slot(i)->blocked;
 	}
 
 	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
@@ -337,12 +336,12 @@ area_give(EngineArea *area, Oid db)
 	area_clear_news(area_news(area));
 	LWLockRelease(&area_news(area)->lock);
 
-	/* readers without a lock see it from here on */
+	/* From here on, readers without a lock find the area. */
 	pg_write_barrier();
 	area->database = db;
 }
 
-/* The area of a database, a fresh one if it has none; NULL if none is left. */
+/* The area of a database, which gets a free one if it has none; NULL if no area is free. */
 EngineArea *
 shmem_claim_area(Oid db)
 {
@@ -364,8 +363,8 @@ shmem_claim_area(Oid db)
 }
 
 /*
- * Take the area from a database that is gone, or has lost the extension; false
- * if the area is not that database's or has an engine.
+ * Take the area from a database that is gone or has lost the extension.  False if the area belongs to another
+ * database or has an engine.
  */
 bool
 shmem_release_area(EngineArea *area, Oid db)
@@ -379,13 +378,13 @@ shmem_release_area(EngineArea *area, Oid db)
 		area->database = InvalidOid;
 	LWLockRelease(&eda_shmem->lock);
 
-	/* the waiting find that the area is no longer theirs, and leave */
+	/* Workers that wait find that the area is no longer that of their database, and stop waiting. */
 	for (int i = 0; released && i < eda_max_event_types; i++)
 		ConditionVariableBroadcast(&queues[i].ready);
 	return released;
 }
 
-/* Whether shmem_claim_area() would find something for one more database. */
+/* Whether shmem_claim_area() would find a free area for one more database. */
 bool
 shmem_area_left(void)
 {
@@ -402,7 +401,7 @@ shmem_area_left(void)
  * Waking the engine and the launcher
  * ------------------------------------------------------------------------ */
 
-/* Set the latch of a process that may have gone: at worst another wakes for nothing. */
+/* Set the latch of a process that may have ended; at worst, another process wakes up for nothing. */
 static void
 wake_process(int proc)
 {
@@ -417,7 +416,7 @@ shmem_wake_engine(EngineArea *area)
 	wake_process(area->engine_proc);
 }
 
-/* Wake the launcher; what it should do must be in shared memory already. */
+/* Wake the launcher.  The caller has written the request to shared memory before. */
 void
 shmem_wake_launcher(void)
 {
