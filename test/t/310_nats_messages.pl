@@ -1,13 +1,14 @@
 # A message has its event's subject, headers and CloudEvents body, and nothing that a publisher writes can break it.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
 use EdaServer;
 use Test::More;
 
 EdaNats::needed();
 my $server = EdaServer->start_new('messages');
-EdaNats::set_up($server, 'postgres');
+EdaBroker::set_up($server, 'postgres');
 $server->ask(<<'SQL');
 SELECT FROM eda.configure('PLACES', 'Flow_B', delivery => 'nats', subject => 'event-engine.{database}.{flow_type}.{event_type}.{flow_id}');
 SELECT FROM eda.configure('TEMPLATE', 'flow', delivery => 'nats', subject => 'event-engine.all-{event_type}.of.{flow_type}');
@@ -36,8 +37,8 @@ my $rfc3339 = q('YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 for my $version (EdaNats::versions())
 {
 	my $nats = EdaNats->start_new("messages_$version", version => $version);
-	EdaNats::set($server, nats_url => $nats->url);
-	EdaNats::broker_becomes($server, 'ready', "$version: the broker is ready");
+	EdaBroker::set($server, nats_url => $nats->url);
+	EdaBroker::becomes($server, 'ready', "$version: the broker is ready");
 
 	# An event with everything that an event can have
 	my $parent = $server->ask("SELECT eda.publish('UNSAID', 'parent')");

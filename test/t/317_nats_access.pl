@@ -1,13 +1,15 @@
 # When a server refuses the engine, the status says why and events wait; a reload with the right credentials lets them go out.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
+use EdaNats::Credentials;
 use EdaServer;
 use Test::More;
 
 EdaNats::needed();
 my $server = EdaServer->start_new('access');
-EdaNats::set_up($server, 'postgres');
+EdaBroker::set_up($server, 'postgres');
 my $published = 0;
 
 # Test that with these settings the broker is not ready, and events wait.
@@ -17,8 +19,8 @@ sub refused
 	my $state = delete $settings{state} || 'refused';
 	my $offset = -s $server->logfile;
 
-	EdaNats::set($server, %settings);
-	EdaNats::broker_becomes($server, $state, "$name: $state");
+	EdaBroker::set($server, %settings);
+	EdaBroker::becomes($server, $state, "$name: $state");
 	$server->ask("SELECT eda.publish('T', 'refused')");
 	$published++;
 	isnt($server->ask('SELECT broker_error FROM eda.engine_status'), '', "$name: the status has an error");
@@ -27,7 +29,7 @@ sub refused
 	# The broker may still be in this state because of the settings before these: wait for the line
 	# in the log.
 	$server->wait_for_log(qr/broker $state/, $offset);
-	is(scalar(grep { /broker $state/ } EdaNats::log_lines($server, $offset)), 1, "$name: the log says it once");
+	is(scalar(grep { /broker $state/ } EdaBroker::log_lines($server, $offset)), 1, "$name: the log says it once");
 	return;
 }
 
@@ -36,8 +38,8 @@ sub admitted
 {
 	my ($name, $nats, %settings) = @_;
 
-	EdaNats::set($server, %settings);
-	EdaNats::broker_becomes($server, 'ready', "$name: admitted");
+	EdaBroker::set($server, %settings);
+	EdaBroker::becomes($server, 'ready', "$name: admitted");
 	$server->ask("SELECT eda.publish('T', 'admitted')");
 	$published++;
 	$server->becomes("SELECT count(*) = $published FROM eda.event_state WHERE state = 'dispatched'", "$name: all events are dispatched");
@@ -68,7 +70,7 @@ authorization { users: [
 	{ user: reader, password: r, permissions: { publish: "nothing", subscribe: ">" } }
 ] }
 CONF
-	EdaNats::set($server, %none, nats_url => $nats->url('reader:r'));
+	EdaBroker::set($server, %none, nats_url => $nats->url('reader:r'));
 	$server->becomes("SELECT broker IN ('refused', 'blocked') FROM eda.engine_status", "$version: the broker is not ready for a user without permissions");
 	note($server->ask('SELECT broker, broker_error FROM eda.engine_status'));
 	admitted("$version, permissions", $nats, nats_url => $nats->url('admin:a'));
@@ -86,7 +88,7 @@ my ($right, $wrong) = map { EdaNats::Credentials->make } 1 .. 2;
 $nats = EdaNats->start_new('credentials', conf => $right->{conf}, client => { credentials => $right });
 refused('no credentials', %none, nats_url => $nats->url);
 refused('other credentials', nats_credentials => $wrong->{file});
-EdaNats::set($server, nats_credentials => '/nonexistent');
+EdaBroker::set($server, nats_credentials => '/nonexistent');
 $server->becomes("SELECT broker NOT IN ('off', 'ready') AND broker_error ~ 'nonexistent|file|credentials' FROM eda.engine_status", 'the error names a credentials file that does not exist');
 note($server->ask('SELECT broker, broker_error FROM eda.engine_status'));
 admitted('credentials', $nats, nats_credentials => $right->{file});

@@ -1,6 +1,7 @@
 # While the NATS server is away no event is dispatched and none is lost; when it is back events go out in order, each once.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
 use EdaServer;
 use Test::More;
@@ -8,7 +9,7 @@ use Test::More;
 EdaNats::needed();
 my $nats = EdaNats->new('away');
 my $server = EdaServer->start_new('away', conf => "eda.nats_url = '@{[$nats->url]}'\n");
-EdaNats::set_up($server, 'postgres', lease => "'5 s'", dispatch_timeout => "'1 min'");
+EdaBroker::set_up($server, 'postgres', lease => "'5 s'", dispatch_timeout => "'1 min'");
 
 # Test that n messages are in the stream, and that those of this flow are in order, each once.
 sub in_order
@@ -21,28 +22,28 @@ sub in_order
 }
 
 # The server is not running at the start.
-EdaNats::broker_becomes($server, 'unreachable', 'there is no server at the start');
+EdaBroker::becomes($server, 'unreachable', 'there is no server at the start');
 $server->ask("SELECT test.publish('T', 'start', 1000)");
 is($server->ask("SELECT string_agg(DISTINCT state, ',') FROM eda.event_state"), 'awaiting_processing', 'events wait');
 is($server->ask("SELECT broker_error <> '' AND broker_unacknowledged = 0 AND broker_published = 0 FROM eda.engine_status"), 't', 'the status says why');
 $nats->start;
-EdaNats::broker_becomes($server, 'ready', 'the server is started');
+EdaBroker::becomes($server, 'ready', 'the server is started');
 in_order('at the start', 'start', 1000);
 $server->becomes("SELECT broker_published = 1000 AND broker_unacknowledged = 0 AND broker_reconnects = 0 AND broker_resent = 0 FROM eda.engine_status", 'the status counts the messages');
-like(join("\n", EdaNats::log_lines($server)), qr/\A.*broker unreachable:.*\n.*broker ready.*:$nats->{port}.*\z/, 'the log has one line for each change');
+like(join("\n", EdaBroker::log_lines($server)), qr/\A.*broker unreachable:.*\n.*broker ready.*:$nats->{port}.*\z/, 'the log has one line for each change');
 is($server->ask('SELECT last_error FROM eda.engine_status'), '', 'an unreachable broker is no error of the engine');
 
 # The server is stopped and started again.
 my $offset = -s $server->logfile;
 $nats->stop;
-EdaNats::broker_becomes($server, 'unreachable', 'the server is stopped');
+EdaBroker::becomes($server, 'unreachable', 'the server is stopped');
 $server->ask("SELECT test.publish('T', 'later', 1000)");
 is($server->ask("SELECT count(*) FROM eda.event_state WHERE flow_id LIKE 'later %' AND state <> 'awaiting_processing'"), '0', 'events wait');
 $nats->start;
-EdaNats::broker_becomes($server, 'ready', 'the server is started again');
+EdaBroker::becomes($server, 'ready', 'the server is started again');
 in_order('later', 'later', 2000);
 $server->becomes('SELECT broker_reconnects = 1 AND broker_published = 2000 FROM eda.engine_status', 'the status counts the new connection');
-like(join("\n", EdaNats::log_lines($server, $offset)), qr/\A.*broker unreachable.*\n.*broker ready.*:$nats->{port}.* s\z/, 'the log has one line for each change');
+like(join("\n", EdaBroker::log_lines($server, $offset)), qr/\A.*broker unreachable.*\n.*broker ready.*:$nats->{port}.* s\z/, 'the log has one line for each change');
 
 # The server is stopped, and then killed, while messages go out.  No worker reads them, so that we
 # can check the order.
@@ -58,7 +59,7 @@ for my $way (qw(stop kill9))
 	my %ids;
 	$ids{ $_->{headers}{'Nats-Msg-Id'}[0] }++ for $nats->messages;
 	is(scalar(grep { $_ > 1 } values %ids), 0, "$way: no message id is in the stream twice");
-	cmp_ok(scalar EdaNats::log_lines($server, $offset), '<=', 2, "$way: at most two lines in the log");
+	cmp_ok(scalar EdaBroker::log_lines($server, $offset), '<=', 2, "$way: at most two lines in the log");
 }
 is($server->ask('SELECT count(*) FROM eda.transition WHERE version > 2'), '0', 'no event was dispatched twice');
 
@@ -75,12 +76,12 @@ for my $round (1 .. 4)
 	$publisher->finish;
 }
 $server->ask("SELECT eda.move_clock('2 min')");
-EdaNats::all_end($server);
+EdaBroker::all_end($server);
 is($server->ask('SELECT count(*) FROM test.effect'), $server->ask('SELECT count(*) FROM eda.event'), 'each event had its effect once');
-my @states = map { /broker (unreachable|ready)/ ? $1 : $_ } EdaNats::log_lines($server, $offset);
-is(scalar(grep { $states[$_] eq $states[ $_ - 1 ] } 1 .. $#states), 0, 'the log has lines for changes only') or diag(join "\n", EdaNats::log_lines($server, $offset));
+my @states = map { /broker (unreachable|ready)/ ? $1 : $_ } EdaBroker::log_lines($server, $offset);
+is(scalar(grep { $states[$_] eq $states[ $_ - 1 ] } 1 .. $#states), 0, 'the log has lines for changes only') or diag(join "\n", EdaBroker::log_lines($server, $offset));
 $_->stop for @workers;
-EdaNats::workers_did_well();
+EdaNats::Worker::all_did_well();
 $server->ends_well;
 
 done_testing();

@@ -1,6 +1,7 @@
 # No event is lost or sent twice when the stream is deleted, when it is full, or when its server is stopped for a while.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
 use EdaServer;
 use Test::More;
@@ -8,8 +9,8 @@ use Test::More;
 EdaNats::needed();
 my $nats = EdaNats->start_new('stream');
 my $server = EdaServer->start_new('stream', conf => "eda.nats_url = '@{[$nats->url]}'\n");
-EdaNats::set_up($server, 'postgres', dispatch_timeout => "'10 min'", lease => "'5 s'");
-EdaNats::broker_becomes($server, 'ready');
+EdaBroker::set_up($server, 'postgres', dispatch_timeout => "'10 min'", lease => "'5 s'");
+EdaBroker::becomes($server, 'ready');
 
 # The numbers at the end of the flow ids of a flow's messages, in the order of the stream.
 sub numbers
@@ -23,7 +24,7 @@ $nats->api('STREAM.DELETE.EDA');
 $nats->api('STREAM.CREATE.EDA', { name => 'EDA', subjects => ['event-engine.>'], storage => 'file', max_msgs => 200, discard => 'new' });
 my $offset = -s $server->logfile;
 $server->ask("SELECT test.publish('T', 'full', 700)");
-EdaNats::broker_becomes($server, 'blocked', 'the broker is blocked when the stream is full');
+EdaBroker::becomes($server, 'blocked', 'the broker is blocked when the stream is full');
 like($server->ask('SELECT broker_error FROM eda.engine_status'), qr/maximum messages/, 'the status says why');
 my @came;
 for my $room (1 .. 4)
@@ -33,8 +34,8 @@ for my $room (1 .. 4)
 	$nats->api('STREAM.PURGE.EDA');
 }
 is_deeply(\@came, [ 1 .. 700 ], 'full: after each purge it takes the next messages, in order, each once');
-EdaNats::broker_becomes($server, 'ready', 'full: the broker is ready again');
-cmp_ok(scalar(grep { /blocked/ } EdaNats::log_lines($server, $offset)), '<=', 4, 'full: the log has at most one line for each time');
+EdaBroker::becomes($server, 'ready', 'full: the broker is ready again');
+cmp_ok(scalar(grep { /blocked/ } EdaBroker::log_lines($server, $offset)), '<=', 4, 'full: the log has at most one line for each time');
 is($server->ask("SELECT count(*) FROM eda.transition WHERE version > 2"), '0', 'full: no event was dispatched twice');
 
 # The stream is full again and again, and a worker makes room.
@@ -73,7 +74,7 @@ note($server->ask('SELECT broker, broker_error, broker_unacknowledged FROM eda.e
 $nats->go_on;
 EdaNats::becomes(sub { numbers('still') == 3000 }, 'when the server goes on, it takes all messages');
 is_deeply([ numbers('still') ], [ 1 .. 3000 ], 'they are in order, each once');
-EdaNats::broker_becomes($server, 'ready');
+EdaBroker::becomes($server, 'ready');
 $nats->hang;
 $server->ask("SELECT test.publish('T', 'short', 500)");
 $nats->go_on;
@@ -82,10 +83,10 @@ EdaNats::becomes(sub { numbers('short') == 500 }, 'a server that was stopped for
 # Events whose messages were lost with a stream are sent again after the dispatch timeout.
 $worker = $nats->worker($server, fail => 0.02);
 $server->ask("SELECT eda.move_clock('30 min')");
-EdaNats::all_end($server);
+EdaBroker::all_end($server);
 is($server->ask('SELECT count(*) FROM test.effect'), $server->ask('SELECT count(*) FROM eda.event'), 'each event had its effect once');
 $worker->stop;
-EdaNats::workers_did_well();
+EdaNats::Worker::all_did_well();
 $server->ends_well;
 
 done_testing();

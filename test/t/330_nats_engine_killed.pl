@@ -1,6 +1,7 @@
 # The engine and workers are killed while messages go out: every event ends, has its effect once, and each message is a step of the log.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
 use EdaServer;
 use Test::More;
@@ -8,10 +9,10 @@ use Test::More;
 EdaNats::needed();
 my $nats = EdaNats->start_new('killed');
 my $server = EdaServer->start_new('killed', conf => "eda.nats_url = '@{[$nats->url]}'\n");
-EdaNats::set_up($server, 'postgres', lease => "'4 s'", dispatch_timeout => "'5 s'");
+EdaBroker::set_up($server, 'postgres', lease => "'4 s'", dispatch_timeout => "'5 s'");
 $server->ask("SELECT FROM eda.configure('ALARM', 'flow', delivery => 'nats', dispatch_timeout => '5 s');
 	SELECT FROM eda.configure('T', max_attempts => 3, on_fail_event_type => 'ALARM')");
-EdaNats::broker_becomes($server, 'ready');
+EdaBroker::becomes($server, 'ready');
 my @workers = map { $nats->worker($server, fail => 0.1) } 1 .. 2;
 
 for my $round (1 .. 5)
@@ -37,7 +38,7 @@ for my $round (1 .. 5)
 	my $known = join ',', map { "'$_'" } @ids;
 	is($server->ask("SELECT count(*) FROM eda.event WHERE id IN ($known)"), scalar @ids, "round $round: the log has all events that were confirmed to the publisher") if @ids;
 }
-EdaNats::all_end($server);
+EdaBroker::all_end($server);
 is($server->ask("SELECT count(*) FROM eda.event_state s WHERE (state = 'succeeded') IS DISTINCT FROM EXISTS (SELECT FROM test.effect f WHERE f.event_id = s.id)"), '0',
 	'the events that succeeded are those that had their effect');
 is($server->ask("SELECT count(*) FROM eda.event_state s WHERE event_type = 'T' AND state = 'failed' AND NOT EXISTS (SELECT FROM eda.event e WHERE e.parent_id = s.id)"), '0',
@@ -54,7 +55,7 @@ is(scalar(grep { !$steps{$_} } keys %ids), 0, 'each message is a step of the log
 EdaNats::becomes(sub { $nats->messages(subject => 'event-engine._DLQ.flow') == $server->ask("SELECT count(*) FROM eda.dead_letter") }, 'each dead letter arrived once')
   or diag($server->ask('SELECT count(*) FROM eda.dead_letter') . ' dead letters, ' . $nats->messages(subject => 'event-engine._DLQ.flow') . ' messages');
 $_->stop for @workers;
-EdaNats::workers_did_well();
+EdaNats::Worker::all_did_well();
 $server->ends_well;
 
 done_testing();

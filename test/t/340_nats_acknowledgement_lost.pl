@@ -1,21 +1,23 @@
 # When acknowledgements are lost, or the connection after messages have arrived, no event is lost and none is in the stream twice.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
+use EdaNats::Proxy;
 use EdaServer;
 use Test::More;
 
 EdaNats::needed();
 my $server = EdaServer->start_new('lost');
-EdaNats::set_up($server, 'postgres', lease => "'5 s'");
+EdaBroker::set_up($server, 'postgres', lease => "'5 s'");
 
 for my $version (EdaNats::versions())
 {
 	my $nats = EdaNats->start_new("lost_$version", version => $version);
 	my $proxy = EdaNats::Proxy->start($nats);
 	my $total = 0;
-	EdaNats::set($server, nats_url => $proxy->url);
-	EdaNats::broker_becomes($server, 'ready', "$version: the broker is ready through the proxy");
+	EdaBroker::set($server, nats_url => $proxy->url);
+	EdaBroker::becomes($server, 'ready', "$version: the broker is ready through the proxy");
 
 	# Test that n more messages arrive, those of this flow in order and once, and that all are
 	# acknowledged.
@@ -79,13 +81,13 @@ for my $version (EdaNats::versions())
 
 	# A worker processes all events.
 	my $worker = $nats->worker($server);
-	EdaNats::all_end($server, "$version: every event ends");
+	EdaBroker::all_end($server, "$version: every event ends");
 	$worker->stop;
 	$proxy->stop;
 	$nats->stop;
 }
 is($server->ask('SELECT count(*) FROM test.effect'), $server->ask('SELECT count(*) FROM eda.event'), 'each event had its effect once');
-EdaNats::workers_did_well();
+EdaNats::Worker::all_did_well();
 $server->ends_well;
 
 done_testing();

@@ -1,16 +1,18 @@
 # Events that no worker acquires are sent again, after a longer timeout each time; a restart sends only unacknowledged messages again.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
+use EdaNats::Proxy;
 use EdaServer;
 use Test::More;
 
 EdaNats::needed();
 my $nats = EdaNats->start_new('again');
 my $server = EdaServer->start_new('again', conf => "eda.nats_url = '@{[$nats->url]}'\n");
-EdaNats::set_up($server, 'postgres', dispatch_timeout => "'10 min'");
+EdaBroker::set_up($server, 'postgres', dispatch_timeout => "'10 min'");
 $server->ask("SELECT FROM eda.configure('MARK', 'mark', delivery => 'nats', dispatch_timeout => '100 days'); SELECT FROM eda.configure('PULLED', 'pulled')");
-EdaNats::broker_becomes($server, 'ready');
+EdaBroker::becomes($server, 'ready');
 
 # Publish an event and wait for its message: by then the engine has done all that it had to do
 # before.
@@ -126,7 +128,7 @@ for my $mode (qw(fast immediate))
 	$server->stop($mode);
 	$server->start;
 	$server->runs;
-	EdaNats::broker_becomes($server, 'ready');
+	EdaBroker::becomes($server, 'ready');
 	mark();
 	acknowledged();
 	is($server->ask('SELECT broker_published FROM eda.engine_status'), '1', "$mode stop: no acknowledged message is sent again");
@@ -140,7 +142,7 @@ acknowledged();
 
 # Messages that arrived, and whose acknowledgements were lost, are sent again with the same ids.
 my $proxy = EdaNats::Proxy->start($nats);
-EdaNats::set($server, nats_url => $proxy->url);
+EdaBroker::set($server, nats_url => $proxy->url);
 $server->becomes("SELECT broker = 'ready' AND broker_server LIKE '%:$proxy->{port}%' FROM eda.engine_status", 'the broker is ready through a proxy');
 for my $mode (qw(fast immediate))
 {
@@ -175,7 +177,7 @@ EdaNats::becomes(sub { $late->() == 50 }, 'fifty messages arrive, and their ackn
 $server->ask("SELECT eda.move_clock('30 min')");
 $server->becomes("SELECT broker = 'blocked' AND last_tick_at > clock_timestamp() + interval '29 min' FROM eda.engine_status", 'half an hour passes without an acknowledgement');
 $proxy->mode('pass');
-EdaNats::broker_becomes($server, 'ready');
+EdaBroker::becomes($server, 'ready');
 acknowledged();
 $server->ask("SELECT eda.move_clock('39 min')");
 mark();
@@ -204,7 +206,7 @@ is($server->ask("SELECT count(*) FROM eda.transition t JOIN eda.event e ON e.id 
 $worker = $nats->worker($server, subject => 'event-engine.flow', durable => 'flow');
 my $marker = $nats->worker($server, subject => 'event-engine.mark', durable => 'mark');
 $server->ask("SELECT eda.cancel(id) FROM test.unfinished WHERE event_type = 'PULLED'");
-EdaNats::all_end($server);
+EdaBroker::all_end($server);
 $_->stop for $worker, $marker;
 $server->ends_well;
 

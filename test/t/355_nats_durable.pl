@@ -1,6 +1,7 @@
 # The stream never has a message of a commit that a crash undid, although publishers and workers do not wait for the disk.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
 use EdaServer;
 use Test::More;
@@ -14,8 +15,8 @@ synchronous_commit = off
 wal_writer_delay = 10s
 wal_writer_flush_after = 0
 CONF
-EdaNats::set_up($server, 'postgres', lease => "'4 s'", dispatch_timeout => "'5 s'");
-EdaNats::broker_becomes($server, 'ready');
+EdaBroker::set_up($server, 'postgres', lease => "'4 s'", dispatch_timeout => "'5 s'");
+EdaBroker::becomes($server, 'ready');
 my $worker = $nats->worker($server, fail => 0.2);
 
 my $lost = 0;
@@ -41,7 +42,7 @@ for my $round (1 .. 6)
 		"round $round: all @{[scalar @messages]} messages are steps of the log");
 }
 note("$lost events were lost by the crashes, as their publishers chose");
-EdaNats::all_end($server);
+EdaBroker::all_end($server);
 $worker->stop;
 
 # Where commits wait for a standby, the stream never has a message of a commit that the standby
@@ -73,10 +74,10 @@ for my $mode (qw(fast immediate))
 }
 $server->ask("SELECT eda.cancel(id) FROM eda.event_state WHERE event_type = 'P' AND state NOT IN ('succeeded', 'canceled')");
 $worker = $nats->worker($server);
-EdaNats::all_end($server, 'a worker processes the events');
+EdaBroker::all_end($server, 'a worker processes the events');
 is($server->ask('SELECT count(*) FROM test.effect'), $server->ask("SELECT count(*) FROM eda.event WHERE event_type <> 'P'"), 'each event had its effect once');
 $worker->stop;
-EdaNats::workers_did_well();
+EdaNats::Worker::all_did_well();
 $server->ends_well;
 
 done_testing();

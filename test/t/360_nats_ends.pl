@@ -1,6 +1,7 @@
 # Expired events are not sent, events that are too large fail, and each dead letter arrives once, with its error and history.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
 use EdaServer;
 use Test::More;
@@ -8,14 +9,14 @@ use Test::More;
 EdaNats::needed();
 my $nats = EdaNats->start_new('ends', conf => "max_payload: 65536\n");
 my $server = EdaServer->start_new('ends', conf => "eda.nats_url = '@{[$nats->url]}'\n");
-EdaNats::set_up($server, 'postgres', dispatch_timeout => "'10 days'", lease => "'10 days'");
+EdaBroker::set_up($server, 'postgres', dispatch_timeout => "'10 days'", lease => "'10 days'");
 $server->ask(<<'SQL');
 SELECT FROM eda.configure('MORTAL', 'Mortal', delivery => 'nats', lifespan => '1 hour', max_attempts => 1, dispatch_timeout => '10 days', attempt_delays => '{0 s}');
 SELECT FROM eda.configure('ALARM', 'alarms');
 SELECT FROM eda.configure('TWICE', 'twice', delivery => 'nats', max_attempts => 2, attempt_delays => '{0 s}', on_fail_event_type => 'ALARM');
 SELECT FROM eda.configure('PULLED', 'pulled', max_attempts => 1);
 SQL
-EdaNats::broker_becomes($server, 'ready');
+EdaBroker::becomes($server, 'ready');
 
 # The dead letters of a flow type in the stream.
 sub dead_letters
@@ -45,7 +46,7 @@ sub saved
 
 # Events expire while the NATS server is away.
 $nats->stop;
-EdaNats::broker_becomes($server, 'unreachable');
+EdaBroker::becomes($server, 'unreachable');
 $server->ask("SELECT test.publish('MORTAL', 'mortal', 300); SELECT test.publish('T', 'eternal', 300)");
 $server->ask("SELECT eda.move_clock('2 hours')");
 $server->becomes("SELECT count(*) = 300 FROM eda.event_state WHERE state = 'expired'", 'three hundred events expire');
@@ -97,7 +98,7 @@ my @late = split /\n/, $server->ask("SELECT unnest(eda.publish_many('TWICE', arr
 $server->becomes("SELECT count(*) = 100 FROM eda.event_state WHERE flow_id LIKE 'late %' AND state = 'dispatched'", 'a hundred events are dispatched');
 $server->ask("CREATE TABLE test.held AS SELECT a.event_id, a.token FROM eda.event e, eda.acquire(e.id) a WHERE e.flow_id LIKE 'late %'");
 $nats->stop;
-EdaNats::broker_becomes($server, 'unreachable');
+EdaBroker::becomes($server, 'unreachable');
 $server->ask("SELECT eda.fail(event_id, 'late', token => token, retry => false) FROM (SELECT * FROM test.held ORDER BY event_id LIMIT 30) h");
 saved();
 $server->ask("SELECT eda.fail(event_id, 'late', token => token, retry => false) FROM (SELECT * FROM test.held ORDER BY event_id OFFSET 30 LIMIT 20) h");
@@ -105,7 +106,7 @@ $server->stop('immediate');
 $server->start;
 $server->runs;
 $server->ask("SELECT eda.move_clock('4 hours')");
-EdaNats::broker_becomes($server, 'unreachable');
+EdaBroker::becomes($server, 'unreachable');
 $server->ask("SELECT eda.fail(event_id, 'late', token => token, retry => false) FROM (SELECT * FROM test.held ORDER BY event_id DESC LIMIT 50) h");
 $nats->start;
 EdaNats::becomes(sub { dead_letters('twice') >= 102 }, 'when the server is back, the dead letters arrive');
@@ -116,7 +117,7 @@ is(scalar(grep { !$told{$_} } @late), 0, 'every event that failed has one');
 saved();
 $server->restart;
 $server->runs;
-EdaNats::broker_becomes($server, 'ready');
+EdaBroker::becomes($server, 'ready');
 my $mark = $server->ask("SELECT eda.publish('T', 'mark')");
 EdaNats::becomes(sub { grep { $_->{body} =~ /"id":\s*"$mark"/ } $nats->messages(subject => 'event-engine.flow') }, 'after a restart other events are sent');
 is(scalar(dead_letters('twice')), 102, 'no dead letter is in the stream again');
@@ -148,7 +149,7 @@ is($server->ask("SELECT event_type FROM eda.event WHERE parent_id = '$id'"), 'AL
 EdaNats::becomes(sub { dead_letters('twice') == 123 }, 'the failed event has a dead letter');
 ($letter) = grep { $_->{event}{data}{event_id} eq $id } dead_letters('twice');
 ok($letter && !exists $letter->{event}{data}{payload}, 'the dead letter has no payload');
-EdaNats::broker_becomes($server, 'ready', 'the broker is ready');
+EdaBroker::becomes($server, 'ready', 'the broker is ready');
 is($server->ask('SELECT broker_reconnects FROM eda.engine_status'), '0', 'the connection was not lost');
 
 # A message is too large for the stream.

@@ -1,6 +1,7 @@
 # Every event ends, although its type is suspended, it is canceled or redriven, or the delivery changes while it is under way.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
 use EdaServer;
 use Test::More;
@@ -8,8 +9,8 @@ use Test::More;
 EdaNats::needed();
 my $nats = EdaNats->start_new('moves');
 my $server = EdaServer->start_new('moves', conf => "eda.nats_url = '@{[$nats->url]}'\n");
-EdaNats::set_up($server, 'postgres', dispatch_timeout => "'5 s'", lease => "'5 s'");
-EdaNats::broker_becomes($server, 'ready');
+EdaBroker::set_up($server, 'postgres', dispatch_timeout => "'5 s'", lease => "'5 s'");
+EdaBroker::becomes($server, 'ready');
 
 # A type is suspended that has messages in the stream and waiting events.
 $server->ask("SELECT FROM eda.configure('T', max_dispatched => 500)");
@@ -24,7 +25,7 @@ EdaNats::becomes(sub { $nats->api('CONSUMER.INFO.EDA.worker')->{num_pending} == 
 is($server->ask('SELECT count(*) FROM test.effect'), '0', 'and can acquire no event');
 my $n = $nats->count;
 $server->ask("SELECT eda.unsuspend_event_type('T')");
-EdaNats::all_end($server, 'unsuspended, every event ends');
+EdaBroker::all_end($server, 'unsuspended, every event ends');
 cmp_ok($nats->count, '>', $n, 'new messages were sent for them');
 
 # A type is suspended and unsuspended while events are published and processed.
@@ -37,24 +38,24 @@ for (1 .. 6)
 	select undef, undef, undef, rand 0.1;
 }
 $publisher->finish;
-EdaNats::all_end($server, 'suspended again and again, every event ends');
+EdaBroker::all_end($server, 'suspended again and again, every event ends');
 is($server->ask('SELECT count(*) FROM test.effect'), $server->ask('SELECT count(*) FROM eda.event'), 'each event had its effect once');
 $worker->stop;
 
 # The engine is paused.
-EdaNats::set($server, engine => 'paused');
+EdaBroker::set($server, engine => 'paused');
 $server->becomes("SELECT state = 'paused' FROM eda.engine_status", 'the engine pauses');
 $n = $nats->count;
 my $paused = $server->ask("SELECT eda.publish('T', 'paused')");
 $server->becomes("SELECT events >= 1 FROM eda.queue_metrics WHERE event_type = 'T' AND state = 'awaiting_processing'", 'the engine has read an event');
 is($nats->count, $n, 'and sends no message');
-EdaNats::set($server, engine => 'on');
+EdaBroker::set($server, engine => 'on');
 EdaNats::becomes(sub { $nats->count == $n + 1 }, 'switched on again, it sends the message');
 $server->ask("SELECT eda.cancel('$paused')");
 
 # Events are canceled before their messages are sent, and when these wait for acknowledgements.
 $nats->stop;
-EdaNats::broker_becomes($server, 'unreachable');
+EdaBroker::becomes($server, 'unreachable');
 my $early = $server->ask("SELECT eda.publish('T', 'early')");
 my $left = $server->ask("SELECT eda.publish('T', 'left')");
 $server->ask("SELECT eda.cancel('$early')");
@@ -74,12 +75,12 @@ $server->becomes("SELECT broker = 'ready' AND broker_unacknowledged = 0 FROM eda
 $server->ask("SELECT FROM eda.configure('ONCE', 'flow', delivery => 'nats', max_attempts => 1, dispatch_timeout => '5 s', lease => '5 s', attempt_delays => '{0 s}')");
 $worker = $nats->worker($server, fail => 0.5);
 $server->ask("SELECT test.publish('ONCE', 'once', 400)");
-EdaNats::all_end($server, 'every event ends, and about half of them fail');
+EdaBroker::all_end($server, 'every event ends, and about half of them fail');
 cmp_ok($server->ask("SELECT count(*) FROM eda.dead_letter"), '>', 50, 'many are in eda.dead_letter');
 for (1 .. 3)
 {
 	$server->ask("SELECT eda.redrive('ONCE')");
-	EdaNats::all_end($server, 'redriven, every event ends again');
+	EdaBroker::all_end($server, 'redriven, every event ends again');
 }
 $worker->stop;
 
@@ -93,7 +94,7 @@ for my $delivery (qw(pull nats pull nats pull nats))
 	select undef, undef, undef, rand 0.4;
 }
 $publisher->finish;
-EdaNats::all_end($server, 'every event ends, whichever way it was delivered');
+EdaBroker::all_end($server, 'every event ends, whichever way it was delivered');
 $puller->kill_kill;
 $worker->stop;
 
@@ -108,11 +109,11 @@ $server->ask("SELECT test.publish('T', 'offered', 100)");
 $server->becomes("SELECT count(*) > 0 FROM eda.event_state WHERE flow_id LIKE 'offered %' AND state = 'dispatched'", 'other events are dispatched to the queue');
 $server->ask("SELECT FROM eda.configure('T', delivery => 'nats')");
 $worker = $nats->worker($server);
-EdaNats::all_end($server, 'a worker that reads messages processes them');
+EdaBroker::all_end($server, 'a worker that reads messages processes them');
 is($server->ask("SELECT count(*) FROM eda.event_state s WHERE (state = 'succeeded') IS DISTINCT FROM EXISTS (SELECT FROM test.effect f WHERE f.event_id = s.id)"), '0',
 	'the events that succeeded are those that had their effect');
 $worker->stop;
-EdaNats::workers_did_well();
+EdaNats::Worker::all_did_well();
 $server->ends_well;
 
 done_testing();

@@ -1,7 +1,9 @@
 # A NATS server that is away, stopped, or refuses the engine does not hold up events that workers pull.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
+use EdaNats::Process;
 use EdaServer;
 use IO::Socket::INET;
 use Test::More;
@@ -10,13 +12,13 @@ EdaNats::needed();
 my $nats = EdaNats->start_new('beside');
 my $strict = EdaNats->start_new('strict', conf => 'authorization { user: u, password: p }', client => { user => 'u', pass => 'p' });
 my $server = EdaServer->start_new('beside');
-EdaNats::set_up($server, 'postgres', dispatch_timeout => "'1 hour'");
+EdaBroker::set_up($server, 'postgres', dispatch_timeout => "'1 hour'");
 $server->ask("SELECT FROM eda.configure('P', 'pulled', attempt_delays => '{0 s}', lease => '10 min')");
 
 # One server that never answers, and one that answers nonsense
 my $mute = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 5) or die "listen: $!";
 my $mad = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 5) or die "listen: $!";
-my $madman = EdaNats::spawn(sub {
+my $madman = EdaNats::Process::spawn(sub {
 	while (my $client = $mad->accept)
 	{
 		print $client "HTTP/1.0 200 OK\r\n\r\nMSG x 1 99999999999999\r\n" . 'x' x 10000;
@@ -35,8 +37,8 @@ my @brokers = (
 for my $broker (@brokers)
 {
 	my ($name, $url) = @$broker;
-	EdaNats::set($server, nats_url => $url);
-	EdaNats::broker_becomes($server, 'ready') if $url eq $nats->url;
+	EdaBroker::set($server, nats_url => $url);
+	EdaBroker::becomes($server, 'ready') if $url eq $nats->url;
 	$nats->hang if $name eq 'stopped';
 	$server->ask("SELECT test.publish('T', '$name', 2000)");
 	# Pull events several times, while the broker tries to connect.
@@ -51,10 +53,10 @@ for my $broker (@brokers)
 	note($server->ask('SELECT broker, broker_error FROM eda.engine_status'));
 }
 cmp_ok($server->ask('SELECT max_tick_ms FROM eda.engine_status'), '<', 5000, 'no tick of the engine took 5 s');
-EdaNats::reap($madman, 'KILL');
+EdaNats::Process::reap($madman, 'KILL');
 $nats->go_on;
 my $worker = $nats->worker($server);
-EdaNats::all_end($server, 'in the end events for NATS end too');
+EdaBroker::all_end($server, 'in the end events for NATS end too');
 $worker->stop;
 is($server->ask('SELECT count(*) FROM test.effect'), $server->ask('SELECT count(*) FROM eda.event'), 'each event had its effect once');
 $server->ends_well;

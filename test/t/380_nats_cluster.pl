@@ -1,6 +1,7 @@
 # The leader of a stream with three replicas is killed under load and started again: every event ends and has its effect once.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
 use EdaServer;
 use Test::More;
@@ -11,8 +12,8 @@ for my $version (EdaNats::versions())
 	my @nats = EdaNats->start_cluster("trio_$version", version => $version);
 	my %by_name = map { $_->{name} => $_ } @nats;
 	my $server = EdaServer->start_new("cluster_$version", conf => "eda.nats_url = '@{[join ',', map { $_->url } @nats]}'\neda.nats_replicas = 3\n");
-	EdaNats::set_up($server, 'postgres', lease => "'4 s'", dispatch_timeout => "'5 s'");
-	EdaNats::broker_becomes($server, 'ready', "$version: the broker is ready with a cluster");
+	EdaBroker::set_up($server, 'postgres', lease => "'4 s'", dispatch_timeout => "'5 s'");
+	EdaBroker::becomes($server, 'ready', "$version: the broker is ready with a cluster");
 	is($nats[0]->stream_info->{config}{num_replicas}, 3, "$version: the stream is on three servers");
 
 	# The server that leads the stream, asked of the first server that answers
@@ -36,10 +37,10 @@ for my $version (EdaNats::versions())
 		$victim->kill9;
 		$publisher->finish;
 		EdaNats::becomes(sub { $leader->() }, "$version, round $round: there is another leader");
-		EdaNats::broker_becomes($server, 'ready', "$version, round $round: the broker is ready with two of three servers");
+		EdaBroker::becomes($server, 'ready', "$version, round $round: the broker is ready with two of three servers");
 		$victim->start;
 	}
-	EdaNats::all_end($server, "$version: every event ends");
+	EdaBroker::all_end($server, "$version: every event ends");
 	is($server->ask('SELECT count(*) FROM test.effect'), '4000', "$version: each event had its effect once");
 	my @messages;
 	EdaNats::becomes(sub { @messages = $leader->()->messages; 1 }, "$version: the stream can be read"); # there may be no leader for a moment
@@ -54,11 +55,11 @@ for my $version (EdaNats::versions())
 	$_->await for @nats;
 	$server->becomes("SELECT count(*) = 300 FROM eda.event_state WHERE flow_id LIKE 'minority %' AND state = 'succeeded'", "$version: with three servers again all events succeed");
 	$_->stop for @workers;
-	EdaNats::all_end($server, "$version: no event is left");
+	EdaBroker::all_end($server, "$version: no event is left");
 	$_->stop for @nats;
 	$server->ends_well;
 	$server->stop;
 }
-EdaNats::workers_did_well();
+EdaNats::Worker::all_did_well();
 
 done_testing();

@@ -1,6 +1,7 @@
 # A NATS server that is stopped, or never answers, does not delay DROP DATABASE, DROP EXTENSION, a reload or a shutdown.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
 use EdaServer;
 use IO::Socket::INET;
@@ -25,16 +26,16 @@ sub prompt
 for my $how ('stopped', 'silent from the start')
 {
 	my $silent = $how =~ /silent/;
-	EdaNats::set($server, nats_url => '');
+	EdaBroker::set($server, nats_url => '');
 	for my $db (qw(one two three))
 	{
 		$server->ask("CREATE DATABASE $db");
-		EdaNats::set_up($server, $db);
+		EdaBroker::set_up($server, $db);
 	}
-	EdaNats::set($server, nats_url => $silent ? 'nats://127.0.0.1:' . $mute->sockport : $nats->url);
+	EdaBroker::set($server, nats_url => $silent ? 'nats://127.0.0.1:' . $mute->sockport : $nats->url);
 	for my $db (qw(one two three))
 	{
-		EdaNats::broker_becomes($server, 'ready', "$db: ready", db => $db) unless $silent;
+		EdaBroker::becomes($server, 'ready', "$db: ready", db => $db) unless $silent;
 	}
 	$nats->hang unless $silent;
 	for my $db (qw(one two three))
@@ -47,9 +48,9 @@ for my $how ('stopped', 'silent from the start')
 	prompt("$how: DROP EXTENSION", sub { $server->ask("SET statement_timeout = '60 s'; DROP EXTENSION eda CASCADE", 'two') });
 	prompt("$how: a reload", sub {
 		my $pid = $server->engine_pid('three');
-		EdaNats::set($server, nats_url => '');
-		EdaNats::broker_becomes($server, 'off', "$how: a reload switches the broker off", db => 'three');
-		EdaNats::set($server, nats_url => $silent ? 'nats://127.0.0.1:' . $mute->sockport : $nats->url);
+		EdaBroker::set($server, nats_url => '');
+		EdaBroker::becomes($server, 'off', "$how: a reload switches the broker off", db => 'three');
+		EdaBroker::set($server, nats_url => $silent ? 'nats://127.0.0.1:' . $mute->sockport : $nats->url);
 		$server->becomes("SELECT broker <> 'off' FROM eda.engine_status", "$how: a reload switches it on again", db => 'three');
 		is($server->engine_pid('three'), $pid, "$how: the engine is the same process");
 	});
@@ -67,9 +68,9 @@ for my $how ('stopped', 'silent from the start')
 	$nats->go_on;
 	$server->start;
 	$server->runs('three');
-	EdaNats::set($server, nats_url => $nats->url);
+	EdaBroker::set($server, nats_url => $nats->url);
 	my $worker = $nats->worker($server, db => 'three');
-	EdaNats::all_end($server, "$how: in the end every event ends", db => 'three');
+	EdaBroker::all_end($server, "$how: in the end every event ends", db => 'three');
 	$worker->stop;
 	$server->ends_well('three');
 	$server->ask("DROP DATABASE $_") for qw(two three);

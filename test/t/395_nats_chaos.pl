@@ -1,7 +1,9 @@
 # Under random faults of all kinds every event ends and has its effect once, and every message is a step of the log.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
+use EdaNats::Proxy;
 use EdaServer;
 use Test::More;
 
@@ -14,9 +16,9 @@ note("SEED=$seed");
 my $nats = EdaNats->start_new('chaos', version => (EdaNats::versions())[ rand EdaNats::versions() ]);
 my $proxy = EdaNats::Proxy->start($nats);
 my $server = EdaServer->start_new('chaos', conf => "eda.nats_url = '@{[$proxy->url]}'\n");
-EdaNats::set_up($server, 'postgres', lease => "'4 s'", dispatch_timeout => "'4 s'", max_attempts => 3);
+EdaBroker::set_up($server, 'postgres', lease => "'4 s'", dispatch_timeout => "'4 s'", max_attempts => 3);
 $server->ask("SELECT FROM eda.configure('SMALL', 'flow', delivery => 'nats', attempt_delays => '{0 s}', max_dispatched => 20, dispatch_timeout => '2 s', lease => '2 s')");
-EdaNats::broker_becomes($server, 'ready');
+EdaBroker::becomes($server, 'ready');
 my @workers = map { $nats->worker($server, fail => 0.1) } 1 .. 2;
 
 # Sleep for a random time of at most so many seconds.
@@ -43,8 +45,8 @@ my @faults = (
 	[ 'a type is suspended', sub { $server->ask("SELECT eda.suspend_event_type('T')"); pause(0.5); $server->ask("SELECT eda.unsuspend_event_type('T')") } ],
 	[ 'events are canceled', sub { $server->psql('postgres', 'SELECT eda.cancel(id) FROM test.unfinished LIMIT 20') } ],
 	[ 'NATS is switched off and on, without the proxy and with it', sub {
-		EdaNats::set($server, nats_url => ''); pause(0.5);
-		EdaNats::set($server, nats_url => $nats->url); pause(0.5);
+		EdaBroker::set($server, nats_url => ''); pause(0.5);
+		EdaBroker::set($server, nats_url => $nats->url); pause(0.5);
 		$server->ask('ALTER SYSTEM RESET eda.nats_url'); $server->reload } ]);
 
 for my $round (1 .. $rounds)
@@ -60,8 +62,8 @@ for my $round (1 .. $rounds)
 	my $known = join ',', map { "'$_'" } @ids;
 	is($server->ask("SELECT count(*) FROM eda.event WHERE id IN ($known)"), scalar @ids, "round $round, $name: the log has all confirmed events") if @ids;
 }
-EdaNats::broker_becomes($server, 'ready', 'in the end the broker is ready');
-EdaNats::all_end($server);
+EdaBroker::becomes($server, 'ready', 'in the end the broker is ready');
+EdaBroker::all_end($server);
 $server->becomes('SELECT broker_unacknowledged = 0 FROM eda.engine_status', 'all messages are acknowledged');
 is($server->ask("SELECT count(*) FROM eda.event_state s WHERE (state = 'succeeded') IS DISTINCT FROM EXISTS (SELECT FROM test.effect f WHERE f.event_id = s.id)"), '0',
 	'the events that succeeded are those that had their effect');
@@ -76,7 +78,7 @@ EdaNats::becomes(sub { my %told = map { $_->{headers}{'Nats-Msg-Id'}[0] => 1 } $
 	'each of ' . @dead . ' dead letters has arrived');
 $_->stop for @workers;
 unlike(PostgreSQL::Test::Utils::slurp_file($server->logfile), qr/PANIC|TRAP|signal (6|11)/, 'no process died except those that were killed');
-EdaNats::workers_did_well();
+EdaNats::Worker::all_did_well();
 $server->ends_well;
 
 done_testing();

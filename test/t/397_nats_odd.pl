@@ -1,6 +1,7 @@
 # Odd payloads, names, clocks and streams hold up no other event: what cannot be sent fails with a reason, and what has to wait is sent later.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
 use EdaServer;
 use Test::More;
@@ -8,8 +9,8 @@ use Test::More;
 EdaNats::needed();
 my $nats = EdaNats->start_new('odd');
 my $server = EdaServer->start_new('odd', conf => "eda.nats_url = '@{[$nats->url]}'\n");
-EdaNats::set_up($server, 'postgres', dispatch_timeout => "'1 min'");
-EdaNats::broker_becomes($server, 'ready');
+EdaBroker::set_up($server, 'postgres', dispatch_timeout => "'1 min'");
+EdaBroker::becomes($server, 'ready');
 
 # The error and the reason in the latest transition of a flow's event.
 sub last_words
@@ -32,8 +33,8 @@ $server->ask("SELECT eda.cancel(id) FROM eda.event_state WHERE state = 'dispatch
 # Text that cannot be converted to UTF-8, in a database whose name cannot be converted to the
 # database's encoding
 $server->ask("CREATE DATABASE \"Ёлка\" TEMPLATE template0 ENCODING 'WIN1252' LC_COLLATE 'C' LC_CTYPE 'C'");
-EdaNats::set_up($server, 'Ёлка', subject => "'event-engine.tree.{database}.{flow_id}'");
-EdaNats::broker_becomes($server, 'ready', db => 'Ёлка');
+EdaBroker::set_up($server, 'Ёлка', subject => "'event-engine.tree.{database}.{flow_id}'");
+EdaBroker::becomes($server, 'ready', db => 'Ёлка');
 $server->ask("SELECT eda.publish('T', 'good ' || i) FROM generate_series(1, 20) i; SELECT eda.publish('T', 'bad ' || chr(129)); SELECT eda.publish('T', 'good ' || i) FROM generate_series(21, 40) i", 'Ёлка');
 $server->becomes("SELECT count(*) = 40 FROM eda.event_state WHERE flow_id LIKE 'good%' AND state = 'dispatched'", 'events that can be converted are dispatched', db => 'Ёлка');
 EdaNats::becomes(sub { grep({ $_->{subject} =~ /^event-engine\.tree\.%D0%81%D0%BB%D0%BA%D0%B0\.good%20\d+$/ } $nats->messages) == 40 }, 'and sent');
@@ -91,7 +92,7 @@ $server->ask("SELECT eda.cancel('$id')");
 $nats->api('STREAM.DELETE.EDA');
 $nats->api('STREAM.CREATE.EDA', { name => 'EDA', subjects => ['event-engine.flow'], storage => 'file', duplicate_window => 120_000_000_000 });
 $server->ask("SELECT FROM eda.configure('T', delivery => 'nats')");
-EdaNats::set($server, nats_max_age => '8d');
+EdaBroker::set($server, nats_max_age => '8d');
 $server->becomes("SELECT broker_notice ~ '_DLQ.flow' FROM eda.engine_status", 'the notice names the subject');
 $id = $server->ask("SELECT eda.publish('T', 'dead')");
 $server->becomes("SELECT state = 'dispatched' FROM eda.event_state WHERE id = '$id'", 'an event is dispatched');
@@ -105,12 +106,12 @@ EdaNats::becomes(sub { grep { $_->{body} =~ /no way/ } $nats->messages(subject =
 # URLs that are nonsense are refused or reported as errors, and PostgreSQL stays up.
 foreach my $url ('tls://' . 'a' x 300, 'nats://a:b%22c\\@127.0.0.1:1', '://', 'nats://[::1', ',,,')
 {
-	EdaNats::broker_becomes($server, 'ready');
-	EdaNats::set($server, nats_url => $url);
+	EdaBroker::becomes($server, 'ready');
+	EdaBroker::set($server, nats_url => $url);
 	$server->becomes("SELECT broker IN ('unreachable', 'refused', 'off') FROM eda.engine_status", 'there is no broker at ' . substr $url, 0, 30);
-	EdaNats::set($server, nats_url => $nats->url);
+	EdaBroker::set($server, nats_url => $nats->url);
 }
-EdaNats::broker_becomes($server, 'ready');
+EdaBroker::becomes($server, 'ready');
 unlike(PostgreSQL::Test::Utils::slurp_file($server->logfile), qr/was terminated by signal/, 'no process has crashed');
 $server->ends_well;
 

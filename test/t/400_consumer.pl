@@ -1,6 +1,7 @@
 # A consumer that knows nothing of eda, only NATS and CloudEvents, reads every message of the stream, and each is a valid CloudEvent.
 use strict;
 use warnings;
+use EdaBroker;
 use EdaNats;
 use EdaServer;
 use IPC::Run;
@@ -64,7 +65,7 @@ for my $version (EdaNats::versions())
 	my $server = EdaServer->start_new("consumer_$version", conf => "eda.nats_url = '" . $nats->url . "'\n");
 
 	$server->safe_psql('postgres', qq(CREATE DATABASE "$db"));
-	EdaNats::set_up($server, $db);
+	EdaBroker::set_up($server, $db);
 	$server->safe_psql($db, <<'SQL');
 CREATE TABLE test.message (line jsonb);
 CREATE FUNCTION test.rfc3339(at timestamptz) RETURNS text LANGUAGE sql
