@@ -1,6 +1,8 @@
 /*
  * answer.c
  *		Answers: the status, the headers, the content.
+ *
+ * A request's answer stands in the Request; the functions here send it, and free nothing.
  */
 #include "answer.h"
 
@@ -18,7 +20,7 @@
 #include "stats.h"
 
 #define HEADER_ROOM 2048
-#define SMALL 16384 /* content up to this goes with the headers, in one packet */
+#define SMALL 16384 /* content of up to so many bytes is sent together with the headers */
 #define LEFTOVER_SECONDS 5
 
 #define PAGE_POLICY                                                                                       \
@@ -51,13 +53,13 @@ add_number_header(Head *h, const char *name, unsigned long value)
 	add_header(h, name, text);
 }
 
-/* What every answer says. */
+/* Add the status line, and the headers that every answer has. */
 static void
 add_common_headers(Head *h, int status, const char *content_type, const char *cache)
 {
 	bool page = content_type != NULL && strncmp(content_type, "text/html", 9) == 0;
 
-	/* libwebsockets has no phrases for 201, 422 and others. */
+	/* We write the status line: libwebsockets has no reason phrases for 201, 422 and others. */
 	h->at += snprintf((char *) h->at, h->end - h->at, "HTTP/1.1 %d %s\r\n", status, problem_title(status));
 	if (content_type != NULL)
 		add_header(h, "content-type:", content_type);
@@ -96,7 +98,7 @@ add_answer_headers(Head *h, const Request *request)
 		h->full = true;
 }
 
-/* Write a request's headers and content; < 0: the connection is broken. */
+/* Send the headers and the content of a request's answer; < 0: the connection is broken. */
 int
 answer_write(struct lws *wsi, const Request *request)
 {
@@ -124,9 +126,9 @@ answer_write(struct lws *wsi, const Request *request)
 }
 
 /*
- * End a connection, but not under the feet of who is using it.  libwebsockets looks at
- * its timeouts when something happens on one of its sockets; our callers often come from
- * the database's.
+ * End a connection soon, but not now, as our caller may still use it.  A timeout does
+ * that.  libwebsockets looks at its timeouts only when something happens on one of its
+ * own sockets, and we are often called because of a socket of the database: so wake it.
  */
 void
 answer_end(struct lws *wsi)
@@ -136,8 +138,8 @@ answer_end(struct lws *wsi)
 }
 
 /*
- * End a connection a little later: closing it now, while bytes of the client are
- * unread, would take the answer away from it.
+ * End a connection after LEFTOVER_SECONDS.  If we closed it while bytes from the client
+ * are unread, the kernel would send a reset, and the client could lose the answer.
  */
 void
 answer_linger(struct lws *wsi)
@@ -147,7 +149,7 @@ answer_linger(struct lws *wsi)
 	lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, LEFTOVER_SECONDS);
 }
 
-/* The headers of an SSE stream. */
+/* Send the headers of an SSE stream; < 0: the connection is broken. */
 int
 answer_start_stream(struct lws *wsi)
 {

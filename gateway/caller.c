@@ -2,8 +2,9 @@
  * caller.c
  *		The callers that the file of tokens names.
  *
- * A caller stays in memory while a request or a stream points to it, also after its token
- * has been taken out of the file.
+ * A caller works as the database role that stands beside its token in the file.  It stays
+ * in memory as long as a request or a stream points to it, even if its token is no longer
+ * in the file.
  */
 #include "caller.h"
 
@@ -19,9 +20,10 @@
 #include "log.h"
 #include "memory.h"
 
-static Caller *callers;
+static Caller *callers; /* all of the file, and retired ones that are still in use */
 Caller caller_anyone;
 
+/* Point to a caller: it stays in memory until caller_leave(). */
 Caller *
 caller_use(Caller *caller)
 {
@@ -41,14 +43,17 @@ caller_find(const char *token)
 	Caller *found = NULL;
 	size_t size = strlen(token);
 
-	/* All of them, and each to its end: how long it takes must not tell how much was right. */
+	/*
+	 * Compare with every token, and each to its end: the time that this takes must not
+	 * show how much of a guessed token is right.
+	 */
 	for (Caller *c = callers; c != NULL; c = c->next)
 		if (!c->retired && strlen(c->token) == size && CRYPTO_memcmp(c->token, token, size) == 0)
 			found = c;
 	return found;
 }
 
-/* Forget callers that nothing points to any more. */
+/* Free the retired callers that nothing points to any more. */
 static void
 callers_sweep(void)
 {
@@ -71,6 +76,7 @@ callers_sweep(void)
 	}
 }
 
+/* Read a line of the file of tokens into the list; false: the line is wrong. */
 static bool
 read_token_line(char *line, int number, Caller **list)
 {
@@ -82,12 +88,12 @@ read_token_line(char *line, int number, Caller **list)
 		return true;
 	if (role == NULL || strtok(NULL, " \t\r\n") != NULL)
 	{
-		log_line(LOG_ERROR, "%s: line %d is not \"TOKEN ROLE\"", config.tokens_file, number);
+		log_line(LOG_ERROR, "%s: line %d does not have the form \"TOKEN ROLE\"", config.tokens_file, number);
 		return false;
 	}
 	if (strlen(token) < 16)
 	{
-		log_line(LOG_ERROR, "%s: the token of line %d has less than 16 characters", config.tokens_file, number);
+		log_line(LOG_ERROR, "%s: the token in line %d has fewer than 16 characters", config.tokens_file, number);
 		return false;
 	}
 	c = memory_get(sizeof(Caller));
@@ -106,7 +112,8 @@ read_tokens(FILE *file, Caller **list)
 
 	if (fstat(fileno(file), &st) != 0 || (st.st_mode & (S_IRWXO | S_IWGRP)) != 0)
 	{
-		log_line(LOG_ERROR, "%s: others may read it; run: chmod 640 %s", config.tokens_file, config.tokens_file);
+		log_line(LOG_ERROR, "%s: other users may read this file, or its group may write to it; run: chmod 640 %s",
+		         config.tokens_file, config.tokens_file);
 		return false;
 	}
 	for (int number = 1; fgets(line, sizeof(line), file) != NULL; number++)
@@ -116,8 +123,9 @@ read_tokens(FILE *file, Caller **list)
 }
 
 /*
- * Read the tokens, at the start and on SIGHUP.  Who has still the same token and role
- * goes on; a file with a mistake changes nothing.
+ * Read the file of tokens, at the start and on SIGHUP.  A caller whose token and role are
+ * still in the file is kept; one whose token is gone, or has another role, is retired.
+ * False: the file has a mistake, and nothing was changed.
  */
 bool
 caller_load_tokens(void)

@@ -1,6 +1,11 @@
 /*
- * ring.c
- *		The last changes, numbered as they came; hub.c fills it, stream.c reads it.
+ * changes.c
+ *		The list of the last changes, numbered as they came: a ring buffer that hub.c fills
+ *		and stream.c reads.
+ *
+ * The numbers begin with 1 and never go back.  The list holds those from changes_tail()
+ * to changes_head() - 1; an older change is dropped when there are too many, or too many
+ * bytes of them.
  */
 #include "changes.h"
 
@@ -12,7 +17,7 @@
 #include "memory.h"
 
 #define MAX_CHANGES 131072
-#define MAX_CHANGE_BYTES (64 << 20)
+#define MAX_CHANGE_BYTES (64 << 20) /* of JSON */
 
 static Change changes[MAX_CHANGES];
 static uint64_t head = 1;
@@ -31,13 +36,17 @@ changes_tail(void)
 	return tail;
 }
 
+/* The change with this number, which must be in the list. */
 const Change *
 changes_get(uint64_t n)
 {
 	return &changes[n % MAX_CHANGES];
 }
 
-/* The number after the change that told the last of what the snapshot sees; false: it is not here. */
+/*
+ * Find the change that a snapshot came with: it is the last one that the snapshot sees.
+ * "next" is the number after it.  False: there is no such change in the list.
+ */
 bool
 changes_find(const char *snapshot, uint64_t *next)
 {
@@ -66,6 +75,7 @@ drop_oldest_change(void)
 	tail++;
 }
 
+/* Drop all changes; the numbers go on. */
 void
 changes_clear(void)
 {
@@ -73,7 +83,7 @@ changes_clear(void)
 		drop_oldest_change();
 }
 
-/* Keep a text in the memory after a change's JSON. */
+/* Copy a text to *at, and move *at behind it. */
 static const char *
 copy_behind(char **at, const char *s)
 {
@@ -85,7 +95,7 @@ copy_behind(char **at, const char *s)
 	return start;
 }
 
-/* The texts are copied, and the snapshot too (NULL: none). */
+/* Add a change.  Its texts are copied; its snapshot too, which may be NULL. */
 void
 changes_add(const Change *change)
 {
@@ -109,7 +119,7 @@ changes_add(const Change *change)
 	head++;
 }
 
-/* The last change completes what the snapshot sees. */
+/* With the last change, all that the snapshot sees is in the list. */
 void
 changes_mark(const char *snapshot)
 {

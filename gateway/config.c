@@ -29,27 +29,29 @@ Config config = {
 };
 
 static const char usage[] =
-	"eda-gateway serves the events of a database over HTTP: an API, live changes, a page, metrics, MCP.\n"
+	"eda-gateway serves the events of a database over HTTP: an API, live changes, a web page, metrics, MCP.\n"
 	"\n"
 	"Usage: eda-gateway [OPTION]...\n"
 	"\n"
-	"  --db CONNINFO            where the database is, as libpq takes it (default: PGHOST, PGDATABASE ...)\n"
-	"  --listen ADDRESS:PORT    default 127.0.0.1:8480; port 0: any free one\n"
-	"  --tokens FILE            lines \"TOKEN ROLE\": who may come, and as which database role; read again\n"
-	"                           on SIGHUP.  Without it callers have the role of CONNINFO, and must come\n"
-	"                           from this machine\n"
-	"  --origin URL             a page of this origin may call, such as https://eda.example.com; may be repeated\n"
+	"  --db CONNINFO            a connection string for libpq (default: PGHOST, PGDATABASE and so on)\n"
+	"  --listen ADDRESS:PORT    where to listen (default 127.0.0.1:8480); port 0 stands for any free port\n"
+	"  --tokens FILE            lines \"TOKEN ROLE\": a client with this token works as this database role.\n"
+	"                           The file is read again on SIGHUP.  Without this option, clients work as\n"
+	"                           the role of CONNINFO, and only clients on this machine are let in\n"
+	"  --origin URL             web pages of this origin, such as https://eda.example.com, may call the API;\n"
+	"                           this option may be given more than once\n"
 	"  --tls-cert FILE, --tls-key FILE\n"
-	"                           speak TLS\n"
-	"  --pool N                 connections to the database (default 8), and one for the feed\n"
-	"  --max-body BYTES         of a request (default 4194304)\n"
-	"  --max-connections N      of clients (default 16384)\n"
-	"  --max-in-flight N        requests of one caller at a time (default 1000)\n"
-	"  --www DIR                the page's files (default " GATEWAY_WWW ")\n"
-	"  --log-level LEVEL        error, warn, info (default) or debug: a line for each request\n"
+	"                           certificate and key: speak TLS\n"
+	"  --pool N                 number of connections to the database, besides one for the feed (default 8)\n"
+	"  --max-body BYTES         maximum size of a request's body (default 4194304)\n"
+	"  --max-connections N      maximum number of client connections (default 16384)\n"
+	"  --max-in-flight N        maximum number of requests that one caller has under way (default 1000)\n"
+	"  --www DIR                folder of the web page's files (default " GATEWAY_WWW ")\n"
+	"  --log-level LEVEL        error, warn, info (default) or debug; debug logs each request\n"
 	"  --routes                 print the routes of the API and exit\n"
 	"  --version, --help\n";
 
+/* Say what is wrong with the command line, and end the program. */
 static void
 refuse_option(const char *what, const char *value)
 {
@@ -71,7 +73,7 @@ option_number(const char *option, const char *value, long min, long max)
 	return (int) n;
 }
 
-/* ADDRESS:PORT, [ADDRESS]:PORT or :PORT. */
+/* Take ADDRESS:PORT, [ADDRESS]:PORT or :PORT. */
 static void
 set_listen(const char *value)
 {
@@ -88,7 +90,7 @@ set_listen(const char *value)
 		size -= 2;
 	}
 	if (size >= sizeof(config.address))
-		refuse_option("--listen has a long address", value);
+		refuse_option("the address of --listen is too long", value);
 	memcpy(config.address, value, size);
 	config.address[size] = '\0';
 }
@@ -115,9 +117,9 @@ add_origin(const char *value)
 	while (config.origins[n] != NULL)
 		n++;
 	if (n == MAX_ORIGINS)
-		refuse_option("too many origins", value);
+		refuse_option("there are too many --origin options; the first one over the limit is", value);
 	if (strstr(value, "://") == NULL || strchr(strstr(value, "://") + 3, '/') != NULL)
-		refuse_option("--origin must be like https://eda.example.com, not", value);
+		refuse_option("--origin must be a scheme and a host such as https://eda.example.com, not", value);
 	config.origins[n] = value;
 }
 
@@ -129,7 +131,10 @@ print_routes(void)
 	exit(0);
 }
 
-/* Read the command line into "config"; end the program where it cannot be right, or only asks. */
+/*
+ * Read the command line into "config".  The program ends here if the command line is
+ * wrong, or asks for nothing but --routes, --version or --help.
+ */
 void
 config_read(int argc, char **argv)
 {
@@ -205,8 +210,8 @@ config_read(int argc, char **argv)
 				exit(2);
 		}
 	if (optind < argc)
-		refuse_option("what is this", argv[optind]);
+		refuse_option("unexpected argument", argv[optind]);
 	if ((config.tls_cert == NULL) != (config.tls_key == NULL))
-		refuse_option("--tls-cert and --tls-key go together, there is only",
+		refuse_option("--tls-cert and --tls-key must be given together, but there is only",
 		              config.tls_cert ? config.tls_cert : config.tls_key);
 }

@@ -2,10 +2,14 @@
  * db.c
  *		The pool: calls of SQL functions, each on a connection that is free.
  *
- * A connection works as one role at a time.  A call for another role sets it in the
- * same round trip (libpq's pipeline), as does the preparation of a statement that
- * the connection has not seen yet.  All of that is one implicit transaction: if it
- * fails, so has the setting of the role, and the connection forgets which it has.
+ * A call that finds no free connection waits in a queue.  A connection is called a worker
+ * here, and a call is its job.
+ *
+ * A worker keeps the role of its last job.  For a job of another role it sends the setting
+ * of the role ahead of the call, in the same round trip (libpq's pipeline); and so the
+ * preparation of a statement that is new to the connection.  The whole pipeline is one
+ * implicit transaction.  When it fails, the role is what it was before, or is not known:
+ * so the next job sets it again.
  */
 #include "db.h"
 
@@ -23,7 +27,7 @@
 
 #define MAX_STATEMENTS 64
 #define QUEUE_MS 5000  /* how long a call waits for a free connection */
-#define QUEUE_MAX 4096 /* calls that wait */
+#define QUEUE_MAX 4096 /* calls that wait at most */
 #define STATEMENT_TIMEOUT "SET statement_timeout = '30s'"
 
 typedef struct Job
@@ -34,7 +38,7 @@ typedef struct Job
 	char *const *values;
 	char *role;
 	DbDone done;
-	void *who;
+	void *arg;
 	uint64_t queued_at;
 } Job;
 
@@ -44,19 +48,19 @@ typedef struct Worker
 	struct Worker *next_free;
 	bool set_up;
 	Job *job;
-	char *role; /* that it has; NULL: its own */
+	char *role; /* its present role; NULL: that of the connection string */
 	bool role_known;
 	const char *prepared[MAX_STATEMENTS];
 	int nprepared;
-	int settings; /* results to come before the job's own */
+	int settings; /* results that are to come before the job's own */
 	bool preparing;
 	bool setting_role;
-	bool no_role; /* it could not be set */
+	bool no_role; /* the role could not be set */
 	PGresult *result;
 } Worker;
 
 static Worker *workers;
-static Worker *free_workers; /* the last one used first: its caches are warm */
+static Worker *free_workers; /* the last one used comes first, as its caches are warm */
 static Job *queue;
 static Job **queue_end = &queue;
 static int queued;
@@ -72,11 +76,11 @@ static void
 job_finish(Job *job, PGresult *result, DbTrouble trouble)
 {
 	DbDone done = job->done;
-	void *who = job->who;
+	void *arg = job->arg;
 
 	free(job->role);
 	free(job);
-	done(who, result, trouble);
+	done(arg, result, trouble);
 }
 
 static Job *
@@ -100,7 +104,7 @@ db_is_up(void)
 	return false;
 }
 
-/* No connection, and none that was not tried yet. */
+/* Whether every connection has been tried, and none could be made. */
 static bool
 db_is_away(void)
 {
@@ -110,7 +114,7 @@ db_is_away(void)
 	return true;
 }
 
-/* Calls that have waited for too long, or have nothing to wait for. */
+/* End the calls that have waited for too long, or all of them when there is no connection. */
 static void
 on_queue_timer(uv_timer_t *timer)
 {
@@ -122,15 +126,19 @@ on_queue_timer(uv_timer_t *timer)
 		job_finish(job_take(), NULL, away || !db_is_up() ? DB_AWAY : DB_BUSY);
 }
 
-/* Call a SQL function as a role (NULL: the gateway's own).  "done" is called once, perhaps from here. */
+/*
+ * Call a SQL function as a role (NULL: that of the connection string).  "done" is called
+ * once, perhaps before this returns; "sql" and "values" must live until then.  "sql" is
+ * also the name of its prepared statement: the same text must have the same address.
+ */
 void
-db_call(const char *sql, int nvalues, char *const *values, const char *role, DbDone done, void *who)
+db_call(const char *sql, int nvalues, char *const *values, const char *role, DbDone done, void *arg)
 {
 	Job *job;
 
 	if (queued >= QUEUE_MAX)
 	{
-		done(who, NULL, DB_BUSY);
+		done(arg, NULL, DB_BUSY);
 		return;
 	}
 	job = memory_get(sizeof(Job));
@@ -139,7 +147,7 @@ db_call(const char *sql, int nvalues, char *const *values, const char *role, DbD
 	job->values = values;
 	job->role = memory_copy_text(role);
 	job->done = done;
-	job->who = who;
+	job->arg = arg;
 	job->queued_at = loop_now_ms();
 	*queue_end = job;
 	queue_end = &job->next;
@@ -168,7 +176,7 @@ worker_statement(const Worker *w, const char *sql)
 	return -1;
 }
 
-/* Send a job's messages; false: the connection is broken. */
+/* Send the messages of a worker's job; false: the connection is broken. */
 static bool
 worker_send_job(Worker *w)
 {
@@ -228,7 +236,10 @@ give_jobs(void)
 	}
 }
 
-/* The call is over: whatever failed, what came before it in the pipeline is undone too. */
+/*
+ * The pipeline has ended, and with it the job.  After a failure all of the pipeline is
+ * undone, so the role may be another one than we have set.
+ */
 static void
 worker_job_over(Worker *w)
 {
@@ -241,7 +252,11 @@ worker_job_over(Worker *w)
 	if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
 	{
 		w->role_known = false;
-		if (w->preparing) /* a prepared statement survives the end of its transaction; this one was not made */
+		/*
+		 * A prepared statement would survive the transaction's end.  This one was not
+		 * made: the failure came before it, or it was the failure.
+		 */
+		if (w->preparing)
 			w->nprepared--;
 	}
 	w->next_free = free_workers;
@@ -263,7 +278,7 @@ on_worker_input(PgConnection *pg)
 		{
 			if (w->job == NULL)
 				return;
-			continue; /* between two results of a pipeline */
+			continue; /* libpq says so between two results of a pipeline */
 		}
 		if (!w->set_up)
 		{
@@ -286,7 +301,7 @@ on_worker_input(PgConnection *pg)
 			case PGRES_PIPELINE_SYNC:
 				PQclear(result);
 				worker_job_over(w);
-				return; /* what comes next came too early, or is the next job's */
+				return; /* whatever is in the buffer now belongs to the next job */
 			case PGRES_PIPELINE_ABORTED:
 				PQclear(result);
 				break;
@@ -300,7 +315,7 @@ on_worker_input(PgConnection *pg)
 				if (w->settings > 0)
 				{
 					PQclear(result);
-					w->setting_role = false; /* it comes first */
+					w->setting_role = false; /* the role is set before all else, so it is set now */
 					if (--w->settings == 0)
 						w->preparing = false;
 				}
@@ -350,13 +365,16 @@ on_worker_lost(PgConnection *pg)
 		PQclear(result);
 		return;
 	}
-	/* It would have been committed with the pipeline's end, which did not come. */
+	/*
+	 * A result is of no use without the end of the pipeline, at which the transaction
+	 * commits: nobody knows whether it did.
+	 */
 	if (PQresultStatus(result) != PGRES_FATAL_ERROR)
 	{
 		PQclear(result);
 		result = NULL;
 	}
-	/* An error that came before the end says more than that it is the end. */
+	/* But an error came instead of a commit, and says why the connection was lost. */
 	job_finish(job, result, result == NULL ? DB_LOST : DB_FINE);
 }
 
@@ -376,7 +394,7 @@ db_start(void)
 	uv_timer_start(&queue_timer, on_queue_timer, 50, 50);
 }
 
-/* Close the connections; calls under way are not answered any more. */
+/* Close the connections; calls under way end with DB_AWAY. */
 void
 db_stop(void)
 {

@@ -20,9 +20,9 @@ typedef enum DbTrouble
 } DbTrouble;
 
 /* The result, which may be NULL, belongs to the function that is called. */
-typedef void (*DbDone)(void *who, PGresult *result, DbTrouble trouble);
+typedef void (*DbDone)(void *arg, PGresult *result, DbTrouble trouble);
 
-extern void db_call(const char *sql, int nvalues, char *const *values, const char *role, DbDone done, void *who);
+extern void db_call(const char *sql, int nvalues, char *const *values, const char *role, DbDone done, void *arg);
 extern void db_start(void);
 extern void db_stop(void);
 extern bool db_is_up(void);

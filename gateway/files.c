@@ -1,7 +1,7 @@
 /*
  * files.c
- *		The page's files, read once at the start: no path of a request gets near the
- *		file system.
+ *		The files of the web page.  They are read once, at the start, so the path of a
+ *		request never reaches the file system.
  */
 #include "files.h"
 
@@ -24,7 +24,7 @@
 
 typedef struct File
 {
-	char *path; /* as in a request */
+	char *path; /* of a request for it */
 	const char *content_type;
 	Text content;
 	char etag[20];
@@ -74,7 +74,7 @@ load_file(const char *name, const char *path)
 
 	if (in == NULL || nfiles == MAX_FILES)
 	{
-		log_line(LOG_WARN, "%s: %s", name, in == NULL ? strerror(errno) : "too many files");
+		log_line(LOG_WARN, "%s: %s", name, in == NULL ? strerror(errno) : "there are too many files for the page");
 		if (in != NULL)
 			fclose(in);
 		return;
@@ -88,7 +88,7 @@ load_file(const char *name, const char *path)
 	snprintf(f->etag, sizeof(f->etag), "%016llx", (unsigned long long) hash_of(&f->content));
 }
 
-/* The files of a folder whose names say what they are. */
+/* Load the files of a folder that have a name with a known ending. */
 static void
 load_folder(const char *folder, const char *prefix)
 {
@@ -99,7 +99,7 @@ load_folder(const char *folder, const char *prefix)
 
 	if (dir == NULL)
 	{
-		log_line(LOG_WARN, "no page: %s: %s", folder, strerror(errno));
+		log_line(LOG_WARN, "cannot read the files of the page: %s: %s", folder, strerror(errno));
 		return;
 	}
 	while ((entry = readdir(dir)) != NULL)
@@ -134,7 +134,7 @@ files_forget(void)
 	}
 }
 
-/* Answer with a file: / is index.html, /rides is rides.html. */
+/* Answer with a file; / stands for index.html, and /rides for rides.html. */
 bool
 files_answer(Request *request)
 {

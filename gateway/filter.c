@@ -45,7 +45,7 @@ filter_remove(Subscriber *s, const char *id)
 	subscriptions_changed(s);
 }
 
-/* From now on the subscriber wants these, too; NULL is anything.  False: it has too many. */
+/* Add a subscription, or replace the one with this id.  NULL stands for anything. */
 bool
 filter_add(Subscriber *s, const char *id, const char *event_type, const char *flow_type, const char *flow_id)
 {
@@ -72,6 +72,7 @@ filter_fits(const char *wanted, const char *is)
 	return wanted == NULL || strcmp(wanted, is) == 0;
 }
 
+/* Whether the subscriber wants to see a change; one of its subscriptions must fit. */
 bool
 filter_wants(const Subscriber *s, const char *event_type, const char *flow_type, const char *flow_id)
 {

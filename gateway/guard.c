@@ -1,15 +1,17 @@
 /*
  * guard.c
- *		Who is asking, and may he be here.
+ *		Whether a request is let in: it can be read, it has a route, its caller is known.
  *
- * With a file of tokens, a caller is whoever has one, and works as the database
- * role that stands beside it; the database decides what that role may do.  Without
- * the file callers have the gateway's own role, and so must come from this machine,
- * and with a Host header that names it: a page on the web that has its name point
- * to 127.0.0.1 (DNS rebinding) sends its own.
+ * With a file of tokens, a caller is whoever sends one of the tokens.  It works as the
+ * database role beside the token, and the database decides what that role may do.
  *
- * An Origin header says that a browser sends this for a page.  Pages of other
- * origins are refused, whatever they want.
+ * Without the file, callers work as the gateway's own role.  So they must be on this
+ * machine, and their Host header must name this machine.  The latter is for DNS
+ * rebinding: a page on the web can have its own name point to 127.0.0.1, but its browser
+ * sends that name as Host.
+ *
+ * A request with an Origin header is sent by a browser for a page.  Pages of origins that
+ * are not allowed are refused, whatever they ask for.
  */
 #include "guard.h"
 
@@ -38,7 +40,7 @@ is_loopback_address(const char *address)
 	return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0;
 }
 
-/* The host of HOST or HOST:PORT; empty if it is anything else. */
+/* Get the host of HOST or HOST:PORT; an empty one if it is anything else. */
 static void
 host_of(const char *authority, char *out, size_t size)
 {
@@ -64,7 +66,7 @@ is_loopback_host(const char *authority)
 	host_of(authority, host, sizeof(host));
 	if (strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
 		return true;
-	/* A whole address, not a name that begins like one. */
+	/* It must be an address as a whole, and not a name such as 127.0.0.1.example.com. */
 	return inet_pton(AF_INET, host, &in) == 1 && strncmp(host, "127.", 4) == 0;
 }
 
@@ -94,7 +96,7 @@ is_known_host(const char *host)
 	return false;
 }
 
-/* The token of the Authorization header, or of a WebSocket's subprotocol "bearer.TOKEN". */
+/* Read the token from the Authorization header, or from a WebSocket's subprotocol bearer.TOKEN. */
 static bool
 read_bearer(struct lws *wsi, char *out, size_t size)
 {
@@ -120,7 +122,7 @@ read_bearer(struct lws *wsi, char *out, size_t size)
 	return false;
 }
 
-/* Find the request's caller; false: the request has the problem to answer. */
+/* Find the request's caller.  "open" stands for a route that needs no token. */
 static bool
 find_caller(struct lws *wsi, Request *request, bool open)
 {
@@ -130,7 +132,8 @@ find_caller(struct lws *wsi, Request *request, bool open)
 	if (lws_hdr_total_length(wsi, WSI_TOKEN_ORIGIN) > 0 &&
 	    (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_ORIGIN) <= 0 || !is_known_origin(text)))
 	{
-		problem_set(request, 403, "Pages of this origin may not call.", "Allow it with the option --origin.");
+		problem_set(request, 403, "Pages of this origin may not call this server.",
+		            "Allow the origin with the gateway's option --origin.");
 		return false;
 	}
 	if (config.tokens_file == NULL)
@@ -138,7 +141,7 @@ find_caller(struct lws *wsi, Request *request, bool open)
 		if (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HOST) <= 0 || !is_known_host(text))
 		{
 			problem_set(request, 403, "The Host header does not name this machine.",
-			            "Call it by 127.0.0.1 or localhost, or name its origin with the option --origin.");
+			            "Call it as 127.0.0.1 or localhost, or name its origin with the gateway's option --origin.");
 			return false;
 		}
 		lws_get_peer_simple(wsi, address, sizeof(address));
@@ -159,7 +162,7 @@ find_caller(struct lws *wsi, Request *request, bool open)
 	request->caller = read_bearer(wsi, text, sizeof(text)) ? caller_find(text) : NULL;
 	if (request->caller == NULL)
 	{
-		problem_set(request, 401, "A token is missing, or is not known here.",
+		problem_set(request, 401, "A token is missing, or is not valid.",
 		            "Send the header \"Authorization: Bearer TOKEN\".");
 		return false;
 	}
@@ -167,7 +170,10 @@ find_caller(struct lws *wsi, Request *request, bool open)
 	return true;
 }
 
-/* Find out what is wanted.  False: the request has its answer, a problem or a file. */
+/*
+ * Let a request in: find its route and its caller, and read its arguments.  False: the
+ * request has its answer, which is a problem, or a file of the page.
+ */
 bool
 guard_admit(Request *request, Method method)
 {
@@ -178,9 +184,9 @@ guard_admit(Request *request, Method method)
 	{
 		request->close_after = true;
 		problem_set(
-			request, 400, "This is not a request that could be understood in one way only.",
-			"Look for a line break in the path, a header that is there twice, a line without a colon, and a header "
-			"whose name is the beginning of a common one, such as X-Auth: these cannot be read here.");
+			request, 400, "This request could be understood in more than one way.",
+			"Look for a line break in the path, a header that occurs twice, a line without a colon, and a header "
+			"whose name is the beginning of a common one, such as X-Auth. This server cannot read these.");
 		return false;
 	}
 	if (!read_body_size(request, method))

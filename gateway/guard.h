@@ -9,6 +9,7 @@
 
 #include "request.h"
 
-extern bool guard_admit(Request *request, Method method); /* false: it has its answer, a problem or a file */
+/* False: the request has its answer, a problem or a file. */
+extern bool guard_admit(Request *request, Method method);
 
 #endif

@@ -2,11 +2,11 @@
  * http.c
  *		libwebsockets' callbacks: requests and WebSockets come and go.
  *
- * libwebsockets (4.1) would read and parse a pipelined request while we still look
- * for the answer to the one before.  So nothing is read of a connection meanwhile
- * (its flow control), and answers are written when they come: a connection whose
- * reading is stopped is not told that it can write.  A long poll that waits goes on
- * reading, or it would not learn that its client is gone.
+ * libwebsockets (4.1) would read and parse a pipelined request while the database still
+ * works on the one before.  So during a call nothing is read from the connection (flow
+ * control).  libwebsockets does not report such a connection as writable either, so an
+ * answer is written as soon as it is there.  While a long poll waits, its connection is
+ * read again: otherwise we would not notice that its client has hung up.
  */
 #include "http.h"
 
@@ -34,21 +34,21 @@
 #include "stream.h"
 #include "text.h"
 
-#define LEFTOVER_MS 5000 /* for a client that goes on sending a body that is too large */
+#define LEFTOVER_MS 5000 /* how long a refused client may go on sending its body */
 
 /* What libwebsockets keeps for each connection; this file alone changes it. */
 typedef struct Session
 {
 	Request *request;
 	Subscriber *subscriber;
-	bool unsent;            /* libwebsockets has still to send a part of the last answer */
-	uint64_t body_complete; /* in which round of the loop it said so of this request; 0: not yet */
+	bool unsent;            /* libwebsockets has not sent all of the last answer yet */
+	uint64_t body_complete; /* the round of the loop that reported the body complete; or 0 */
 } Session;
 
-static uint64_t rounds = 1; /* of the loop */
+static uint64_t rounds = 1; /* how often the loop has gone round */
 static uv_prepare_t prepare;
 
-/* Who sends "Expect: 100-continue" waits for a word before the body. */
+/* A client that sends "Expect: 100-continue" waits for this before it sends the body. */
 static void
 send_continue(Request *request)
 {
@@ -61,7 +61,7 @@ send_continue(Request *request)
 	lws_write(request->wsi, buffer + LWS_PRE, sizeof(text) - 1, LWS_WRITE_HTTP_HEADERS);
 }
 
-/* The subscriber that this request is to become, with what it wants to see and where it was. */
+/* Make the subscriber that this request will become, with its filters and its place. */
 static void
 prepare_stream(Request *request)
 {
@@ -88,7 +88,7 @@ is_stream(const Request *request)
 	return request->route != NULL && (request->route->kind == ROUTE_STREAM || request->route->kind == ROUTE_MCP_STREAM);
 }
 
-/* The request has left its connection: a subscriber goes on with it, or the next request may come. */
+/* A request has left its connection: a subscriber continues on it, or the next request may come. */
 static void
 session_left(struct lws *wsi, Subscriber *subscriber, bool unsent)
 {
@@ -98,7 +98,7 @@ session_left(struct lws *wsi, Subscriber *subscriber, bool unsent)
 	session->subscriber = subscriber;
 	if (unsent)
 	{
-		session->unsent = true; /* until answer_left() */
+		session->unsent = true; /* until session_answer_sent() */
 		in_flight++;
 	}
 }
@@ -113,14 +113,17 @@ on_request(struct lws *wsi, Session *session, const char *in)
 	Request *request;
 
 	if (session->request != NULL || session->subscriber != NULL)
-		return -1; /* it goes on talking on a stream */
+		return -1; /* the client sends a request on the connection of a stream */
 	request = request_new(wsi, in, (int) strlen(in), session_left);
 	request->head = head;
 	session->request = request;
 	session->body_complete = 0;
 	if (!guard_admit(request, method))
 	{
-		/* A body of bearable size is read first, or the next request would begin inside of it. */
+		/*
+		 * Read the body first, unless it is too large: if we answered now, its rest would
+		 * be taken for the next request.
+		 */
 		request->stage = REQUEST_REFUSED;
 		if (request->body_left == 0 || request->close_after)
 			request_answer(request);
@@ -135,7 +138,7 @@ on_request(struct lws *wsi, Session *session, const char *in)
 	return 0;
 }
 
-/* A part of the body. */
+/* A part of the body has come. */
 static int
 on_body(Request *request, const char *data, size_t size)
 {
@@ -143,14 +146,15 @@ on_body(Request *request, const char *data, size_t size)
 	    (request->stage != REQUEST_READING && request->stage != REQUEST_REFUSED && request->stage != REQUEST_DRAINING))
 		return 0;
 	/*
-	 * A pipelined request: libwebsockets (4.1) has its body twice, the second time in
-	 * memory that it has freed.  Both come before the loop goes round.
+	 * libwebsockets (4.1) hands out the body of a pipelined request twice, the second
+	 * time from memory that it has freed.  Both come in the same round of the loop: end
+	 * the connection when that happens.
 	 */
 	if (request->first_part == rounds)
 		return -1;
 	if (request->first_part == 0)
 		request->first_part = rounds;
-	if (request->stage == REQUEST_DRAINING) /* the client is given some time to notice its answer */
+	if (request->stage == REQUEST_DRAINING) /* the client has some time to notice its answer */
 		return uv_hrtime() - request->started > LEFTOVER_MS * NS_PER_MS ? -1 : 0;
 	if (request->stage == REQUEST_READING)
 		text_add(&request->body, data, size);
@@ -159,10 +163,10 @@ on_body(Request *request, const char *data, size_t size)
 }
 
 /*
- * The body is here.  What it is for is done before the loop waits again, and not now:
- * with a pipelined request behind it, libwebsockets (4.1) goes on in circles,
- * completing the body for ever, unless we end the connection; then nothing was done,
- * or the request has had its answer, and is gone.
+ * The body is here.  The request is not acted on now, but before the loop waits again.
+ * When a pipelined request follows the body, libwebsockets (4.1) reports the body as
+ * complete again and again in one round of the loop.  The second report shows that, and
+ * we end the connection before anything was done for the request.
  */
 static int
 on_body_complete(Session *session)
@@ -222,7 +226,7 @@ is_websocket_13(struct lws *wsi)
 	return lws_hdr_copy(wsi, version, sizeof(version), WSI_TOKEN_VERSION) > 0 && strcmp(version, "13") == 0;
 }
 
-/* Somebody wants a WebSocket: 0 lets him, 1 says that he has his answer. */
+/* A client asks for another protocol.  0: it may have it; 1: it has been answered; -1: hang up. */
 static int
 on_upgrade(struct lws *wsi, char *protocol)
 {
@@ -234,8 +238,9 @@ on_upgrade(struct lws *wsi, char *protocol)
 	bool fine = false;
 
 	/*
-	 * Java's client and curl --http2 offer h2c with each first request; who does not
-	 * speak it answers as if they had not.  libwebsockets looks at it again.
+	 * Java's client and curl --http2 offer h2c with their first request.  A server that
+	 * does not speak h2c ignores the offer.  libwebsockets reads the protocol's name again
+	 * after this call, and ignores a name that it does not know.
 	 */
 	if (strcasecmp(protocol, "h2c") == 0)
 	{
@@ -250,7 +255,7 @@ on_upgrade(struct lws *wsi, char *protocol)
 		if (request->route->kind == ROUTE_SOCKET && is_websocket_13(wsi))
 			fine = true;
 		else if (request->route->kind == ROUTE_SOCKET)
-			problem_set(request, 426, "Only version 13 of WebSocket is spoken here.", NULL);
+			problem_set(request, 426, "This server speaks version 13 of the WebSocket protocol only.", NULL);
 		else
 			problem_set(request, 400, "There is no WebSocket at this path.", "Connect to /ws.");
 	}
@@ -259,7 +264,7 @@ on_upgrade(struct lws *wsi, char *protocol)
 	else
 	{
 		request->close_after = true;
-		answer_write(wsi, request); /* libwebsockets completes the transaction */
+		answer_write(wsi, request); /* libwebsockets ends the transaction itself */
 	}
 	request_free(request);
 	return fine ? 0 : 1;
@@ -276,7 +281,7 @@ on_socket(struct lws *wsi, Session *session)
 	if (caller == NULL)
 		return -1;
 	s = stream_open(wsi, SUBSCRIBER_WS, caller, read_query(wsi, "last_event_id"));
-	caller_leave(caller); /* the subscriber holds it now */
+	caller_leave(caller); /* the subscriber points to it now */
 	lws_set_opaque_user_data(wsi, NULL);
 	session->subscriber = s;
 	if (values[0] != NULL || values[1] != NULL || values[2] != NULL ||
@@ -288,7 +293,7 @@ on_socket(struct lws *wsi, Session *session)
 	return 0;
 }
 
-/* The last answer is out, or will never be. */
+/* libwebsockets has sent all of the last answer, or has given up. */
 static void
 session_answer_sent(Session *session)
 {
@@ -318,7 +323,7 @@ on_writable(Session *session)
 	return session->subscriber != NULL ? stream_write(session->subscriber) : 0;
 }
 
-/* Everything that libwebsockets has to say, of HTTP and WebSocket connections alike. */
+/* All of libwebsockets' callbacks, for HTTP and WebSocket connections. */
 static int
 on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
 {
@@ -333,7 +338,8 @@ on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in
 				return 1;
 			}
 			return 0;
-		case LWS_CALLBACK_WSI_CREATE: /* NEW_CLIENT_INSTANTIATED is not said of a failed TLS handshake, WSI_DESTROY is */
+		/* WSI_CREATE and WSI_DESTROY come in pairs, also for a TLS handshake that fails. */
+		case LWS_CALLBACK_WSI_CREATE:
 			stats.connections++;
 			stats.open_connections++;
 			return 0;
@@ -363,7 +369,7 @@ on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in
 		case LWS_CALLBACK_CLOSED_HTTP:
 			on_closed(session);
 			return 0;
-		case LWS_CALLBACK_RAW_SKT_BIND_PROTOCOL: /* CONNECT */
+		case LWS_CALLBACK_RAW_SKT_BIND_PROTOCOL: /* the method CONNECT */
 		case LWS_CALLBACK_RAW_ADOPT:
 		case LWS_CALLBACK_RAW_RX:
 			return -1;

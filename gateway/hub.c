@@ -1,30 +1,33 @@
 /*
  * hub.c
- *		The feed: what the engine tells by NOTIFY goes into the ring of the last changes.
+ *		The feed: changes that the engine publishes by NOTIFY go into the list of the last
+ *		changes.
  *
- * The feed is a hint.  Anyone can send a forged message, and the engine leaves changes
- * out on purpose when there are too many; seen.c finds that out.  Whatever the feed has
- * not told, we ask the log for: eda_http.changes() tells all that the snapshot of our
- * position does not see (place.c).  What is still to be asked for is the feed's state:
+ * The feed is a hint.  Anyone can send a forged message, and the engine omits changes on
+ * purpose when there are too many; seen.c notices that by the engine's numbers.  We ask
+ * the log for omitted changes: eda_http.changes() returns every change that the snapshot
+ * of our position does not see (place.c).  The feed's state says how far we are with that:
  *
  *                 LISTEN is done                  the engine's numbers are known
  *   FEED_DOWN ──────────────────▶ FEED_LISTENING ────────────────▶ FEED_BEHIND
  *       ▲                               ▲                           │       ▲
- *       │ the connection is lost        │ a message of another      │       │ the feed has left
- *       │                               │ process than the engine   │       │ something out
- *       │                               │               the log has │       │
- *   any state                  FEED_BEHIND, FEED_LIVE   told us all ▼       │
+ *       │ the connection is lost        │ a message from another    │       │ the feed has
+ *       │                               │ process than the engine   │       │ omitted changes
+ *       │                               │                           │       │
+ *   any state                  FEED_BEHIND, FEED_LIVE               ▼       │
  *                                                                   FEED_LIVE
+ *                                                      the log has returned all
  *
- * In FEED_LISTENING and FEED_BEHIND, changes that the feed tells are held back until the
- * log has answered: otherwise an event's later steps could reach clients before its
- * earlier ones.  What both the feed and the log tell goes into the ring once.  What goes
- * into it in these states carries no snapshot: a client that went on from there would
- * miss what we are still asking for.
+ * In FEED_LISTENING and FEED_BEHIND, changes from the feed are held back until the log has
+ * answered: otherwise an event's later steps could reach clients before its earlier ones.
+ * A change that both the feed and the log contain goes into the list once.  Changes that
+ * go into the list in these states carry no snapshot: a client that continued from there
+ * would miss those that we are still asking for.
  *
- * Only FEED_LIVE lets changes through at once.  The log is asked in FEED_BEHIND, and also
- * in FEED_LIVE once a second if the feed is not complete (eda.feed is not "full").  One
- * question is under way at a time, and it may outlast the state in which it was asked.
+ * In FEED_LIVE, changes from the feed go into the list at once.  The log is asked in
+ * FEED_BEHIND, and also in FEED_LIVE once a second if the feed is not complete (eda.feed
+ * is not "full").  One question is under way at a time, and it may outlast the state in
+ * which it was asked.
  */
 #include "hub.h"
 
@@ -46,16 +49,16 @@
 #include "stats.h"
 #include "text.h"
 
-#define MAX_CATCH_UP "10000"
-#define MAX_HELD 20000 /* changes that are held back for an answer; with more it has taken too long */
-#define CHECK_MS 1000  /* how often we look how the engine is, and poll when the feed is not complete */
+#define MAX_CATCH_UP "10000" /* changes in one answer of the log, at most */
+#define MAX_HELD 20000       /* changes that are held back for an answer, at most */
+#define CHECK_MS 1000        /* how often we ask how the engine is, and poll an incomplete feed */
 
 typedef enum FeedState
 {
 	FEED_DOWN,      /* we do not listen */
 	FEED_LISTENING, /* we listen, but do not know yet how much the engine has read */
-	FEED_BEHIND,    /* something was not told: the log is to be asked for it */
-	FEED_LIVE       /* all was told */
+	FEED_BEHIND,    /* the feed has omitted changes: the log is asked for them */
+	FEED_LIVE       /* we have all changes */
 } FeedState;
 
 /* The question to the log: what does the snapshot of our position not see? */
@@ -63,11 +66,11 @@ typedef struct Question
 {
 	bool under_way;
 	bool stale;        /* the connection was lost since it was asked: the answer is ignored */
-	bool missed;       /* the feed has left something out since, which the answer may not have */
+	bool missed;       /* the feed has omitted changes since then, which the answer may not contain */
 	bool refused;      /* this is logged already */
 	uint64_t asked_at; /* the number that the next change had then */
 	char *snapshot;    /* the argument, which must live until the answer is there */
-	json_t *told;      /* the keys of the changes that the last answer brought */
+	json_t *answered;  /* the keys of the changes in the last answer */
 } Question;
 
 static const char changes_sql[] = "SELECT body FROM eda_http.changes($1::pg_snapshot, " MAX_CATCH_UP ")";
@@ -81,7 +84,7 @@ static Question question;
 static bool checking; /* seen_sql is under way */
 static uv_timer_t check_timer;
 static Text status;
-static Text status_told;
+static Text status_sent;
 
 /* ------------------------------------------------------------------------
  * Transitions
@@ -99,7 +102,7 @@ feed_begin(void)
 	hub_check_engine();
 }
 
-/* The engine's numbers are known: what it had read until now, the log will tell. */
+/* The engine's numbers are known; the log has all that it has read until now. */
 static void
 feed_counted(void)
 {
@@ -107,7 +110,7 @@ feed_counted(void)
 		state = FEED_BEHIND;
 }
 
-/* There is something that the feed has not told. */
+/* The feed has omitted changes. */
 static void
 feed_fell_behind(void)
 {
@@ -116,7 +119,7 @@ feed_fell_behind(void)
 		state = FEED_BEHIND;
 }
 
-/* The log has answered; unless something was missed since it was asked, we have all. */
+/* The log has answered.  Unless the feed has omitted changes since we asked, we have all. */
 static void
 feed_caught_up(void)
 {
@@ -125,10 +128,10 @@ feed_caught_up(void)
 }
 
 /*
- * The connection is lost.  What was held back, and an answer that is still to come, are
- * not taken any more.  After a crash of the server they may tell steps that it has
- * forgotten, and clients would take those for later than the ones that really followed;
- * and they would move the position past the place that we go back to.
+ * The connection is lost.  Changes that were held back, and an answer that is still to
+ * come, are dropped.  After a crash of the server they may contain steps that the server
+ * has forgotten, and clients would take those for later than the steps that really
+ * happened.  They would also move our position past the place that we go back to.
  */
 static void
 feed_went_down(void)
@@ -156,25 +159,25 @@ hub_status(void)
 	return status.data;
 }
 
-/* Tell the readers, if the status is another one than they were told. */
+/* Tell the readers when the status is not the one that they were last told. */
 static void
-hub_tell_status(void)
+hub_report_status(void)
 {
 	const char *now = hub_status();
 
-	if (status_told.data != NULL && strcmp(now, status_told.data) == 0)
+	if (status_sent.data != NULL && strcmp(now, status_sent.data) == 0)
 		return;
-	text_free(&status_told);
-	text_puts(&status_told, now);
+	text_free(&status_sent);
+	text_puts(&status_sent, now);
 	readers->on_status();
 }
 
 static void hub_ask(void);
 
 static void
-on_engine_status(void *who, PGresult *result, DbTrouble trouble)
+on_engine_status(void *arg, PGresult *result, DbTrouble trouble)
 {
-	(void) who;
+	(void) arg;
 	(void) trouble;
 	checking = false;
 	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
@@ -186,7 +189,7 @@ on_engine_status(void *who, PGresult *result, DbTrouble trouble)
 	else
 		seen_take_nothing();
 	PQclear(result);
-	hub_tell_status();
+	hub_report_status();
 	if (state == FEED_BEHIND)
 		hub_ask();
 }
@@ -201,7 +204,7 @@ hub_check_engine(void)
 }
 
 /* ------------------------------------------------------------------------
- * Changes go into the ring
+ * Changes go into the list
  * ------------------------------------------------------------------------ */
 
 static const char *
@@ -213,9 +216,9 @@ element_text(const json_t *element, const char *key)
 }
 
 /*
- * What an element of the feed and one of the log have in common if they tell the same
- * step.  The state is a part of it because a crash of the server can forget an event's
- * last steps, and then other steps get their versions.
+ * The key by which an element of the feed and one of the log are known to be the same
+ * step.  It contains the state because after a crash of the server an event's last steps
+ * may be forgotten, and other steps have their versions.
  */
 static void
 element_key(const json_t *element, char *key, size_t size)
@@ -224,7 +227,7 @@ element_key(const json_t *element, char *key, size_t size)
 	         (int) json_integer_value(json_object_get(element, "version")), element_text(element, "state"));
 }
 
-/* Put an element of the feed or of the log into the ring. */
+/* Put an element of the feed or of the log into the list of changes. */
 static void
 take_element(json_t *element)
 {
@@ -251,20 +254,20 @@ take_element(json_t *element)
 	free(snapshot);
 }
 
-/* Take an element of the feed, unless the log has told it already. */
+/* Take an element of the feed, unless the log's answer contained it. */
 static void
 take_feed_element(json_t *element)
 {
 	char key[CHANGE_KEY];
 
 	element_key(element, key, sizeof(key));
-	if (question.told == NULL || json_object_del(question.told, key) != 0)
+	if (question.answered == NULL || json_object_del(question.answered, key) != 0)
 		take_element(element);
 	else if (state == FEED_LIVE && json_object_get(element, "snapshot") != NULL)
 		place_set(element_text(element, "snapshot"), changes_head());
 }
 
-/* What was held back is held back no longer. */
+/* Take the elements of the feed that were held back. */
 static void
 take_held_elements(void)
 {
@@ -277,29 +280,29 @@ take_held_elements(void)
 	json_decref(elements);
 }
 
-/* Take the log's elements, but for those that the feed has told since our position. */
+/* Take the elements of the log's answer, except those that came from the feed since our position. */
 static void
 take_log_elements(json_t *changes)
 {
-	json_t *told_by_feed = json_object();
+	json_t *feed_keys = json_object();
 	uint64_t n = place_first_unseen() > changes_tail() ? place_first_unseen() : changes_tail();
 	char key[CHANGE_KEY];
 	size_t i;
 	json_t *element;
 
 	for (; n < changes_head(); n++)
-		json_object_set_new(told_by_feed, changes_get(n)->key, json_true());
-	json_decref(question.told);
-	question.told = json_object();
+		json_object_set_new(feed_keys, changes_get(n)->key, json_true());
+	json_decref(question.answered);
+	question.answered = json_object();
 	json_array_foreach(changes, i, element)
 	{
 		element_key(element, key, sizeof(key));
-		if (json_object_get(told_by_feed, key) != NULL)
+		if (json_object_get(feed_keys, key) != NULL)
 			continue;
-		json_object_set_new(question.told, key, json_true());
+		json_object_set_new(question.answered, key, json_true());
 		take_element(element);
 	}
-	json_decref(told_by_feed);
+	json_decref(feed_keys);
 }
 
 /* ------------------------------------------------------------------------
@@ -307,8 +310,8 @@ take_log_elements(json_t *changes)
  * ------------------------------------------------------------------------ */
 
 /*
- * More has happened than can be told one by one.  Clients have to read anew what they
- * show, and so has a client that comes back from before: the ring is emptied.
+ * There are changes that we cannot send.  Clients have to read again what they show.  The
+ * list is emptied, so that a client which continues from an earlier place has to, too.
  */
 static void
 hub_begin_anew(const char *reason)
@@ -328,14 +331,14 @@ take_answer(const char *text)
 	bool anew = place_snapshot() == NULL;
 
 	if (json_is_false(json_object_get(answer, "complete")))
-		hub_begin_anew("more has happened than can be told");
+		hub_begin_anew("more has happened than can be sent");
 	else if (snapshot != NULL)
 	{
 		take_log_elements(changes);
 		feed_caught_up();
 		place_set(snapshot, question.asked_at);
-		if (anew) /* we cannot tell whether clients know all that happened until now */
-			readers->on_gap("the gateway has begun anew");
+		if (anew) /* nobody knows whether clients have seen all that happened until now */
+			readers->on_gap("the gateway has just begun to listen");
 		if (changes_head() > before)
 		{
 			changes_mark(snapshot);
@@ -361,7 +364,7 @@ take_result(const PGresult *result)
 	else if (place_is_refused(code) && place_snapshot() != NULL)
 	{
 		/* The database was restored from a backup, or too much has happened since. */
-		hub_begin_anew("what happened since cannot be told");
+		hub_begin_anew("the changes since the last one cannot be read");
 	}
 	else if (result != NULL && !question.refused)
 	{
@@ -369,8 +372,8 @@ take_result(const PGresult *result)
 		log_line(LOG_WARN, "the gateway's own role cannot read the changes: %s", PQresultErrorMessage(result));
 	}
 	/*
-	 * Without an answer the same is asked again, and what the feed has told waits for it.
-	 * It does not wait where no answer will come: the question is refused (class 42).
+	 * Without an answer, the next check asks again, and elements of the feed are held back
+	 * until then.  But if the question is refused (class 42), no answer will come.
 	 */
 	before = changes_head();
 	if (answered || place_is_refused(code) || (code != NULL && strncmp(code, "42", 2) == 0))
@@ -380,12 +383,12 @@ take_result(const PGresult *result)
 }
 
 static void
-on_answer(void *who, PGresult *result, DbTrouble trouble)
+on_answer(void *arg, PGresult *result, DbTrouble trouble)
 {
 	bool stale = question.stale;
 	bool answered = PQresultStatus(result) == PGRES_TUPLES_OK;
 
-	(void) who;
+	(void) arg;
 	(void) trouble;
 	question.under_way = question.stale = false;
 	if (!stale)
@@ -435,7 +438,7 @@ on_listen_result(const PGresult *result)
 	else if (!listen_refused)
 	{
 		listen_refused = true;
-		log_line(LOG_WARN, "the feed cannot be had: %s", PQresultErrorMessage(result));
+		log_line(LOG_WARN, "cannot listen to the feed, will try again: %s", PQresultErrorMessage(result));
 	}
 }
 
@@ -448,7 +451,7 @@ take_message(const PGnotify *notify)
 
 	if (notify->be_pid != seen.pid)
 	{
-		/* A new engine, or a forged message: the log knows. */
+		/* The engine has been restarted, or the message is forged: ask the log instead. */
 		feed_begin();
 		return;
 	}
@@ -458,7 +461,7 @@ take_message(const PGnotify *notify)
 		if (!seen_take_seq(element))
 			feed_fell_behind();
 		if (json_object_get(element, "flow_type") == NULL)
-			feed_fell_behind(); /* eda.feed = ids: it says too little */
+			feed_fell_behind(); /* eda.feed = ids: the element says too little */
 		else if (state == FEED_LIVE)
 			take_feed_element(element);
 		else
@@ -501,7 +504,7 @@ on_feed_lost(PgConnection *pg)
 {
 	(void) pg;
 	feed_went_down();
-	hub_tell_status();
+	hub_report_status();
 }
 
 static void
@@ -516,7 +519,7 @@ on_check(uv_timer_t *timer)
 		feed_listen(&feed);
 	if (state != FEED_DOWN)
 		place_look();
-	hub_tell_status();
+	hub_report_status();
 	hub_check_engine();
 	if (state == FEED_BEHIND || strcmp(seen.feed_level, "full") != 0)
 		hub_ask();
@@ -542,8 +545,8 @@ hub_stop(void)
 	uv_close((uv_handle_t *) &check_timer, NULL);
 	changes_clear();
 	place_forget();
-	json_decref(question.told);
+	json_decref(question.answered);
 	json_decref(held);
 	text_free(&status);
-	text_free(&status_told);
+	text_free(&status_sent);
 }

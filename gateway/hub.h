@@ -9,9 +9,9 @@
 typedef struct HubEvents
 {
 	void (*on_changes)(void);                     /* the list has new changes */
-	void (*on_gap)(const char *reason);           /* there were changes that no client will be sent */
+	void (*on_gap)(const char *reason);           /* no client will be sent some changes */
 	void (*on_status)(void);                      /* hub_status() has changed */
-	void (*on_dispatched)(const char *flow_type); /* a worker can acquire an event of this flow type */
+	void (*on_dispatched)(const char *flow_type); /* an event of this flow type was dispatched */
 } HubEvents;
 
 extern void hub_start(const HubEvents *events);

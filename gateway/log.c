@@ -9,7 +9,7 @@
 
 LogLevel log_level = LOG_INFO;
 
-/* Write a line to stderr, where systemd and its like put a time before it. */
+/* Write a line to stderr, without a time: systemd's journal and others like it add that. */
 void
 log_line(LogLevel level, const char *format, ...)
 {

@@ -30,6 +30,7 @@ loop_close(void)
 	uv_loop_close(loop);
 }
 
+/* A time in milliseconds, of a clock that only goes forward. */
 uint64_t
 loop_now_ms(void)
 {

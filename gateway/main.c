@@ -2,8 +2,9 @@
  * main.c
  *		Start, signals, end.
  *
- * The end has three parts: nothing new is taken and all streams are closed; requests
- * under way are answered; then libwebsockets, the database and the loop are put away.
+ * The end has three parts.  First the gateway takes no new request and closes all
+ * streams.  Then it answers the requests that are under way.  Then it closes the
+ * connections to the database, libwebsockets and the loop.
  */
 #include <errno.h>
 #include <signal.h>
@@ -30,9 +31,9 @@
 #include "stream.h"
 #include "waiters.h"
 
-#define END_MS 10000 /* for requests under way */
-#define LATE_MS 100  /* for requests that were sent before their client could know: they get 503 */
-#define LOOK_MS 20
+#define END_MS 10000 /* how long requests that are under way may take */
+#define LATE_MS 100  /* new requests, whose clients could not know, get 503 for so long at least */
+#define LOOK_MS 20   /* how often we look whether all requests are answered */
 
 static struct lws_context *context;
 static uv_signal_t signals[3];
@@ -47,7 +48,7 @@ lws_log(int level, const char *line)
 	log_line(level == LLL_ERR ? LOG_WARN : LOG_DEBUG, "libwebsockets: %.*s", size, line);
 }
 
-/* Each client is a file to the system. */
+/* Each connection of a client needs a file descriptor.  Returns the limit of them. */
 static int
 raise_file_limit(void)
 {
@@ -59,12 +60,16 @@ raise_file_limit(void)
 	if (limit.rlim_cur < wanted)
 	{
 		if (limit.rlim_max != RLIM_INFINITY && limit.rlim_max < wanted)
-			log_line(LOG_WARN, "the limit of open files is %llu: not all of %d connections will fit (ulimit -n)",
+			log_line(LOG_WARN,
+			         "the limit of open files is %llu, which is too low for %d connections; raise it with ulimit -n",
 			         (unsigned long long) limit.rlim_max, config.max_connections);
 		limit.rlim_cur = limit.rlim_max == RLIM_INFINITY || limit.rlim_max > wanted ? wanted : limit.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &limit);
 		getrlimit(RLIMIT_NOFILE, &limit);
-		/* Refuse who is too many: what accept() has no file for stays readable, and the loop would spin. */
+		/*
+		 * Refuse connections over the limit ourselves.  When accept() fails for want of a
+		 * descriptor, the listening socket stays readable, and the loop would spin.
+		 */
 		if (limit.rlim_cur < wanted)
 			config.max_connections =
 				limit.rlim_cur > (rlim_t) config.pool + 65 ? (int) limit.rlim_cur - config.pool - 64 : 1;
@@ -72,7 +77,7 @@ raise_file_limit(void)
 	return limit.rlim_cur > 1000000 ? 1000000 : (int) limit.rlim_cur;
 }
 
-/* For libwebsockets: zeroed, as read.c looks through the memory that it keeps headers in. */
+/* Memory for libwebsockets; it is zeroed, as read.c looks through the memory for headers. */
 static void *
 lws_allocate(void *memory, size_t size, const char *reason)
 {
@@ -98,7 +103,7 @@ listen_or_end(void)
 	               LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND;
 	info.foreign_loops = loops;
 	info.fd_limit_per_thread = raise_file_limit();
-	info.pt_serv_buf_size = 32768; /* a TLS record and more: no part of one is left for later in the same round */
+	info.pt_serv_buf_size = 32768; /* more than a TLS record, so that one read takes all of it */
 	info.max_http_header_data = MAX_HEADERS;
 	info.uid = info.gid = -1;
 	info.retry_and_idle_policy = &validity;
@@ -115,7 +120,8 @@ listen_or_end(void)
 	context = lws_create_context(&info);
 	if (context == NULL)
 	{
-		log_line(LOG_ERROR, "libwebsockets does not start (is its libuv plugin installed: libwebsockets-evlib-uv?)");
+		log_line(LOG_ERROR,
+		         "libwebsockets does not start; is its plugin for libuv (libwebsockets-evlib-uv) installed?");
 		exit(1);
 	}
 	if (config.address[0] == '\0' || strcmp(config.address, "0.0.0.0") == 0 || strcmp(config.address, "::") == 0)
@@ -134,7 +140,7 @@ listen_or_end(void)
 	if (vhost == NULL)
 	{
 		log_line(LOG_ERROR, "cannot listen on %s:%d%s", config.address, config.port,
-		         config.tls_cert != NULL ? " (or the certificate and key are wrong)" : "");
+		         config.tls_cert != NULL ? ", or the certificate or key cannot be used" : "");
 		exit(1);
 	}
 	config.port = lws_get_vhost_listen_port(vhost);
@@ -182,10 +188,10 @@ on_hangup_signal(uv_signal_t *signal, int number)
 	{
 		stream_drop_retired();
 		request_refuse_retired();
-		log_line(LOG_INFO, "the tokens were read again");
+		log_line(LOG_INFO, "the file of tokens was read again");
 	}
 	else
-		log_line(LOG_WARN, "the old tokens stay");
+		log_line(LOG_WARN, "the file of tokens was not taken; the tokens from before stay valid");
 }
 
 static void
@@ -201,7 +207,7 @@ watch_signals(void)
 	}
 }
 
-/* Who is told what the hub learns. */
+/* The readers of what the hub learns. */
 static const HubEvents hub_events = {
 	.on_changes = stream_send_changes,
 	.on_gap = stream_send_gap,
@@ -225,7 +231,7 @@ main(int argc, char **argv)
 	db_start();
 	hub_start(&hub_events);
 	printf("eda-gateway listening on %s://%s:%d\n", config.tls_cert != NULL ? "https" : "http",
-	       config.address[0] == '\0' ? "*" : config.address, config.port); /* all addresses */
+	       config.address[0] == '\0' ? "*" : config.address, config.port); /* *: all addresses */
 	fflush(stdout);
 
 	uv_run(loop, UV_RUN_DEFAULT);
@@ -239,6 +245,6 @@ main(int argc, char **argv)
 	lws_context_destroy(context);
 	loop_close();
 	files_forget();
-	log_line(LOG_INFO, "good bye");
+	log_line(LOG_INFO, "shut down");
 	return 0;
 }

@@ -1,10 +1,12 @@
 /*
- * link.c
- *		A connection to the database on the loop: it connects without blocking, and
- *		again by itself, first at once and then ever later (up to 5 s).
+ * pgconn.c
+ *		A connection to the database on the loop.
  *
- * PQconnectStart() looks up host names by itself and waits for the answer; a
- * gateway that is far from its name server should be given hostaddr.
+ * It is made without blocking.  When it is lost or cannot be made, the next try comes
+ * after 50 ms, and then after twice the time of the last try, up to 5 s.
+ *
+ * One thing blocks: PQconnectStart() looks up host names and waits for the answer.  A
+ * gateway whose name server is slow should be given hostaddr.
  */
 #include "pgconn.h"
 
@@ -41,7 +43,7 @@ pgconn_unwatch(PgConnection *pg)
 	pg->poll = NULL;
 }
 
-/* Wait for these events; libpq may have opened another socket meanwhile. */
+/* Wait for these events on libpq's socket, which may be another one than at the last call. */
 static void
 pgconn_watch(PgConnection *pg, int events)
 {
@@ -64,7 +66,7 @@ on_retry(uv_timer_t *timer)
 {
 	PgConnection *pg = timer->data;
 
-	if (pg->conn != NULL) /* it took too long */
+	if (pg->conn != NULL) /* the timer was set to CONNECT_TIMEOUT_MS, and connecting took longer */
 		pgconn_reconnect(pg);
 	else
 		pgconn_start(pg);
@@ -77,14 +79,15 @@ pgconn_retry_later(PgConnection *pg)
 	pg->backoff_ms = pg->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : pg->backoff_ms * 2;
 }
 
-/* The connection is gone, or was never made: say so once, clean up, try again. */
+/* The connection is lost or could not be made: log that once, clean up, and try again later. */
 void
 pgconn_reconnect(PgConnection *pg)
 {
 	bool was_ready = pg->ready;
 
 	if (pg->conn != NULL && !pg->closing && (was_ready || !pg->failed_before))
-		log_line(LOG_WARN, "database: %s", PQerrorMessage(pg->conn)[0] ? PQerrorMessage(pg->conn) : "no answer");
+		log_line(LOG_WARN, "connection to the database: %s",
+		         PQerrorMessage(pg->conn)[0] ? PQerrorMessage(pg->conn) : "the server does not answer");
 	pg->failed_before = true;
 	pg->ready = false;
 	pgconn_unwatch(pg);
@@ -171,6 +174,7 @@ on_poll(uv_poll_t *poll, int status, int events)
 	}
 }
 
+/* Send what libpq still keeps back; what the socket does not take now is sent later. */
 void
 pgconn_flush(PgConnection *pg)
 {
@@ -182,7 +186,7 @@ pgconn_flush(PgConnection *pg)
 		pgconn_watch(pg, left > 0 ? UV_READABLE | UV_WRITABLE : UV_READABLE);
 }
 
-/* Begin; the callbacks must be set. */
+/* Begin to connect; the owner has set the callbacks. */
 void
 pgconn_open(PgConnection *pg)
 {

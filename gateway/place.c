@@ -1,11 +1,11 @@
 /*
  * place.c
- *		Our place in the history of the database: what is in the ring, or was in it.
+ *		Our place in the history of the database: what is in the list of changes, or was in it.
  *
- * A place is a snapshot.  Everything that the snapshot sees has been put into the ring
- * (and perhaps dropped from it since), so asking eda_http.changes() for what the
- * snapshot does not see gives all that is missing.  A client that has read the ring up
- * to a place may go on from there in the same way.
+ * A place is a snapshot.  Everything that the snapshot sees has been put into the list
+ * of changes (and perhaps dropped from it since), so asking eda_http.changes() for what the
+ * snapshot does not see gives all that is missing.  A client that has been
+ * sent the list up to a place can continue from there in the same way.
  *
  * A crash of the server forgets transactions that had not been written to disk (the
  * engine does not wait for that, and a rollback never does), and the server gives their
@@ -39,7 +39,7 @@ place_snapshot(void)
 	return position.snapshot;
 }
 
-/* The number of the first change in the ring that our position may not see. */
+/* The number of the first change in the list that our position may not see. */
 uint64_t
 place_first_unseen(void)
 {
@@ -47,7 +47,7 @@ place_first_unseen(void)
 }
 
 /*
- * A snapshot for a client that has read the ring up to "at": it sees nothing that the
+ * A snapshot for a client that has been sent the list up to "at": it sees nothing that the
  * client has not been sent.  NULL: we know none.
  */
 const char *
@@ -56,7 +56,10 @@ place_at(uint64_t at)
 	return at >= position.at ? position.snapshot : NULL;
 }
 
-/* Where in the ring a client goes on that has been sent all that a snapshot sees; false: we do not know. */
+/*
+ * Find where in the list a client continues that has been sent all that a snapshot sees.
+ * False: we do not know.
+ */
 bool
 place_find(const char *snapshot, uint64_t *next)
 {
@@ -68,7 +71,7 @@ place_find(const char *snapshot, uint64_t *next)
 	return changes_find(snapshot, next);
 }
 
-/* All that the snapshot sees is in the ring now; changes from number "from" on it may not see. */
+/* All that the snapshot sees is in the list now; it may not see changes from number "from" on. */
 void
 place_set(const char *snapshot, uint64_t from)
 {

@@ -2,9 +2,10 @@
  * problem.c
  *		Errors as RFC 9457 problem details.
  *
- * What eda says of an error is meant for its user: message, detail and hint are
- * passed on.  What else the database may say, such as that a function is missing,
- * is not: it is logged here, and the client learns that something is wrong.
+ * The messages of eda's own errors, and of errors in the caller's values, are meant for
+ * the caller: message, detail and hint are passed on.  Other errors of the database, such
+ * as a missing function, are not the caller's business.  They are logged, and the client
+ * is told only that something is wrong.
  */
 #include "problem.h"
 
@@ -21,39 +22,39 @@
 
 typedef struct Mapping
 {
-	const char *sqlstate; /* or its beginning */
+	const char *sqlstate; /* or the beginning of several */
 	int status;
 	int retry_after;
-	bool told; /* the client may read the message */
+	bool passed_on; /* the client is sent the database's message */
 } Mapping;
 
-/* The first that fits. */
+/* The first one that fits counts. */
 static const Mapping mappings[] = {
 	{"ED001", 409, 0, true},   /* illegal move */
 	{"ED002", 412, 0, true},   /* stale token */
 	{"ED003", 409, 0, true},   /* already finished */
 	{"ED004", 404, 0, true},   /* no such event */
-	{"ED005", 404, 0, true},   /* no such event type: 422 when the body names it */
+	{"ED005", 404, 0, true},   /* no such event type; 422 when the body names it */
 	{"ED006", 422, 0, true},   /* the token was left out */
-	{"ED007", 422, 0, true},   /* key reused: draft-ietf-httpapi-idempotency-key-header asks for 422 */
+	{"ED007", 422, 0, true},   /* key reused; see draft-ietf-httpapi-idempotency-key-header */
 	{"ED008", 409, 1, true},   /* busy */
 	{"ED009", 413, 0, true},   /* too large */
 	{"ED010", 409, 0, true},   /* append-only */
 	{"ED011", 503, 30, false}, /* a table of the log was altered */
 	{"42501", 403, 0, false},  /* not allowed */
-	{"22P02", 400, 0, true},   /* not what its type looks like */
+	{"22P02", 400, 0, true},   /* not the syntax of its type */
 	{"22P05", 400, 0, true},   /* \u0000 */
 	{"22021", 400, 0, true},   /* not UTF-8 */
-	{"22", 422, 0, true},      /* it looks right, and cannot be */
-	{"23", 422, 0, true},      /* the same */
+	{"22", 422, 0, true},      /* the right syntax, but not a value that can be */
+	{"23", 422, 0, true},      /* a constraint forbids it */
 	{"54001", 422, 0, true},   /* nested too deep */
-	{"54", 413, 0, true},      /* too much of something */
+	{"54", 413, 0, true},      /* a limit of the program */
 	{"40", 503, 1, false},     /* deadlocks and the like */
-	{"53", 503, 5, false},     /* out of something */
-	{"57014", 503, 5, false},  /* took too long */
-	{"57", 503, 2, false},     /* shutting down */
-	{"08", 503, 2, false},     /* the connection */
-	{"25006", 503, 10, false}, /* a standby */
+	{"53", 503, 5, false},     /* out of memory, disk or connections */
+	{"57014", 503, 5, false},  /* statement_timeout */
+	{"57", 503, 2, false},     /* the server is shutting down or starting */
+	{"08", 503, 2, false},     /* the connection is lost */
+	{"25006", 503, 10, false}, /* read-only: the server is a standby */
 	{"", 500, 0, false},       /* anything else */
 };
 
@@ -98,7 +99,7 @@ problem_write(Request *request, int status, const char *detail, const char *hint
 	Text *t = &request->own;
 
 	text_free(t);
-	/* about:blank: the title is the status' own; "code" says which error of eda it is. */
+	/* RFC 9457: with about:blank the title is that of the status.  "code" is the SQLSTATE. */
 	text_printf(t, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":", problem_title(status),
 	            status);
 	text_json(t, detail);
@@ -121,14 +122,14 @@ problem_write(Request *request, int status, const char *detail, const char *hint
 	request->content_size = t->size;
 }
 
-/* A problem that the gateway itself has with a request. */
+/* Answer a request with a problem that the gateway has found. */
 void
 problem_set(Request *request, int status, const char *detail, const char *hint)
 {
 	problem_write(request, status, detail, hint, NULL);
 }
 
-/* One that the database has. */
+/* Answer a request with an error of the database. */
 void
 problem_set_error(Request *request, const PGresult *result)
 {
@@ -141,24 +142,25 @@ problem_set_error(Request *request, const PGresult *result)
 	Text text = {0};
 
 	if (code == NULL)
-		code = "08006"; /* libpq's own: the connection broke */
+		code = "08006"; /* the error is libpq's own: the connection broke */
 	while (strncmp(m->sqlstate, code, strlen(m->sqlstate)) != 0)
 		m++;
 	status = m->status;
-	if (request->route->open) /* /ready: whatever it is, a database without the extension for instance, it is not */
+	/* This is /ready: with any error, also that there is no extension, we are not ready. */
+	if (request->route->open)
 		status = 503;
-	/* What eda hints at is for who speaks SQL. */
+	/* Replace the hints, or leave them out, that make sense only to a client that sends SQL. */
 	if (strcmp(code, "ED005") == 0)
-		hint = "Names are matched with their case. PUT /api/event-types/{type} configures a new one.";
+		hint = "Upper and lower case differ in names. PUT /api/event-types/{type} configures a new one.";
 	else if (hint != NULL && (strstr(hint, "SELECT ") != NULL || strstr(hint, "postgresql.conf") != NULL))
 		hint = NULL;
 	if (strcmp(code, "ED005") == 0 && strstr(request->route->pattern, "type}") == NULL)
 		status = 422;
 	if (status == 403)
 		problem_write(request, status, "The caller's database role may not do this.",
-		              "A superuser can let it in as publisher, worker, operator or monitor, with eda.grant_access().",
+		              "A superuser can make it a publisher, worker, operator or monitor with eda.grant_access().",
 		              code);
-	else if (m->told && status != 503)
+	else if (m->passed_on && status != 503)
 	{
 		text_puts(&text, message == NULL ? "unknown error" : message);
 		if (detail != NULL)
@@ -170,24 +172,24 @@ problem_set_error(Request *request, const PGresult *result)
 		log_line(LOG_WARN, "%s %s: %s %s%s%s", route_method_name(request->route->method), request->path, code,
 		         message == NULL ? "" : message, detail == NULL ? "" : ": ", detail == NULL ? "" : detail);
 		problem_write(request, status,
-		              status == 503 ? "The database cannot do this just now."
-		                            : "Something is wrong on our side; the log says what.",
+		              status == 503 ? "The database cannot do this at the moment."
+		                            : "Something is wrong on the side of the server; the gateway's log says what.",
 		              status == 503 ? "Try again." : NULL, NULL);
 	}
 	text_free(&text);
 	request->retry_after = status == 503 && m->retry_after == 0 ? 10 : m->retry_after;
 }
 
-/* There is no answer of the database. */
+/* Answer a request for which the database has given no result. */
 void
 problem_set_trouble(Request *request, DbTrouble trouble)
 {
 	request->retry_after = trouble == DB_BUSY ? 1 : 2;
-	problem_set(request, 503,
-	            trouble == DB_BUSY ? "Every connection to the database is busy."
-	            : trouble == DB_LOST
-	                ? "The connection to the database broke; what was asked may or may not have been done."
-	                : "The database cannot be reached.",
-	            trouble == DB_LOST ? "Send the same again: tokens, event ids and idempotency keys make that safe."
-	                               : "Try again.");
+	problem_set(
+		request, 503,
+		trouble == DB_BUSY   ? "Every connection to the database is busy."
+		: trouble == DB_LOST ? "The connection to the database broke; the request may or may not have taken effect."
+							 : "The database cannot be reached.",
+		trouble == DB_LOST ? "Send the same request again: tokens, event ids and idempotency keys make that safe."
+						   : "Try again.");
 }

@@ -1,6 +1,6 @@
 /*
  * read.c
- *		What a request wants: its headers, its path, its arguments; or the problem with it.
+ *		What a request says: its method, headers, query and arguments.
  */
 #include "read.h"
 
@@ -16,7 +16,10 @@
 #include "request.h"
 #include "route.h"
 
-/* A header that libwebsockets does not know; one for which there is no room looks as if it were not there. */
+/*
+ * Read a header that libwebsockets has no token for.  The name is in lower case and ends
+ * with a colon.  False: there is none, or it is longer than "out" (MAX_HEADERS is enough).
+ */
 bool
 read_header(struct lws *wsi, const char *name, char *out, size_t size)
 {
@@ -30,7 +33,7 @@ read_header(struct lws *wsi, const char *name, char *out, size_t size)
 	return true;
 }
 
-/* A parameter of the query; an empty one counts as none. */
+/* Read a parameter of the query; an empty one counts as none. */
 char *
 read_query(struct lws *wsi, const char *name)
 {
@@ -87,7 +90,7 @@ is_encoded(struct lws *wsi)
 	       strcasecmp(coding, "identity") != 0;
 }
 
-/* If-Match: "7" is the token 7; anything else would never match. */
+/* Read the token from If-Match: "7", with its quotes, stands for token 7. */
 static bool
 read_if_match(Request *request, int i)
 {
@@ -108,12 +111,15 @@ read_if_match(Request *request, int i)
 		request->values[i] = memory_copy(text + 1, size - 2);
 		return true;
 	}
-	problem_set(request, 412, "The If-Match header is no token of this event.",
+	problem_set(request, 412, "The If-Match header is not a token of this event.",
 	            "Send the ETag that came with the event when it was acquired, such as \"3\" with its quotes.");
 	return false;
 }
 
-/* The SQL function's arguments, but for the body; those of the path are there. */
+/*
+ * Read the arguments of the SQL function, except the body.  Those from the path are in
+ * request->values already, one after the other; they are moved to their positions.
+ */
 bool
 read_arguments(Request *request)
 {
@@ -138,7 +144,10 @@ read_arguments(Request *request)
 					return false;
 				break;
 			case FROM_HEADER:
-				/* An empty one is passed on: who sends an empty key wants one, and must not publish without. */
+				/*
+				 * An empty header is passed on, and the database refuses it: a client that
+				 * sends an empty key wants idempotency, and must not publish without it.
+				 */
 				if (read_header(request->wsi, a[i].name, text, sizeof(text)))
 					request->values[i] = memory_copy_text(text);
 				break;
@@ -149,19 +158,24 @@ read_arguments(Request *request)
 }
 
 /*
- * Whether a header was taken for a part of another one's name.  libwebsockets (4.1)
- * does not see the end of a name that a known one begins with, such as X-Auth, nor of
- * a line without a colon: the line after it is lost, which may be a Content-Length or
- * an Idempotency-Key.  It keeps such a name with the line break in it, behind the
- * sizes of name and value and the place of the next one; as that is nobody's
- * business, it is asked whether what looks like one is one.
+ * Whether a header was taken for a part of another header's name.  libwebsockets (4.1)
+ * does not notice the end of a name which is the beginning of a name that it knows, such
+ * as X-Auth, nor of a line without a colon.  The following line is lost, and that may be
+ * a Content-Length or an Idempotency-Key.
+ *
+ * Such a name is kept with the line break in it, after two bytes for its size, two for
+ * its value's and four for the place of the next one.  That layout is private to
+ * libwebsockets, so we do not trust it: for each candidate we ask with
+ * lws_hdr_custom_length() whether such a header exists.
  */
 static bool
 has_lost_a_header(struct lws *wsi, const char *uri)
 {
-	const unsigned char *end = (const unsigned char *) uri + MAX_HEADERS - 64; /* the method is before it */
+	/* The URI is near the beginning of the memory for headers, but behind the method. */
+	const unsigned char *end = (const unsigned char *) uri + MAX_HEADERS - 64;
 
-	if (memchr(uri, '\n', MAX_HEADERS - 64) == NULL) /* as nearly always, and quick to see */
+	/* This is true of nearly every request, and quick to see. */
+	if (memchr(uri, '\n', MAX_HEADERS - 64) == NULL)
 		return false;
 	for (const unsigned char *at = (const unsigned char *) uri; at + 8 < end; at++)
 	{
@@ -176,10 +190,10 @@ has_lost_a_header(struct lws *wsi, const char *uri)
 }
 
 /*
- * Whether this is the request that it looks like.  libwebsockets (4.1) decodes %0A in
- * a path before it looks for the end of the line, so that a path could bring headers
- * of its own; it then sees no version.  And of two headers it takes the first.  Later
- * versions let %00 through in a query, where what reads it would see the half before.
+ * Whether the request can be read in one way only.  libwebsockets (4.1) decodes %0A in a
+ * path before it looks for the end of the line, so a path could contain headers; the HTTP
+ * version is then missing.  Of two headers with the same name it takes the first.  Later
+ * versions let %00 through in a query, and what follows it would be cut off.
  */
 bool
 read_is_sound(struct lws *wsi)
@@ -199,7 +213,7 @@ read_is_sound(struct lws *wsi)
 	       lws_hdr_fragment_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH, 1) <= 0;
 }
 
-/* How long the body is, or the problem with it. */
+/* Read the size of the body, and whether the connection can be used after it. */
 bool
 read_body_size(Request *request, Method method)
 {
@@ -210,25 +224,26 @@ read_body_size(Request *request, Method method)
 	if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0)
 	{
 		request->close_after = true;
-		problem_set(request, 411, "A body needs a Content-Length here.", NULL);
+		problem_set(request, 411, "A body must come with a Content-Length; a Transfer-Encoding is not supported.",
+		            NULL);
 		return false;
 	}
 	if (size > 0 && (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HTTP_CONTENT_LENGTH) <= 0 ||
 	                 strspn(text, "0123456789") != strlen(text) || size > 18))
 	{
 		request->close_after = true;
-		problem_set(request, 400, "The Content-Length is no number of bytes.", NULL);
+		problem_set(request, 400, "The Content-Length is not a number of bytes.", NULL);
 		return false;
 	}
 	if (size > 0)
 		request->body_left = strtoull(text, NULL, 10);
 	else if (method != METHOD_GET)
-		request->close_after = true; /* libwebsockets takes all that follows for a body */
+		request->close_after = true; /* libwebsockets takes all that follows for the body */
 	if (request->body_left > (uint64_t) config.max_body)
 	{
 		request->close_after = true;
 		problem_set(request, 413, "The body is too large.",
-		            "Publish a reference to it, or raise the gateway's --max-body.");
+		            "Publish a reference to the data instead, or raise the gateway's option --max-body.");
 		return false;
 	}
 	return true;
@@ -243,7 +258,7 @@ takes_body(const Route *route)
 	return false;
 }
 
-/* Whether the body is of the type that the route takes; false: the request has the problem to answer. */
+/* Read whether the body is JSON, if the route takes a body. */
 bool
 read_body_type(Request *request)
 {

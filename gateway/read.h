@@ -12,7 +12,7 @@
 
 #include "request.h"
 
-#define MAX_HEADERS 8192 /* bytes of a request's headers, for which memory is kept as long as a stream lives */
+#define MAX_HEADERS 8192 /* bytes of a request's headers; a stream keeps them as long as it lives */
 
 extern Method read_method(struct lws *wsi, char **path, int *size, bool *head);
 extern bool read_header(struct lws *wsi, const char *name, char *out, size_t size);

@@ -42,9 +42,9 @@
 #include "text.h"
 #include "waiters.h"
 
-static Request *ready; /* all of them are here, and nothing was done yet */
+static Request *ready; /* the list of requests in REQUEST_READY */
 
-/* "left" is NULL when the request never leaves the function that makes it. */
+/* Make a request; "left" may be NULL if it will never call the database or become a stream. */
 Request *
 request_new(struct lws *wsi, const char *path, int size, RequestLeft left)
 {
@@ -80,8 +80,8 @@ request_free(Request *request)
 }
 
 /*
- * Answer with what stands in the request, and free it; then the connection is ready
- * for its next request, or ends.
+ * Send the answer that stands in the request.  Then the request is freed, and its
+ * connection is ready for the next one; or both end soon, if the request says so.
  */
 void
 request_answer(Request *request)
@@ -119,12 +119,12 @@ ready_remove(Request *request)
 		}
 }
 
-/* The client is gone. */
+/* The request's client has hung up. */
 void
 request_abandon(Request *request)
 {
 	request->wsi = NULL;
-	if (request->subscriber != NULL) /* it has the same connection, and is in the list of who watches */
+	if (request->subscriber != NULL) /* it uses the same connection */
 		stream_close(request->subscriber);
 	request->subscriber = NULL;
 	if (request->stage == REQUEST_CALLING)
@@ -136,7 +136,7 @@ request_abandon(Request *request)
 	request_free(request);
 }
 
-/* The request ends here, and what goes on is a subscriber. */
+/* The request ends here, and its subscriber continues on the connection. */
 static void
 become_stream(Request *request, const char *missed)
 {
@@ -155,16 +155,19 @@ become_stream(Request *request, const char *missed)
  * The call
  * ------------------------------------------------------------------------ */
 
-/* What acquired events need so that their attempt is not used up, and their lease not waited for. */
+/*
+ * Give acquired events back: their attempt is then not used up, and nobody has to wait
+ * until their lease ends.
+ */
 static const char give_back_sql[] =
 	"SELECT eda.release_many(array_agg((e ->> 'event_id')::uuid), array_agg((e ->> 'token')::integer),"
 	" reason => 'the client that asked for it was gone')"
 	" FROM json_array_elements(coalesce($1::json -> 'events', json_build_array($1::json))) e";
 
 static void
-on_given_back(void *who, PGresult *result, DbTrouble trouble)
+on_given_back(void *arg, PGresult *result, DbTrouble trouble)
 {
-	Request *request = who;
+	Request *request = arg;
 
 	(void) trouble;
 	if (PQresultStatus(result) == PGRES_TUPLES_OK)
@@ -174,8 +177,9 @@ on_given_back(void *who, PGresult *result, DbTrouble trouble)
 }
 
 /*
- * Whether the client has hung up; nothing has been read of its connection meanwhile,
- * so that there may be bytes before the end, as always with TLS, or a reset.
+ * Whether the client has hung up.  Nothing was read from its connection during the call,
+ * so unread bytes may come before the end of the stream (with TLS they always do).  So we
+ * ask the kernel, which knows of the end, or of a reset.
  */
 static bool
 client_is_gone(const Request *request)
@@ -188,7 +192,7 @@ client_is_gone(const Request *request)
 	return poll(&p, 1, 0) > 0;
 }
 
-/* The answer has nobody to go to. */
+/* The client is gone, and cannot be sent the events that it has acquired. */
 static void
 give_events_back(Request *request)
 {
@@ -233,7 +237,10 @@ take_answer(Request *request, PGresult *result)
 	}
 }
 
-/* The caller may watch, or not; a place to go on from that is of no use is no reason to refuse. */
+/*
+ * Whether the database lets the caller watch.  A place that it cannot continue from is no
+ * reason to refuse the caller: the stream begins with "skipped".
+ */
 static bool
 may_stream(const PGresult *result)
 {
@@ -242,7 +249,7 @@ may_stream(const PGresult *result)
 	return PQresultStatus(result) == PGRES_TUPLES_OK || place_is_refused(code);
 }
 
-/* Not an error such as that the server is shutting down. */
+/* Whether the error lies in what we have sent, and not in the state of the server. */
 static bool
 is_users_mistake(const PGresult *result)
 {
@@ -251,10 +258,11 @@ is_users_mistake(const PGresult *result)
 	return code != NULL && (strncmp(code, "22", 2) == 0 || strncmp(code, "42", 2) == 0);
 }
 
+/* The call for a request has ended. */
 static void
-on_called(void *who, PGresult *result, DbTrouble trouble)
+on_called(void *arg, PGresult *result, DbTrouble trouble)
 {
-	Request *request = who;
+	Request *request = arg;
 
 	if (request->subscriber != NULL && request->wsi != NULL && trouble != DB_NO_ROLE && may_stream(result))
 	{
@@ -282,7 +290,7 @@ on_called(void *who, PGresult *result, DbTrouble trouble)
 	}
 	else if (result == NULL && request->route->kind == ROUTE_METRICS)
 	{
-		/* A scrape learns from the gateway's own numbers that the database is away. */
+		/* Prometheus learns from the gateway's own numbers that the database is away. */
 		stats_write(&request->own);
 		request->status = 200;
 		request->content = request->own.data;
@@ -295,14 +303,14 @@ on_called(void *who, PGresult *result, DbTrouble trouble)
 			problem_set_trouble(request, trouble);
 		else if (trouble == DB_NO_ROLE && is_users_mistake(result))
 		{
-			log_line(LOG_WARN, "a token's role cannot be had: %s", PQresultErrorMessage(result));
-			problem_set(request, 403, "The database role of this token cannot be had.", "The gateway's log says why.");
+			log_line(LOG_WARN, "cannot set the database role of a token: %s", PQresultErrorMessage(result));
+			problem_set(request, 403, "The database role of this token cannot be used.", "The gateway's log says why.");
 		}
 		else
 			problem_set_error(request, result);
 		PQclear(result);
 	}
-	/* Without a token there is nothing that could be given back, as in {"events": []}. */
+	/* An answer without a token, such as {"events": []}, has no event that could be given back. */
 	if (request->route->acquires && request->status == 200 && client_is_gone(request) &&
 	    strstr(request->content, "\"token\"") != NULL)
 		give_events_back(request);
@@ -322,16 +330,17 @@ request_call(Request *request)
 	if (request->wsi != NULL)
 	{
 		lws_rx_flow_control(request->wsi, 0);
-		lws_set_timeout(request->wsi, NO_PENDING_TIMEOUT, 0); /* ours are the statement's and the queue's */
+		/* The call has timeouts of its own: QUEUE_MS and statement_timeout (db.c). */
+		lws_set_timeout(request->wsi, NO_PENDING_TIMEOUT, 0);
 	}
 	db_call(request->route->sql, n, request->values, request->caller->role, on_called, request);
 }
 
 /* ------------------------------------------------------------------------
- * All of it is here
+ * Acting on a request
  * ------------------------------------------------------------------------ */
 
-/* All of the request is here. */
+/* All of the request is here: do what its route is for. */
 void
 request_act(Request *request)
 {
@@ -367,7 +376,7 @@ request_act(Request *request)
 				{
 					if (memchr(request->body.data, '\0', request->body.size) != NULL)
 					{
-						problem_set(request, 400, "The body has a NUL byte.", NULL);
+						problem_set(request, 400, "The body contains a NUL byte.", NULL);
 						request_answer(request);
 						return;
 					}
@@ -378,7 +387,7 @@ request_act(Request *request)
 	}
 }
 
-/* Act on a request before the loop waits again, but not now. */
+/* Act on a request when request_act_on_ready() is called, before the loop waits again. */
 void
 request_act_later(Request *request)
 {
@@ -403,7 +412,7 @@ request_act_on_ready(void)
 	}
 }
 
-/* Tokens were read again: requests that wait with one that is gone get no events any more. */
+/* The file of tokens was read again: refuse long polls whose token is no longer in it. */
 void
 request_refuse_retired(void)
 {
@@ -411,7 +420,7 @@ request_refuse_retired(void)
 
 	while ((request = waiters_take_retired()) != NULL)
 	{
-		problem_set(request, 401, "The token is no longer known here.", NULL);
+		problem_set(request, 401, "The token is no longer valid.", NULL);
 		request_answer(request);
 	}
 }

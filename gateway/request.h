@@ -23,10 +23,10 @@ typedef enum RequestStage
 {
 	REQUEST_READING,  /* a part of its body is still to come */
 	REQUEST_REFUSED,  /* the same, but its answer is known: the body is thrown away */
-	REQUEST_READY,    /* all of it is here; it is acted on, or answered, before the loop waits again */
+	REQUEST_READY,    /* all of it is here; we act on it, or answer it, before the loop waits */
 	REQUEST_CALLING,  /* the database is being called for it */
 	REQUEST_WAITING,  /* it is a long poll, and waits for an event (waiters.c) */
-	REQUEST_DRAINING, /* it was refused and answered; its body may still come, and the connection ends soon */
+	REQUEST_DRAINING, /* refused and answered; its body may still come; the connection ends soon */
 	REQUEST_SENT      /* it was answered, and the connection ends soon */
 } RequestStage;
 
@@ -42,14 +42,14 @@ typedef struct Request
 	struct lws *wsi; /* NULL: the client is gone */
 	RequestLeft left;
 	RequestStage stage;
-	struct Request *next; /* in the list of those that are ready (request.c), or that wait (waiters.c) */
+	struct Request *next; /* in the list of ready (request.c) or waiting (waiters.c) requests */
 	const Route *route;
 	Caller *caller;
 	char *path;
 	uint64_t started;            /* uv_hrtime() */
 	char *values[MAX_ARGUMENTS]; /* the arguments of the SQL function */
 	bool head;                   /* the method is HEAD: the answer has no content */
-	bool close_after;            /* the connection ends after the answer, as the body is not read to its end */
+	bool close_after;            /* end the connection after the answer; the body is not read */
 
 	/* the body */
 	Text body;

@@ -2,10 +2,10 @@
  * route.c
  *		The routes: a method, a pattern, and the SQL function that answers.
  *
- * A {} stands for a part of the path between slashes; only {flow_id} takes all that
- * is left, as a flow id may have slashes in it.  libwebsockets decodes a path
- * and takes "//" and "/../" out of it before we see it: a flow id that has such can
- * be given as ?flow_id=.
+ * A {name} in a pattern stands for a part of the path between slashes.  {flow_id} stands
+ * for all that is left of the path, as a flow id may contain slashes.  libwebsockets
+ * decodes a path, and takes "//" and "/../" out of it, before we see it.  So a flow id
+ * that contains those can be given as ?flow_id= instead.
  */
 #include "route.h"
 
@@ -101,7 +101,10 @@ free_values(char *values[MAX_ARGUMENTS])
 	}
 }
 
-/* Compare a path with a pattern; what stands for its {} goes to "values", to be freed. */
+/*
+ * Compare a path with a pattern.  What stands for each {name} is copied to "values", even
+ * if the rest does not match; the caller frees it.
+ */
 static bool
 match_path(const char *pattern, const char *path, char *values[MAX_ARGUMENTS])
 {
@@ -128,6 +131,10 @@ match_path(const char *pattern, const char *path, char *values[MAX_ARGUMENTS])
 	}
 }
 
+/*
+ * Find the route of a method and a path, and the parts of the path that its pattern names.
+ * NULL: there is none.  If only the method is wrong, "allowed" lists those that there are.
+ */
 const Route *
 route_find(Method method, const char *path, char *values[MAX_ARGUMENTS], Text *allowed)
 {

@@ -2,20 +2,21 @@
  * seen.c
  *		What we have seen of the engine: its process, its state, and its numbers.
  *
- * The numbers show what the engine has left out of the feed, which it does on purpose
- * above 10,000 transitions a second.  They do so in two ways:
+ * By the numbers we notice which changes the engine has omitted from the feed.  It does so
+ * on purpose above 10,000 transitions a second.  There are two checks:
  *
- *   A message's elements carry "seq": [start, n], where "start" is the second in which the
- *   engine was started, and n counts what it has read since.  After [start, 7] must come
- *   [start, 8].  Of an engine that we hear for the first time, n must not be above what
- *   it had counted (eda.engine_status.transitions_read) before we asked the log for the
- *   first time, by more than 1: what is counted up to there, the log tells us.
+ *   Each element of a message carries "seq": [start, n].  "start" is the second in which
+ *   the engine was started, and n counts the transitions that it has read since.  After
+ *   [start, 7] must come [start, 8].  The first element since we listen has no
+ *   predecessor.  It may be at most one above the number that the engine had read when we
+ *   began to listen (transitions_read in eda.engine_status), because the log, which we
+ *   ask next, returns everything up to that number.
  *
- *   When no message follows what was left out, there is no number to compare.  So once a
- *   second we look how much the engine has read.  If it had read more a second ago than
- *   we have been told, and we were told nothing since, then the rest was left out.  (A
- *   feed that is only late goes on telling.  An engine that begins tells nothing of what
- *   happened before it.)
+ *   If nothing follows the omitted changes, there is no number to compare.  So once a
+ *   second we ask how many transitions the engine has read.  If it had read more a second
+ *   ago than we have received, and we have received nothing since, the rest was omitted.
+ *   (If the feed is only slow, something was received.)  An engine that has just started
+ *   is such a case: it publishes nothing of what happened before.
  */
 #include "seen.h"
 
@@ -29,7 +30,7 @@
 
 const char seen_sql[] = "SELECT state, pid, current_setting('eda.feed'), transitions_read FROM eda.engine_status";
 
-/* Its columns. */
+/* The columns of seen_sql. */
 enum
 {
 	SEEN_STATE,
@@ -40,7 +41,7 @@ enum
 
 EngineSeen seen = {.state = "unknown", .feed_level = "full", .counted = -1};
 
-/* We begin to listen, or to another engine: no number is known. */
+/* We begin to listen, perhaps to another engine: its numbers are not known. */
 void
 seen_begin(void)
 {
@@ -48,7 +49,7 @@ seen_begin(void)
 	seen.counted = -1;
 }
 
-/* Take the numbers of a message's element; false: something before it was left out. */
+/* Take the numbers of an element of the feed; false: changes before it were omitted. */
 bool
 seen_take_seq(const json_t *element)
 {
@@ -66,40 +67,40 @@ seen_take_seq(const json_t *element)
 			stats.gaps++;
 	}
 	seen.start = start;
-	seen.n = seen.told = n;
+	seen.n = seen.received = n;
 	return follows;
 }
 
 /*
- * Take a row of eda.engine_status; false: the engine had left something out, a second
- * ago, after all that we have been told.
+ * Take the row that seen_sql returns; false: by a second ago, the engine had omitted changes
+ * after the last one that we have received.
  */
 bool
 seen_take_status(const PGresult *row)
 {
 	int pid = atoi(PQgetvalue(row, 0, SEEN_PID));
 	json_int_t read = atoll(PQgetvalue(row, 0, SEEN_READ));
-	bool told_all = true;
+	bool complete = true;
 
 	if (pid != seen.pid)
-		seen.told = seen.read_before = 0;
-	if (seen.read_before > seen.told && seen.told == seen.told_before)
+		seen.received = seen.read_before = 0;
+	if (seen.read_before > seen.received && seen.received == seen.received_before)
 	{
-		seen.told = seen.read_before; /* by the log, which is asked for it now */
-		told_all = false;
+		seen.received = seen.read_before; /* the log, which is asked now, returns all up to this */
+		complete = false;
 		stats.gaps++;
 	}
-	seen.told_before = seen.told;
+	seen.received_before = seen.received;
 	seen.read_before = read;
 	seen.pid = pid;
 	if (seen.counted < 0)
 		seen.counted = read;
 	snprintf(seen.state, sizeof(seen.state), "%s", PQgetvalue(row, 0, SEEN_STATE));
 	snprintf(seen.feed_level, sizeof(seen.feed_level), "%s", PQgetvalue(row, 0, SEEN_FEED));
-	return told_all;
+	return complete;
 }
 
-/* The database does not say how the engine is. */
+/* The database has not answered how the engine is. */
 void
 seen_take_nothing(void)
 {

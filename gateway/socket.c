@@ -14,7 +14,7 @@
 #include "stream.h"
 #include "text.h"
 
-#define MAX_MESSAGE 4096 /* bytes */
+#define MAX_MESSAGE 4096 /* bytes of a client's message */
 
 static void
 say_error(Subscriber *s, const char *detail)
@@ -40,7 +40,7 @@ say_done(Subscriber *s, const char *type, const char *id)
 	text_free(&t);
 }
 
-/* Whether a message has these keys only, all of them strings (or null). */
+/* Check that a message has only known keys, all of them strings or null; else say what is wrong. */
 static bool
 check_keys(Subscriber *s, json_t *message, const char *const *known)
 {
@@ -83,7 +83,7 @@ handle_message(Subscriber *s, json_t *message)
 		               json_string_value(json_object_get(message, "flow_id"))))
 			say_done(s, "subscribed", id);
 		else
-			say_error(s, "there are 32 subscriptions already: unsubscribe first");
+			say_error(s, "this connection has 32 subscriptions already; unsubscribe from one first");
 	}
 	else if (type != NULL && strcmp(type, "unsubscribe") == 0)
 	{
@@ -95,10 +95,10 @@ handle_message(Subscriber *s, json_t *message)
 	else if (type != NULL && strcmp(type, "ping") == 0)
 		stream_say(s, "pong", "{}");
 	else
-		say_error(s, "a message is an object with \"type\": \"subscribe\", \"unsubscribe\" or \"ping\"");
+		say_error(s, "the \"type\" of a message must be \"subscribe\", \"unsubscribe\" or \"ping\"");
 }
 
-/* A message, or a part of one.  < 0: close the connection. */
+/* A message of a client has come, or a part of one.  < 0: close the connection. */
 int
 socket_receive(Subscriber *s, const char *data, size_t size, bool final, bool binary)
 {

@@ -1,6 +1,6 @@
 /*
  * stats.c
- *		What the gateway knows of itself, for GET /metrics.
+ *		What the gateway counts, for GET /metrics.
  */
 #include "stats.h"
 
@@ -26,12 +26,12 @@ static uint64_t buckets[NBUCKETS + 1];
 static double seconds;
 static uint64_t requests;
 
-/* Requests by route and status; the last route is "no such path, or a file". */
+/* Requests by route and status; MAX_ROUTES stands for files, and for paths that do not exist. */
 static const int statuses[NSTATUS] = {200, 201, 202, 204, 304, 400, 401, 403, 404, 405,
                                       409, 411, 412, 413, 415, 422, 426, 429, 500, 503};
 static uint64_t counts[MAX_ROUTES + 1][NSTATUS];
 
-/* A request is answered. */
+/* Count a request that is being answered. */
 void
 stats_count_request(const Request *request)
 {
@@ -42,7 +42,7 @@ stats_count_request(const Request *request)
 	while (i < NSTATUS - 1 && statuses[i] != request->status)
 		i++;
 	counts[route][i]++;
-	if (request->flow_type != NULL) /* a long poll: it took as long as the caller had asked for */
+	if (request->flow_type != NULL) /* a long poll: most of its time is waiting */
 		return;
 	for (i = 0; i < NBUCKETS && took > bounds[i]; i++)
 		;
@@ -81,7 +81,7 @@ write_durations(Text *t)
 {
 	uint64_t sum = 0;
 
-	write_head(t, "eda_gateway_request_seconds", "histogram", "How long requests took, but for long polls.");
+	write_head(t, "eda_gateway_request_seconds", "histogram", "How long requests took, without long polls.");
 	for (int i = 0; i < NBUCKETS; i++)
 	{
 		sum += buckets[i];
@@ -92,7 +92,7 @@ write_durations(Text *t)
 	text_printf(t, "eda_gateway_request_seconds_count %llu\n", (unsigned long long) requests);
 }
 
-/* Prometheus' text format. */
+/* Write all of it in the text format of Prometheus. */
 void
 stats_write(Text *t)
 {
@@ -105,7 +105,8 @@ stats_write(Text *t)
 	             stats.waiting);
 	write_metric(t, "eda_gateway_connections", "gauge", "Connections of clients.", stats.open_connections);
 	write_metric(t, "eda_gateway_connections_total", "counter", "Connections of clients so far.", stats.connections);
-	write_metric(t, "eda_gateway_connections_rejected_total", "counter", "Connections over the limit.", stats.rejected);
+	write_metric(t, "eda_gateway_connections_rejected_total", "counter",
+	             "Connections that were rejected because of the limit.", stats.rejected);
 	write_head(t, "eda_gateway_subscribers", "gauge", "Clients that watch.");
 	text_printf(t, "eda_gateway_subscribers{kind=\"sse\"} %d\n", stats.subscribers[SUBSCRIBER_SSE]);
 	text_printf(t, "eda_gateway_subscribers{kind=\"websocket\"} %d\n", stats.subscribers[SUBSCRIBER_WS]);
@@ -113,11 +114,11 @@ stats_write(Text *t)
 	write_metric(t, "eda_gateway_changes_total", "counter", "Changes that came from the feed or the log.",
 	             stats.changes);
 	write_metric(t, "eda_gateway_feed_gaps_total", "counter",
-	             "Times that the feed had left something out, and the log was read.", stats.gaps);
-	write_metric(t, "eda_gateway_feed_connections_total", "counter", "Connections to listen to the feed.",
-	             stats.feed_connects);
-	write_metric(t, "eda_gateway_skipped_total", "counter", "Times that a client was told that it had skipped changes.",
+	             "Times that the feed had left changes out, and the log was read.", stats.gaps);
+	write_metric(t, "eda_gateway_feed_connections_total", "counter",
+	             "Times that the gateway began to listen to the feed.", stats.feed_connects);
+	write_metric(t, "eda_gateway_skipped_total", "counter", "Times that a client was told that it has skipped changes.",
 	             stats.skipped);
 	write_metric(t, "eda_gateway_given_back_total", "counter",
-	             "Acquired events handed back because the client was gone.", stats.given_back);
+	             "Times that acquired events were given back because the client was gone.", stats.given_back);
 }

@@ -1,18 +1,19 @@
 /*
  * stream.c
- *		Who watches: Server-Sent Events and WebSockets.
+ *		The clients that watch, by Server-Sent Events or WebSocket, and what they are sent.
  *
- * A subscriber has a position in the hub's ring and no buffer of its own, but for a
- * few messages that are meant for it alone.  It writes when its socket takes
- * something, so one that does not read stands still and holds up nobody; when the
- * ring has gone past it, it is told how much it has skipped.
+ * A subscriber has a position in the list of changes (changes.c), and no buffer of its
+ * own, except for a few messages that are meant for it alone.  It is sent something
+ * whenever its socket can be written to.  So a client that does not read stays where it
+ * is, and holds up nobody.  When the change at its position has been dropped from the
+ * list, it is told how many changes it has skipped.
  *
- * Most watch everything, and stand at the same place: what one of them is sent is
- * kept, and sent to the others as it is.
+ * Most clients watch everything, and have the same position.  So the message that one of
+ * them is sent is kept (a Frame), and the others are sent the same bytes.
  *
- * libwebsockets (4.1) reads nothing of a connection whose answer is under way, though it
- * waits for input: when an SSE client hung up, or said something, the loop ran in
- * circles until the next write failed.  We look for both ourselves.
+ * libwebsockets (4.1) waits for input on a connection whose answer is under way, but does
+ * not read it.  When an SSE client hung up or sent something, the loop ran in circles
+ * until the next write failed.  So we watch these sockets for both ourselves.
  */
 #include "stream.h"
 
@@ -40,31 +41,31 @@
 #include "stats.h"
 #include "text.h"
 
-#define FRAME_BYTES 65536 /* about as much goes out in one message */
-#define SCAN 8192         /* changes that are looked at for one message */
+#define FRAME_BYTES 65536 /* no change is added to a message that is longer than this */
+#define SCAN 8192         /* how many changes are looked at for one message, at most */
 #define KEEP_ALIVE_MS 15000
-#define STUCK_MS 120000 /* who does not read for so long is disconnected */
-#define ROUND_US 50     /* of a round for each subscriber: what a message to one costs, a few times over */
-#define FRAMES 8
+#define STUCK_MS 120000 /* a client that reads nothing for so long is disconnected */
+#define ROUND_US 50     /* between rounds, per subscriber: a few times what a message costs */
+#define FRAMES 8        /* that are kept */
 
-/* A message to those who watch everything. */
+/* A message for clients that watch everything, with the changes from one number to another. */
 typedef struct Frame
 {
 	SubscriberKind kind;
 	uint64_t from;
-	uint64_t to; /* 0: unused */
+	uint64_t to; /* the number after the last one; 0: the frame is not in use */
 	Text text;
 } Frame;
 
 static Subscriber *subscribers;
 static Frame frames[FRAMES];
 static int oldest_frame;
-static int hangups = -1; /* an epoll of all SSE connections */
+static int hangups = -1; /* an epoll descriptor with the sockets of all streams but WebSockets */
 static uv_poll_t hangup_poll;
 static uv_timer_t keep_alive_timer;
 static uv_timer_t round_timer;
-static uint64_t next_round; /* ms */
-static uint64_t round_head; /* up to here all are told in this round */
+static uint64_t next_round; /* when it may begin; ms */
+static uint64_t round_head; /* in this round, subscribers are sent the changes before this number */
 
 /* ------------------------------------------------------------------------
  * Messages
@@ -89,13 +90,13 @@ end_changes(Text *t, SubscriberKind kind, const char *snapshot)
 		text_puts(t, "]\n\n");
 }
 
-/* Put a message for this one subscriber before all that is to come; json is an object. */
+/* Add a message for this subscriber alone, which is sent before any changes; json is an object. */
 void
 stream_say(Subscriber *s, const char *type, const char *json)
 {
 	Text *t = &s->pending;
 
-	/* A WebSocket message is one write: those that follow the first are separated by a NUL. */
+	/* Each WebSocket message needs a write of its own, so a NUL is put between two of them. */
 	if (s->kind == SUBSCRIBER_WS)
 	{
 		if (t->size > 0)
@@ -106,6 +107,7 @@ stream_say(Subscriber *s, const char *type, const char *json)
 		text_printf(t, "event: %s\ndata: %s\n\n", type, json);
 }
 
+/* Tell a subscriber that it has skipped n changes (0: nobody knows how many), and why. */
 static void
 say_skipped(Subscriber *s, uint64_t n, const char *reason)
 {
@@ -122,7 +124,10 @@ say_skipped(Subscriber *s, uint64_t n, const char *reason)
 	stats.skipped++;
 }
 
-/* From its position on, what the subscriber wants, up to about FRAME_BYTES; the position after it. */
+/*
+ * Write a message with the changes that the subscriber wants, from its position on.
+ * Returns the position after them.
+ */
 static uint64_t
 write_changes(const Subscriber *s, Text *t)
 {
@@ -152,7 +157,7 @@ write_changes(const Subscriber *s, Text *t)
 	return n;
 }
 
-/* The message for who watches everything from this position on. */
+/* The message for a subscriber that watches everything; it is made now if it is not kept. */
 static Frame *
 frame_get(const Subscriber *s)
 {
@@ -173,6 +178,7 @@ frame_get(const Subscriber *s)
  * Writing
  * ------------------------------------------------------------------------ */
 
+/* Have stream_write() called when the subscriber's socket can be written to. */
 static void
 ask_to_write(Subscriber *s)
 {
@@ -189,7 +195,7 @@ send_text(Subscriber *s, Text *t)
 	return n < 0 ? -1 : 0;
 }
 
-/* The first of the messages that are this subscriber's own. */
+/* Send the first of the messages that are for this subscriber alone. */
 static int
 write_pending(Subscriber *s)
 {
@@ -215,7 +221,10 @@ write_keep_alive(Subscriber *s)
 
 	if (s->kind == SUBSCRIBER_WS)
 		return lws_write(s->wsi, (unsigned char[LWS_PRE + 1]){0} + LWS_PRE, 0, LWS_WRITE_PING) < 0 ? -1 : 0;
-	/* Who filters may not have had a change for long; this is where it goes on from. */
+	/*
+	 * A client with filters may not have been sent a change, and so no id, for long: send
+	 * the id that it can continue from after a disconnect.
+	 */
 	if (snapshot != NULL)
 		text_printf(&t, "id: %s\n", snapshot);
 	text_puts(&t, ": keep-alive\n\n");
@@ -249,7 +258,7 @@ has_changes(const Subscriber *s)
 	return s->kind != SUBSCRIBER_MCP && s->let_in && s->position < round_head;
 }
 
-/* The socket takes something: one message.  < 0: close it. */
+/* The socket can be written to: send the most urgent message.  < 0: close the connection. */
 int
 stream_write(Subscriber *s)
 {
@@ -278,7 +287,7 @@ stream_write(Subscriber *s)
 	}
 	else if (has_changes(s) && s->position < changes_tail())
 	{
-		say_skipped(s, round_head - s->position, "slow");
+		say_skipped(s, round_head - s->position, "this client reads too slowly");
 		s->position = round_head;
 		result = write_pending(s);
 	}
@@ -295,9 +304,10 @@ stream_write(Subscriber *s)
 }
 
 /* ------------------------------------------------------------------------
- * All of them
+ * All subscribers
  * ------------------------------------------------------------------------ */
 
+/* Have all subscribers that are behind sent what is in the list now. */
 static void
 start_round(void)
 {
@@ -318,8 +328,9 @@ on_round(uv_timer_t *timer)
 }
 
 /*
- * There are changes.  A few subscribers are told at once; many not more often than
- * they can be served, so that there is something in each message when much happens.
+ * The list has new changes.  If there are few subscribers, they are sent them at once.
+ * With many of them, the next round waits until the last one can be over: then each
+ * message carries more changes when much happens, and the loop has time for other work.
  */
 void
 stream_send_changes(void)
@@ -332,6 +343,7 @@ stream_send_changes(void)
 		uv_timer_start(&round_timer, on_round, next_round - now, 0);
 }
 
+/* The state of the database or the engine has changed. */
 void
 stream_send_status(void)
 {
@@ -343,6 +355,7 @@ stream_send_status(void)
 		}
 }
 
+/* There were changes that no subscriber will be sent. */
 void
 stream_send_gap(const char *reason)
 {
@@ -370,6 +383,7 @@ on_keep_alive(uv_timer_t *timer)
 			answer_end(s->wsi);
 }
 
+/* The file of tokens was read again: close streams whose token is no longer in it. */
 void
 stream_drop_retired(void)
 {
@@ -382,13 +396,13 @@ stream_drop_retired(void)
 }
 
 /* ------------------------------------------------------------------------
- * One of them
+ * One subscriber
  * ------------------------------------------------------------------------ */
 
 /*
- * Somebody wants to watch, perhaps from a place where it was before; "since" is ours
- * from here on.  From now on nothing that is told is missed, though nothing is sent
- * before the database has said that it may look.
+ * Make a subscriber.  "since" is the snapshot that it continues from (NULL: from now on),
+ * and belongs to the subscriber.  It has its position from now on and will miss nothing,
+ * but it is sent nothing before the database has said that its caller may watch.
  */
 Subscriber *
 stream_open(struct lws *wsi, SubscriberKind kind, Caller *caller, char *since)
@@ -413,7 +427,7 @@ stream_open(struct lws *wsi, SubscriberKind kind, Caller *caller, char *since)
 	return s;
 }
 
-/* Tell what it missed: the body of eda_http.changes(). */
+/* Send a subscriber what it has missed; "missed" is the body that eda_http.changes() returned. */
 static void
 say_missed(Subscriber *s, const char *missed)
 {
@@ -425,7 +439,7 @@ say_missed(Subscriber *s, const char *missed)
 	json_t *c;
 
 	if (!json_is_true(json_object_get(answer, "complete")))
-		say_skipped(s, 0, "away for too long");
+		say_skipped(s, 0, "this client was away for too long");
 	else
 		json_array_foreach(changes, i, c)
 		{
@@ -451,7 +465,7 @@ say_missed(Subscriber *s, const char *missed)
 	json_decref(answer);
 }
 
-/* Nobody may say anything on a stream of events, and who hangs up is gone. */
+/* An SSE client has hung up, or has sent something, which it may not: end its connection. */
 static void
 on_hangup(uv_poll_t *handle, int status, int events)
 {
@@ -474,7 +488,10 @@ watch_for_hangup(Subscriber *s)
 	epoll_ctl(hangups, EPOLL_CTL_ADD, s->watched, &event);
 }
 
-/* It may look.  "missed" is what eda_http.changes() said; NULL: its "since" is of no use. */
+/*
+ * The caller may watch: begin to send.  "missed" is the body that eda_http.changes()
+ * returned; NULL: the database cannot continue from the subscriber's "since".
+ */
 void
 stream_begin(Subscriber *s, const char *missed)
 {
@@ -491,7 +508,7 @@ stream_begin(Subscriber *s, const char *missed)
 		if (s->since != NULL && missed != NULL)
 			say_missed(s, missed);
 		else if (s->since != NULL)
-			say_skipped(s, 0, "unknown place");
+			say_skipped(s, 0, "the place to continue from is not known");
 	}
 	free(s->since);
 	s->since = NULL;
@@ -500,10 +517,11 @@ stream_begin(Subscriber *s, const char *missed)
 	ask_to_write(s);
 }
 
+/* The database has said whether the caller of a WebSocket may watch. */
 static void
-on_permission(void *who, PGresult *result, DbTrouble trouble)
+on_permission(void *arg, PGresult *result, DbTrouble trouble)
 {
-	Subscriber *s = who;
+	Subscriber *s = arg;
 	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
 	s->asking = false;
@@ -525,7 +543,10 @@ on_permission(void *who, PGresult *result, DbTrouble trouble)
 	PQclear(result);
 }
 
-/* A WebSocket is open before anybody was asked; it stays silent until the database has answered. */
+/*
+ * Ask the database whether the caller of a WebSocket may watch, and what it has missed.
+ * The WebSocket is open already, and stays silent until the answer is there.
+ */
 void
 stream_ask_database(Subscriber *s)
 {
@@ -533,11 +554,11 @@ stream_ask_database(Subscriber *s)
 	db_call(route_stream_sql, 1, &s->since, s->caller->role, on_permission, s);
 }
 
-/* The connection is gone. */
+/* The connection is closed: free the subscriber. */
 void
 stream_close(Subscriber *s)
 {
-	if (s->watched > 0) /* libwebsockets closes it later */
+	if (s->watched > 0) /* libwebsockets has not closed the socket yet */
 		epoll_ctl(hangups, EPOLL_CTL_DEL, s->watched, NULL);
 	s->watched = 0;
 	s->wsi = NULL;
@@ -553,7 +574,7 @@ stream_close(Subscriber *s)
 		stats.subscribers[s->kind]--;
 	}
 	if (s->asking)
-		return; /* the database's answer frees it */
+		return; /* on_permission() frees it */
 	caller_leave(s->caller);
 	filter_clear(s);
 	free(s->since);
@@ -573,7 +594,7 @@ stream_start(void)
 	uv_poll_start(&hangup_poll, UV_READABLE, on_hangup);
 }
 
-/* The gateway ends: so do all streams, as soon as their sockets take it. */
+/* The gateway is shutting down: close each stream as soon as its socket can be written to. */
 void
 stream_stop(void)
 {

@@ -45,13 +45,13 @@ typedef struct Subscriber
 	bool asking;       /* the database is being asked (WebSocket) */
 	bool all;          /* it has one subscription, without filters */
 	uint64_t position; /* the number of the next change that it has not been sent */
-	char *since;       /* the snapshot it continues from, if the list of changes does not know it; or NULL */
+	char *since;       /* the snapshot it continues from, if changes.c does not know it; or NULL */
 	Text pending;      /* messages for this client alone, which go before all others */
 	bool headers_due;
 	bool status_due;
 	bool keep_alive_due;
 	bool close_due;
-	uint64_t write_asked; /* since when we wait until its socket can be written to, in ms; 0: we do not */
+	uint64_t write_asked; /* since when we wait for its socket to be writable, in ms; or 0 */
 	int watched;          /* its socket, if that is watched for a hangup; or 0 */
 	Text incoming;        /* the parts of a message that have come */
 } Subscriber;

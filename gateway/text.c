@@ -13,7 +13,7 @@
 
 #include "memory.h"
 
-/* Make room for so many bytes more, and LWS_PRE before all of them. */
+/* Make room for so many more bytes, and for LWS_PRE bytes before all of them. */
 static void
 text_grow(Text *t, size_t more)
 {
@@ -93,7 +93,10 @@ text_free(Text *t)
 	*t = (Text){0};
 }
 
-/* Send all of it; what the socket does not take, libwebsockets keeps and sends before anything else.  < 0: broken. */
+/*
+ * Send all of the bytes.  What the socket does not take now, libwebsockets copies, and
+ * sends before anything else.  < 0: the connection is broken.
+ */
 int
 text_send(Text *t, struct lws *wsi, enum lws_write_protocol how)
 {

@@ -1,11 +1,12 @@
 /*
  * waiters.c
- *		Long polls: requests for the next events of a flow type that found none.
+ *		Long polls: requests for the next events of a flow type that found none, and wait.
  *
- * They hold no connection to the database.  The feed says when an event of their
- * flow type is dispatched, and the one that has waited longest asks again; should
- * the feed be silent, it asks once a second, or 64 flow types do of more.  Who gets
- * nothing goes back to the head of the line.
+ * A waiting request holds no connection to the database.  When the feed says that an
+ * event of its flow type was dispatched, the request of that flow type that has waited
+ * longest calls the database again.  If the feed is silent, the first waiter of each flow
+ * type calls again once a second, for at most 64 flow types at a time.  A request that
+ * gets nothing keeps its place in the line.
  */
 #include "waiters.h"
 
@@ -20,16 +21,17 @@
 #include "request.h"
 #include "stats.h"
 
-#define ASK_MS 1000
-#define LOOK_MS 50 /* how exactly the end of a wait is kept */
+#define ASK_MS 1000    /* how often waiters call without being woken */
+#define ASK_AT_ONCE 64 /* how many of them at a time */
+#define LOOK_MS 50     /* how late the end of a wait may be noticed */
 
-static Request *waiting; /* who has waited longest comes first */
+static Request *waiting; /* the request that has waited longest comes first */
 static uv_timer_t timer;
 static uint64_t asked_at;
-static uint64_t polled_up_to; /* requests that started later have their turn in the next poll; 0: all */
+static uint64_t polled_up_to; /* the next poll is for requests that started later */
 static void (*ask)(Request *);
 
-/* When an event was dispatched that nobody waited for, by a hash of its flow type. */
+/* When an event was last dispatched for which no request waited, by a hash of its flow type. */
 static uint64_t untaken[256];
 
 static void
@@ -45,7 +47,7 @@ unlink_waiter(Request *request)
 	stats.waiting--;
 }
 
-/* The client is gone. */
+/* The client of a waiting request has hung up. */
 void
 waiters_leave(Request *request)
 {
@@ -70,8 +72,8 @@ ask_again(Request *request)
 }
 
 /*
- * Let a request wait, for wait_ms from the first time on.  False: an event was
- * dispatched while the database was looking for one, so ask it again at once.
+ * Let a request wait.  wait_ms counts from the first time on that it waits.  False: an
+ * event was dispatched while the database looked for one, so call it again at once.
  */
 bool
 waiters_add(Request *request, const char *flow_type, uint64_t wait_ms)
@@ -94,7 +96,7 @@ waiters_add(Request *request, const char *flow_type, uint64_t wait_ms)
 	return true;
 }
 
-/* An event of this flow type was dispatched. */
+/* An event of this flow type was dispatched: wake the request that has waited longest. */
 void
 waiters_wake(const char *flow_type)
 {
@@ -107,7 +109,7 @@ waiters_wake(const char *flow_type)
 	*untaken_of(flow_type) = uv_hrtime();
 }
 
-/* Take a request whose token is no longer known out of the line; NULL: there is none (any more). */
+/* Take a request whose token is no longer in the file out of the line; NULL: there is none. */
 Request *
 waiters_take_retired(void)
 {
@@ -129,14 +131,17 @@ is_first_of_flow_type(const Request *request)
 	return true;
 }
 
-/* Time is up: the last answer, which was empty, is asked for once more and goes out. */
+/*
+ * Wake requests whose time is up; whatever the database answers now, they do not wait
+ * again.  And once a second, wake the first request of each flow type.
+ */
 static void
 on_waiters_timer(uv_timer_t *t)
 {
 	uint64_t now = loop_now_ms();
 	bool poll = now - asked_at >= ASK_MS;
 	Request *next;
-	Request *chosen[64];
+	Request *chosen[ASK_AT_ONCE];
 	int n = 0;
 
 	(void) t;
@@ -145,13 +150,13 @@ on_waiters_timer(uv_timer_t *t)
 		next = r->next;
 		if (now >= r->give_up_at || stopping)
 			ask_again(r);
-		else if (poll && n < 64 && r->started > polled_up_to && is_first_of_flow_type(r))
+		else if (poll && n < ASK_AT_ONCE && r->started > polled_up_to && is_first_of_flow_type(r))
 			chosen[n++] = r;
 	}
 	if (!poll)
 		return;
 	asked_at = now;
-	polled_up_to = n == 64 ? chosen[n - 1]->started : 0;
+	polled_up_to = n == ASK_AT_ONCE ? chosen[n - 1]->started : 0;
 	for (int i = 0; i < n; i++)
 		ask_again(chosen[i]);
 }

@@ -31,7 +31,7 @@ for my $call ("publish('T', 'flow')", "acquire_next('flow')", "cancel((SELECT id
 
 # A standby refuses LISTEN, and promotion ends no connection.
 my $gateway = -x EdaGateway::program() ? EdaGateway->start_new($standby, 'gateway') : undef;
-EdaGateway::becomes_true(sub { $gateway->log =~ /the feed cannot be had/ }) if $gateway;
+EdaGateway::becomes_true(sub { $gateway->log =~ /cannot listen to the feed/ }) if $gateway;
 
 $primary->stop('immediate');
 $standby->promote;
