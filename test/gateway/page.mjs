@@ -166,7 +166,7 @@ await section("the rules of an event type", async () => {
 	const form = page.locator("dialog.dialog[open]");
 	await form.locator("[name=max_attempts]").fill("20000");
 	await confirmed(page);
-	await says(page, "dialog .problem", /max_attempts is 20000.*An event needs 1 to 10000 attempts/s, "an error and its hint stand at the form");
+	await says(page, "dialog .problem", /max_attempts is 20000.*It must be from 1 to 10000/s, "an error and its hint stand at the form");
 	await form.locator("[name=max_attempts]").fill("7");
 	await form.locator("[name=attempt_delays]").fill("0 s, 10 ms, 1 min 5 s");
 	await form.locator("[name=lifespan]").fill("2 h");
