@@ -161,15 +161,11 @@ item_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **it
 				item = NULL;
 				break;
 			case WJB_BEGIN_ARRAY:
-				if (!inside)
-				{
-					inside = true;
-					break;
-				}
-				/* FALLTHROUGH */
 			case WJB_ELEM:
-				ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				        errmsg("element %d of %s is not an object", n + 1, what));
+				if (token == WJB_ELEM || inside)
+					ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					        errmsg("element %d of %s is not an object", n + 1, what));
+				inside = true;
 				break;
 			default:
 				break;
