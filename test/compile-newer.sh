@@ -4,7 +4,7 @@
 # Only the headers are needed: they are taken from Debian's newer suites into
 # build/newer, with an apt state of their own, and nothing is installed.  Debian
 # has PostgreSQL 17 and nats.c 3.10 in trixie, 18 and the newest nats.c in sid, and
-# PostgreSQL 19 in experimental; no suite has PostgreSQL 16.
+# PostgreSQL 19 in experimental.  No suite of Debian has PostgreSQL 16.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,11 +1,14 @@
-# Sourced: an apt of its own that knows Debian's newer suites, in a folder; the machine's stays as it is.
+# shellcheck shell=bash
+# Sourced: an apt of its own that knows newer suites of Debian, in a folder; the apt of the
+# machine stays as it is.
 #
 #	newer_apt FOLDER SUITE...	from here on apt-get works there, until APT_CONFIG is unset
+#	debian_mirror			where packages come from
 
-# The mirror that this machine uses.
+# The Debian mirror that this machine uses; empty where the machine is not a Debian.
 debian_mirror() {
 	apt-get indextargets --format '$(ORIGIN) $(COMPONENT) $(REPO_URI)' |
-		sed -n 's/^Debian main //p' | grep -v -- -security | head -n 1
+		sed -n 's/^Debian main //p' | grep -v -- -security | head -n 1 || true
 }
 
 newer_apt() {
@@ -17,6 +20,7 @@ newer_apt() {
 	for suite in "$@"; do
 		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
 	done >"$folder/etc/sources.list"
+	# A mirror that does not answer is not waited for.
 	cat >"$folder/apt.conf" <<-CONF
 		Dir::Etc "$folder/etc";
 		Dir::Etc::sourceparts "$folder/none";
@@ -26,6 +30,8 @@ newer_apt() {
 		Dir::Cache "$folder/cache";
 		Acquire::Languages "none";
 		Acquire::Check-Valid-Until "false";
+		Acquire::http::Timeout "30";
+		Acquire::Retries "2";
 		Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 		Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
 		APT::Sandbox::User "root";
