@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Install with apt what building and testing need and this machine lacks.  Prints nothing and
-# asks no network when all is there.
+# Install with apt what building and testing need and this machine lacks (Debian, Ubuntu).
+# Prints nothing and asks no network when all is there.
 #
 #	test/install-deps.sh [--list] [NAME...]
 #
 # NAME: "pgtap"; "gateway", for building the gateway; "browser", for testing its page; or any
-# package.  --list: do not install, print the packages that are missing.
+# package.  --list: do not install, print the packages that are missing.  Where a system has
+# no package for "pgtap" or "browser", as Ubuntu has none for the latter, this goes without it,
+# and so do the tests.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 list=
 [ "${1:-}" != --list ] || { list=1; shift; }
@@ -15,19 +18,30 @@ packages=(make gcc libc6-dev libpq-dev libnats-dev libjansson-dev libipc-run-per
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]; }
 
-# The PostgreSQL of this Debian (12: PostgreSQL 15), unless PG_MAJOR names another.
+# Whether apt knows a package that it could install.
+offered() { [ -n "$(apt-cache --no-all-versions show "$1" 2>/dev/null | sed -n 's/^Filename: //p')" ]; }
+
+# Packages that are left out where apt knows others, but not them.
+optional() {
+	local package
+	for package in "$@"; do
+		if installed "$package" || offered "$package" || ! offered postgresql; then packages+=("$package"); fi
+	done
+}
+
+# The PostgreSQL of this system (Debian 12: 15, Ubuntu 24.04: 16), unless PG_MAJOR names another.
 major=${PG_MAJOR:-}
 if [ -z "$major" ]; then
-	[ -n "$(apt-cache depends postgresql 2>/dev/null)" ] || apt-get update -qq
+	offered postgresql || apt-get update -qq
 	major=$(apt-cache depends postgresql | sed -n 's/.*Depends: postgresql-\([0-9][0-9]*\)$/\1/p' | head -n 1)
 fi
 packages+=("postgresql-$major" "postgresql-server-dev-$major")
 
 for name in "$@"; do
 	case $name in
-		pgtap) packages+=("postgresql-$major-pgtap") ;;
+		pgtap) optional "postgresql-$major-pgtap" ;;
 		gateway) packages+=(pkg-config libwebsockets-dev libwebsockets-evlib-uv libuv1-dev libssl-dev libjs-chart.js) ;;
-		browser) packages+=(chromium) ;;
+		browser) optional chromium ;;
 		*) packages+=("$name") ;;
 	esac
 done
@@ -40,7 +54,4 @@ done
 [ -z "$list" ] || { echo "${missing[*]}"; exit; }
 
 echo "installing ${missing[*]}" >&2
-export DEBIAN_FRONTEND=noninteractive
-# A second try with a new package list: the old one may name versions that are gone.
-install() { apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; }
-install 2>/dev/null || { apt-get update -qq && install; }
+exec test/apt-install.sh "${missing[@]}"

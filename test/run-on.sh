@@ -1,41 +1,139 @@
 #!/usr/bin/env bash
-# Run the whole test suite on another Debian, and so on another PostgreSQL.
+# Run the tests, or another command, on another Debian, and so with another PostgreSQL.
 #
-#	test/run-on.sh SUITE	bookworm (15), trixie (17), sid (18)
+#	test/run-on.sh SYSTEM [COMMAND...]
 #
-# Makes a bare system of that suite in build/SUITE, copies the working tree into it
-# and runs `make check` there, with mounts and processes of its own.  Needs root,
-# debootstrap and a few minutes.  build/SUITE can be kept, and is used again.
+# SYSTEM    bookworm (Debian 12, PostgreSQL 15), trixie (Debian 13, PostgreSQL 17), sid (PostgreSQL 18), or experimental: sid with the newest
+#           PostgreSQL that Debian's experimental suite has (19)
+# COMMAND   what to run there, from the top of the tree, without spaces in its words;
+#           "make check" where none is given, or for instance: make demo RIDES=20
+#
+# This makes a bare system in build/SYSTEM, copies the working tree into it, and runs the
+# command there as root, with mounts and processes of its own.  It needs root, a few minutes,
+# and debootstrap, which it installs where it is missing.  A system that has been made is
+# used again the next time, with the packages that it has by then; build/SYSTEM can be
+# removed at any time.
+#
+# Where the system cannot be made, because its mirror cannot be read or has packages that do
+# not fit together now, the last line says so and the exit status is 75.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-suite=${1:?which suite?}
-root=$PWD/build/$suite
+system=${1:?which system?}
+shift
+[ $# -gt 0 ] || set -- make --no-print-directory check
+root=$PWD/build/$system
 # shellcheck source=test/newer-apt.sh
 . test/newer-apt.sh
-mirror=$(debian_mirror)
 
-if [ ! -e "$root/ready" ]; then
+# The system cannot be had.
+skip() {
+	[ ! -s "$root.log" ] || tail -n 20 "$root.log"
+	echo "$system: $1, so nothing was run there"
+	echo "0 passed, 0 failed, 1 skipped"
+	exit 75
+}
+
+say() { printf '\n== %s: %s (%d s)\n' "$system" "$*" "$SECONDS"; }
+
+# ------------------------------------------------------------------------
+# A bare system
+# ------------------------------------------------------------------------
+
+choose_mirror() {
+	sources=()
+	case $system in
+		experimental)
+			suite=sid
+			mirror=$(debian_mirror)
+			keys=/usr/share/keyrings/debian-archive-keyring.gpg
+			sources=("deb $mirror sid main" "deb $mirror experimental main")
+			;;
+		*)
+			suite=$system
+			mirror=$(debian_mirror)
+			keys=/usr/share/keyrings/debian-archive-keyring.gpg
+			;;
+	esac
+}
+
+make_system() {
+	say "a bare system from $mirror"
+	command -v debootstrap >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends debootstrap; } \
+		>"$root.log" 2>&1 || skip "debootstrap cannot be installed"
 	rm -rf "$root"
 	mkdir -p "$root"
-	debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "$mirror" >"$root.log" ||
-		{ tail -n 20 "$root.log"; exit 1; }
+	timeout 600 debootstrap --variant=minbase --include=ca-certificates --keyring="$keys" \
+		"$suite" "$root" "$mirror" >"$root.log" 2>&1 || skip "debootstrap cannot make it from $mirror"
+	[ ${#sources[@]} = 0 ] || printf '%s\n' "${sources[@]}" >"$root/etc/apt/sources.list"
+	# A mirror may be behind the date until which it vouches for its lists, and one that does not
+	# answer is not to be waited for.
+	cat >"$root/etc/apt/apt.conf.d/eda" <<-CONF
+		Acquire::Check-Valid-Until "false";
+		Acquire::http::Timeout "30";
+		Acquire::Retries "2";
+	CONF
 	touch "$root/ready"
-fi
-# A mirror may be behind the date until which it vouches for its lists.
-echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/eda"
-cp /etc/resolv.conf /etc/hosts "$root/etc/"
-rm -rf "$root/root/eda"
-mkdir -p "$root/root/eda"
-git ls-files -co --exclude-standard -z | xargs -0 cp --parents -t "$root/root/eda"
+}
 
-# shellcheck disable=SC2016 # expanded inside
-unshare --mount --pid --fork bash -c '
-	mount --make-rprivate /
-	mount -t proc proc "$1/proc"
-	mount --rbind /dev "$1/dev"
-	mount -t tmpfs -o mode=1777 shm "$1/dev/shm"
-	exec chroot "$1" env -i HOME=/root TERM=dumb PATH=/usr/sbin:/usr/bin:/sbin:/bin WERROR=1 bash -c "
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends make >/dev/null 2>&1
-		make --no-print-directory -C /root/eda check"
-' bash "$root" </dev/null
+# ------------------------------------------------------------------------
+# What is done in it
+# ------------------------------------------------------------------------
+
+# Run a command in the system, as its root.
+inside() {
+	# shellcheck disable=SC2016 # expanded inside
+	unshare --mount --pid --fork bash -c '
+		root=$1
+		shift
+		mount --make-rprivate /
+		mount -t proc proc "$root/proc"
+		mount --rbind /dev "$root/dev"
+		mount -t tmpfs -o mode=1777 shm "$root/dev/shm"
+		exec chroot "$root" env -i HOME=/root TERM=dumb PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+			DEBIAN_FRONTEND=noninteractive "$@"' bash "$root" "$@" </dev/null
+}
+
+# Of a package in experimental apt takes nothing on its own, so the newest PostgreSQL is told to it.
+choose_postgresql() {
+	major=$(inside apt-cache pkgnames postgresql- | sed -n 's/^postgresql-\([0-9]*\)$/\1/p' | sort -n | tail -n 1)
+	printf '%s\n' "Package: src:postgresql-$major" "Pin: release a=experimental" "Pin-Priority: 990" \
+		>"$root/etc/apt/preferences.d/eda"
+}
+
+# Debian builds no pgTAP for a PostgreSQL in experimental.  What it has for another is the same SQL.
+borrow_pgtap() {
+	# shellcheck disable=SC2016 # expanded inside
+	inside bash -ec '
+		folder=/usr/share/postgresql/$1/extension
+		[ ! -e "$folder/pgtap.control" ] || exit 0
+		package=$(apt-cache pkgnames postgresql- | grep -x "postgresql-[0-9]*-pgtap" | sort -V | tail -n 1)
+		cd "$(mktemp -d)"
+		apt-get download -qq "$package"
+		dpkg-deb -x "$package"_*.deb .
+		mkdir -p "$folder"
+		cp usr/share/postgresql/*/extension/pgtap* "$folder"' bash "$major"
+}
+
+copy_tree() {
+	rm -rf "$root/root/eda"
+	mkdir -p "$root/root/eda"
+	git ls-files -co --exclude-standard -z | xargs -0 cp --parents -t "$root/root/eda"
+}
+
+choose_mirror
+[ -e "$root/ready" ] || make_system
+cp /etc/resolv.conf /etc/hosts "$root/etc/"
+
+say "its packages"
+inside apt-get update -qq >"$root.log" 2>&1 || skip "the lists of its packages cannot be read"
+major=
+if [ "$system" = experimental ]; then
+	choose_postgresql
+	borrow_pgtap >"$root.log" 2>&1 || skip "no package has pgTAP"
+fi
+inside apt-get install -y -qq --no-install-recommends make >"$root.log" 2>&1 || skip "make cannot be installed"
+copy_tree
+
+say "$*"
+inside env WERROR=1 ${major:+PG_MAJOR="$major"} bash -c 'cd /root/eda && exec "$@"' bash "$@"
