@@ -11,27 +11,30 @@
 # The page is at the address that it prints: rides as they move, and a place to ask for
 # one (PORT=8480; any free port where that one is taken).
 #
-# Installs what is missing (Debian, as root or with sudo), builds and installs the
-# extension, and starts a server in a folder of its own, reachable only through a
-# socket in that folder (gateway and nats-server: on ports of 127.0.0.1).  Other servers on
-# the machine are left alone.
+# Installs what is missing (Debian or Ubuntu, as root or with sudo), builds the extension,
+# installs it into a folder of its own, and starts a server there, which is reachable only
+# through a socket in that folder (gateway and nats-server: on ports of 127.0.0.1).  Other
+# servers on the machine are left alone.
+#
+# PG_CONFIG=/path/to/pg_config, or PG_MAJOR=17 for a package of Debian's, takes another
+# PostgreSQL than the one that pg_config in the PATH belongs to.
 #
 set -euo pipefail
 unset MAKEFLAGS MAKELEVEL MFLAGS
 for name in $(compgen -e PG); do
-	[ "$name" = PG_CONFIG ] || unset "$name"
+	[[ $name = PG_CONFIG || $name = PG_MAJOR ]] || unset "$name"
 done
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
+# shellcheck source=../../test/lib/postgresql.sh
+. "$top/test/lib/postgresql.sh"
 rides=${RIDES:-}
 broker=${BROKER:-}
 workers=${WORKERS:-4}
 work_ms=${WORK_MS:-150}
 fail=${FAIL:-0.12}
 port=${PORT:-8480}
-pg_version=15
-pg_config=${PG_CONFIG:-/usr/lib/postgresql/$pg_version/bin/pg_config}
 
 # Where the locale names another character set than UTF-8, the dashboard keeps to ASCII.
 case "${LC_ALL:-${LC_CTYPE:-${LANG:-}}}" in
@@ -52,6 +55,8 @@ gateway_pid=
 page=
 screen=
 interrupted=
+installed=	# packages that were missing
+installed_in=	# where the extension was installed, if not in $dir
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "demo: $*"; exit 1; }
@@ -98,9 +103,18 @@ cleanup() {
 			tail -n 20 "$dir/log" >&2
 		fi
 		[ -s "$dir/data/postmaster.pid" ] || rm -rf "$dir"
+		say_what_stays
 	fi
 	exit "$status"
 }
+
+say_what_stays() {
+	say ""
+	say "All that was started is stopped, and its data is gone.  What was compiled stays in $top."
+	[ -z "$installed" ] || say "These packages were installed, and stay: $installed"
+	[ -z "$installed_in" ] || say "The extension was installed into $installed_in, and stays there."
+}
+
 trap cleanup EXIT
 # Ctrl-C is how a demo without end ends.
 trap 'interrupted=1; [ -n "$rides" ] && exit 130; exit 0' INT
@@ -115,12 +129,11 @@ require_root() {
 	[ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null || return 0
 	die "$1 needs root, and there is no sudo.
   Run \"make demo\" as root, or have this done once by somebody who is:
-    apt-get install ${packages[*]}
-    make -C $top PG_CONFIG=$pg_config all install"
+    $2"
 }
 
 as_root() {
-	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo --preserve-env=PG_CONFIG,PG_MAJOR "$@"; fi
 }
 
 # Run as the user who owns the tree, so that a build by root leaves no files that its owner cannot touch.
@@ -140,24 +153,20 @@ as_server() {
 	(cd / && exec "${as[@]}" "$@")
 }
 
-packages=("postgresql-$pg_version" "postgresql-server-dev-$pg_version" libpq-dev libnats-dev libjansson-dev gcc libc6-dev make
-	pkg-config libwebsockets-dev libwebsockets-evlib-uv libuv1-dev libssl-dev libjs-chart.js)
-
+# Debian's packages.  With a PostgreSQL of somebody's own making it is left to them to have
+# all that is needed.
 install_packages() {
-	local missing=() p
+	local missing
+	find_postgresql
 	command -v dpkg-query >/dev/null || return 0
-	[ -z "${PG_CONFIG:-}" ] || return 0
-	for p in "${packages[@]}"; do
-		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
-	done
-	[ ${#missing[@]} -gt 0 ] || return 0
-	require_root "installing ${missing[*]}"
-	say "Installing ${missing[*]} ..."
-	as_root apt-get -q -y update >"$dir/apt.log" 2>&1 &&
-		as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}" \
-			>>"$dir/apt.log" 2>&1 && return 0
-	tail -n 20 "$dir/apt.log" >&2
-	die "apt-get could not install ${missing[*]}"
+	[ -z "$PG_CONFIG" ] || [ -n "$PG_MAJOR" ] || return 0
+	missing=$("$top/test/install-deps.sh" --list gateway)
+	[ -n "$missing" ] || return 0
+	require_root "installing $missing" "$top/test/install-deps.sh gateway"
+	say "Installing $missing ..."
+	as_root "$top/test/install-deps.sh" gateway 2>"$dir/apt.log" || { cat "$dir/apt.log" >&2; die "apt-get could not install them"; }
+	installed=$missing
+	find_postgresql
 }
 
 # The nats-server of the tests; it is unpacked there, not installed.
@@ -178,23 +187,34 @@ find_nats_server() {
 }
 
 build() {
-	local lib share
-	say "Building the extension ..."
-	as_owner make -s -j "$(nproc)" -C "$top" PG_CONFIG="$pg_config" >"$dir/build.log" 2>&1 ||
+	say "Building the extension for $("$PG_CONFIG" --version) ..."
+	as_owner make -s -j "$(nproc)" -C "$top" PG_CONFIG="$PG_CONFIG" >"$dir/build.log" 2>&1 ||
 		{ tail -n 30 "$dir/build.log" >&2; die "the build failed"; }
-	lib=$("$pg_config" --pkglibdir)
-	share=$("$pg_config" --sharedir)/extension
-	# Somebody without root's rights can go on when it is installed already.
-	if ! cmp -s "$top/eda.so" "$lib/eda.so" || ! cmp -s "$top/eda.control" "$share/eda.control" ||
-		! (cd "$top" && for f in eda--*.sql; do cmp -s "$f" "$share/$f" || exit 1; done); then
-		require_root "installing the extension"
-		as_root make -s -C "$top" PG_CONFIG="$pg_config" install >"$dir/build.log" 2>&1 ||
-			{ tail -n 30 "$dir/build.log" >&2; die "the installation failed"; }
-	fi
+	install_extension
 	as_owner make -s -j "$(nproc)" -C "$top/gateway" >"$dir/build.log" 2>&1 ||
 		{ tail -n 30 "$dir/build.log" >&2; die "the gateway does not compile"; }
-	make -s -C "$here" BIN="$dir" PG_CONFIG="$pg_config" "$dir/$worker" >"$dir/build.log" 2>&1 ||
+	make -s -C "$here" BIN="$dir" PG_CONFIG="$PG_CONFIG" "$dir/$worker" >"$dir/build.log" 2>&1 ||
 		{ cat "$dir/build.log" >&2; die "the worker does not compile"; }
+}
+
+# Into the demo's folder, where this PostgreSQL can find it there; else to where all its
+# extensions are, which somebody without root's rights may find done already.
+install_extension() {
+	local lib share
+	if find_installed "$dir/install" >"$dir/install.conf"; then
+		make -s -C "$top" PG_CONFIG="$PG_CONFIG" DESTDIR="$dir/install" install >"$dir/build.log" 2>&1 ||
+			{ tail -n 30 "$dir/build.log" >&2; die "the installation failed"; }
+		return
+	fi
+	lib=$("$PG_CONFIG" --pkglibdir)
+	share=$("$PG_CONFIG" --sharedir)/extension
+	if ! cmp -s "$top/eda.so" "$lib/eda.so" || ! cmp -s "$top/eda.control" "$share/eda.control" ||
+		! (cd "$top" && for f in eda--*.sql; do cmp -s "$f" "$share/$f" || exit 1; done); then
+		require_root "installing the extension" "make -C $top PG_CONFIG=$PG_CONFIG all install"
+		as_root make -s -C "$top" PG_CONFIG="$PG_CONFIG" install >"$dir/build.log" 2>&1 ||
+			{ tail -n 30 "$dir/build.log" >&2; die "the installation failed"; }
+		installed_in=$lib
+	fi
 }
 
 # ------------------------------------------------------------------------
@@ -221,7 +241,7 @@ start_server() {
 	say "Starting a server in $dir ..."
 	as_server "$bin/initdb" -D "$dir/data" -U postgres -A trust --locale=C --encoding=UTF8 --no-sync \
 		>"$dir/initdb.log" 2>&1 || { cat "$dir/initdb.log" >&2; die "initdb failed"; }
-	cat >>"$dir/data/postgresql.conf" <<-CONF
+	cat "$dir/install.conf" - >>"$dir/data/postgresql.conf" <<-CONF
 		shared_preload_libraries = 'eda'
 		listen_addresses = ''
 		unix_socket_directories = '$dir'
@@ -363,9 +383,9 @@ run_to_the_end() {
 # Not in $TMPDIR: the server's user must get there, and the path of a socket has to be short.
 dir=$(mktemp -d /tmp/eda-demo.XXXXXX)
 install_packages
-[ -x "$pg_config" ] || die "no PostgreSQL $pg_version with its development files: $pg_config is missing
-  On Debian 12: apt-get install ${packages[*]}"
-bin=$("$pg_config" --bindir)
+[ -n "$PG_CONFIG" ] || die "there is no pg_config in the PATH; give the path of one: PG_CONFIG=/path/to/pg_config"
+bin=$("$PG_CONFIG" --bindir)
+[ -x "$bin/initdb" ] || die "PostgreSQL's server is missing: $bin/initdb"
 if [ -n "$broker" ]; then
 	worker="worker-nats"
 	find_nats_server

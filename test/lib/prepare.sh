@@ -30,18 +30,6 @@ prepare() {
 	build
 }
 
-# Set PG_CONFIG, and PG_MAJOR if it is a Debian's.  The caller's PG_CONFIG or PG_MAJOR goes
-# first; else it is the PostgreSQL that pg_config in the PATH belongs to.
-find_postgresql() {
-	if [ -z "${PG_CONFIG:-}" ]; then
-		: "${PG_MAJOR:=$(pg_config --version 2>/dev/null | sed 's/[^0-9]*\([0-9]*\).*/\1/')}"
-		PG_CONFIG=/usr/lib/postgresql/$PG_MAJOR/bin/pg_config
-		[ -x "$PG_CONFIG" ] || PG_CONFIG=$(command -v pg_config) || PG_CONFIG=
-	fi
-	[[ $PG_CONFIG != /usr/lib/postgresql/* ]] || PG_MAJOR=$(cut -d / -f 5 <<<"$PG_CONFIG")
-	export PG_CONFIG PG_MAJOR
-}
-
 # Debian's packages.  With a PostgreSQL of somebody's own making it is left to them to have
 # all that is needed.
 install_packages() {

@@ -19,7 +19,14 @@ make_scratch() {
 	harness=$(dirname "$("$PG_CONFIG" --pgxs)")/../test
 	pg_regress=$(realpath "$harness/regress/pg_regress")
 	pg_isolation_regress=$(realpath "$harness/isolation/pg_isolation_regress")
-	find_installed "$scratch/install" >"$scratch/install.conf"
+	if [ -n "${INSTALLED:-}" ]; then
+		: >"$scratch/install.conf"
+	else
+		find_installed "$scratch/install" >"$scratch/install.conf" || die \
+			"This $("$bindir/postgres" --version) finds extensions only where it is installed itself, as it has
+neither the setting extension_control_path (18 and later) nor Debian's extension_destdir.
+Run \"make install\", and then the tests with INSTALLED=1."
+	fi
 	[ "$(id -u)" != 0 ] || chown -R postgres "$scratch"
 }
 
@@ -31,26 +38,6 @@ remove_scratch() {
 		kill -QUIT "$pid" 2>/dev/null || true
 	done < <(find "$scratch" -name postmaster.pid)
 	rm -rf "$scratch"
-}
-
-# The lines of postgresql.conf with which a server finds the eda that is installed in a
-# folder.  This is the only place that knows which PostgreSQL can do that, and how: from 18
-# on each of them; before, Debian's.
-find_installed() {
-	local folder=$1 settings
-	[ -z "${INSTALLED:-}" ] || return 0
-	settings=$("$bindir/postgres" --describe-config | cut -f 1)
-	if grep -qx extension_control_path <<<"$settings"; then
-		echo "extension_control_path = '$folder$("$PG_CONFIG" --sharedir):\$system'"
-	elif grep -qx extension_destdir <<<"$settings"; then
-		echo "extension_destdir = '$folder'"
-	else
-		die "This $("$bindir/postgres" --version) finds extensions only where it is installed itself, as it has
-neither the setting extension_control_path (18 and later) nor Debian's extension_destdir.
-Run \"make install\", and then the tests with INSTALLED=1."
-	fi
-	# For shared_preload_libraries, too.
-	echo "dynamic_library_path = '$folder$("$PG_CONFIG" --pkglibdir):\$libdir'"
 }
 
 # Run a command as the tests' user and with a time limit, in an environment that is the
