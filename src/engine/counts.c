@@ -1,10 +1,12 @@
 /*
  * counts.c
- *		Counts by event type, now and in the last minute: kept by the engine from the log, read by anyone from shared
- *		memory, so that looking costs the same at ten million events.
+ *		Counts by event type: events in each state now, and moves in the last minute.
  *
- * After a restart, until the engine has loaded its saved state, there is nothing
- * to show; eda.queue_metrics says 0 and eda.engine_status says why.
+ * The engine keeps them from the transitions that it reads, and copies them to shared memory
+ * after each tick.  Sessions read them there, which costs the same with ten million events.
+ *
+ * After a restart there are no counts until the engine has loaded its saved state:
+ * eda.queue_metrics shows 0, and eda.engine_status says what the engine waits for.
  */
 #include "engine/engine.h"
 
@@ -23,7 +25,7 @@ PG_FUNCTION_INFO_V1(eda_type_metrics);
  * The engine's side
  * ------------------------------------------------------------------------ */
 
-/* Empty the buckets of a ring that are older than a minute. */
+/* Advance a ring of buckets to bucket number "now", and empty the buckets that it reuses. */
 static void
 roll_buckets(int64 moved[EDA_RATE_BUCKETS][EDA_RATES], int64 *bucket, int64 now)
 {
@@ -56,7 +58,7 @@ counts_add(EngineType *type, const Transition *t)
 	type->counted = true;
 }
 
-/* When the oldest event of this type that waits for a worker was due; EDA_NEVER if none is. */
+/* When the oldest due event of a type became due, as far as the timers know; EDA_NEVER: none. */
 static TimestampTz
 oldest_due(const EngineType *type)
 {
@@ -69,7 +71,10 @@ oldest_due(const EngineType *type)
 	return oldest <= engine.now ? oldest : EDA_NEVER;
 }
 
-/* Show what this tick has counted: of most types nothing, and rates are rolled by who reads them. */
+/*
+ * After a tick, copy the numbers that have changed to shared memory; in most ticks those of few
+ * types.  The buckets of the other types are rolled when a session reads them.
+ */
 void
 counts_publish(double tick_ms)
 {
@@ -95,7 +100,10 @@ counts_publish(double tick_ms)
 			type->counted = false;
 		}
 		out[i].oldest_due_at = Min(oldest_due(type), delivery_oldest(type));
-		/* What is dispatched and waits was due when it was dispatched, or before.  Types share a queue: its head may be another's. */
+		/*
+		 * A dispatched event became due when it was dispatched, or earlier.  The types of a flow
+		 * type share one ready queue, so the offer at its head may be of another type.
+		 */
 		if (type->counts[EDA_DISPATCHED] > 0)
 			out[i].oldest_due_at = Min(out[i].oldest_due_at, type->oldest_offer);
 		queue = dispatch_queue_of(type);
@@ -117,10 +125,10 @@ counts_publish(double tick_ms)
 }
 
 /* ------------------------------------------------------------------------
- * Anyone's side
+ * The side of the sessions that read the counts
  * ------------------------------------------------------------------------ */
 
-/* The rows behind eda.queue_metrics. */
+/* SQL: eda.type_metrics(), the rows behind eda.queue_metrics */
 Datum
 eda_type_metrics(PG_FUNCTION_ARGS)
 {

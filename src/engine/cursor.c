@@ -1,10 +1,10 @@
 /*
  * cursor.c
- *		Places in the indexes on time; timers.c says how they are used.
+ *		Places in the indexes on time.  timers.c explains how they are used.
  */
 #include "engine/engine.h"
 
-/* Pull a cursor back to an entry, if it is beyond it. */
+/* Pull a cursor back to an index entry, unless it stands before that entry already. */
 void
 cursor_pull(Cursor *cursor, TimestampTz key, const pg_uuid_t *id)
 {
@@ -14,7 +14,7 @@ cursor_pull(Cursor *cursor, TimestampTz key, const pg_uuid_t *id)
 	cursor->id = *id;
 }
 
-/* All there is lies behind the cursor. */
+/* Put a cursor at the end: no entry of the index needs a visit. */
 void
 cursor_reset(Cursor *cursor)
 {

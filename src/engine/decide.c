@@ -2,9 +2,9 @@
  * decide.c
  *		The rule by which the engine moves an event.
  *
- * It looks at the event as it is now, not at what brought the engine to it: a
- * timer, the tail, a worker's rollback, or an open transaction that has ended.
- * So nothing can be noted once too often.
+ * The rule depends on the event's latest transition only, not on why the event was queued: by a
+ * timer, by the tail, after a worker's rollback, or because an open transaction has ended.  So it
+ * does no harm to queue an event once too often.
  */
 #include "engine/engine.h"
 
@@ -38,9 +38,9 @@ suspend_by_type(JournalStep *step)
 }
 
 /*
- * Until when an acquire must be committed.  With a broker the time doubles each
- * time, up to an hour, or what a slow consumer has not got round to would fill
- * the stream.
+ * Until when a worker must have acquired a dispatched event and committed.  If the event is
+ * delivered through NATS, the dispatch timeout doubles with each return, up to an hour.
+ * Otherwise slow workers would have the stream filled with repeated messages.
  */
 static TimestampTz
 dispatch_deadline(const EventType *rules, TimestampTz from, int returns)
@@ -52,7 +52,7 @@ dispatch_deadline(const EventType *rules, TimestampTz from, int returns)
 	return from + timeout;
 }
 
-/* Due: dispatch it if there is room, else leave it to the cursor. */
+/* An awaiting event: if it is due, dispatch it if there is room, else leave it to the cursor. */
 static bool
 decide_awaiting(JournalStep *step, const EventType *rules, EngineType *type)
 {
@@ -67,12 +67,15 @@ decide_awaiting(JournalStep *step, const EventType *rules, EngineType *type)
 		timers_pull_due(type, step->leaf, t);
 		return false;
 	}
-	timing_due(t);
+	timing_record_due(t);
 	elog(DEBUG2, "eda engine: dispatching event %s", uuid_text(&t->event_id));
 	return move_to(step, EDA_DISPATCHED, dispatch_deadline(rules, step->now, t->returns));
 }
 
-/* Dispatched in vain, so many times in a row: again, later each time. */
+/*
+ * Make a dispatched event awaiting again after its returns-th return in a row.  It is due at once
+ * after the first return, and later after each further one, up to MAX_RETURN_DELAY_S.
+ */
 static bool
 take_back(JournalStep *step, int returns, const char *reason)
 {
@@ -83,13 +86,20 @@ take_back(JournalStep *step, int returns, const char *reason)
 	return move_to(step, EDA_AWAITING, step->now + delay * USECS_PER_SEC);
 }
 
-/* A worker had it and did not commit its acquire: again, but not for ever. */
+/*
+ * A worker got the event from the ready queue and did not commit its acquire.  Dispatch the event
+ * again, or fail it after eda.max_returns returns in a row.
+ */
 static bool
 take_back_from_worker(JournalStep *step)
 {
 	int before = step->current.returns;
 
-	/* So many would have failed it already: they are of a time when its type was delivered through the broker. */
+	/*
+	 * A count this high cannot come from acquires that were not committed, because the event
+	 * would have failed.  It was reached while the type was delivered through NATS, where the
+	 * number of returns is not limited.  Start over.
+	 */
 	if (before >= eda_max_returns)
 		before = 0;
 	if (before + 1 < eda_max_returns)
@@ -100,9 +110,9 @@ take_back_from_worker(JournalStep *step)
 }
 
 /*
- * It went to the broker.  No worker within the timeout: it goes out again, as
- * often as it takes.  Silence cannot be told from nobody being there, so it is
- * no reason to fail.
+ * A dispatched event that is delivered through NATS.  If no worker acquires it within the dispatch
+ * timeout, it is sent again, without a limit: the engine cannot know whether a worker failed to
+ * acquire it or whether there is no worker, and the latter is no reason to fail the event.
  */
 static bool
 decide_delivered(JournalStep *step, const EventType *rules)
@@ -171,7 +181,7 @@ decide_dispatched(JournalStep *step, const EventType *rules)
 	return false;
 }
 
-/* The lease ran out: its worker is dead, or as good as. */
+/* An event that is being processed: if its lease has run out, its worker is taken for dead. */
 static bool
 rescue(JournalStep *step, const EventType *rules)
 {
@@ -194,7 +204,7 @@ decide_suspended(JournalStep *step, const EventType *rules, EngineType *type)
 	{
 		if (!rules->suspended)
 			return move_to(step, EDA_AWAITING, step->now);
-		/* Suspended again since it was noted: let the next unsuspending find it. */
+		/* The type was suspended again after the event was queued: wait for the next unsuspend. */
 		cursor_pull(&type->resume[step->leaf], t->at, &t->event_id);
 		return false;
 	}
@@ -206,7 +216,7 @@ decide_suspended(JournalStep *step, const EventType *rules, EngineType *type)
 	return move_to(step, EDA_EXPIRED, EDA_NEVER);
 }
 
-/* Nothing to do before some time: have the cursors bring it up then. */
+/* Pull cursors back to the event's times that lie ahead, so that it is queued again then. */
 static void
 pull_cursors(const JournalStep *step, EngineType *type)
 {
@@ -222,7 +232,7 @@ pull_cursors(const JournalStep *step, EngineType *type)
 	}
 }
 
-/* JournalDecide of all the engine's moves. */
+/* Whether and how an event moves; the JournalDecide function of all moves by the engine. */
 bool
 decide_move(JournalStep *step, void *arg)
 {
@@ -230,7 +240,7 @@ decide_move(JournalStep *step, void *arg)
 	const EventType *rules = event_type_by_id(t->type);
 	EngineType *type = engine_type(t->type);
 
-	/* The clock may have stepped back since the event was noted. */
+	/* If the clock has stepped back since the event was queued, its times may lie ahead again. */
 	if (type)
 		pull_cursors(step, type);
 	dispatch_forget(&t->event_id, t->version);

@@ -1,21 +1,21 @@
 /*
  * delivery.c
- *		The engine's side of the broker: what is handed to it, what comes back.
+ *		Deliveries: the events and dead letters that the broker (NATS) is to send.
  *
- * A delivery lives from the moment a dispatched transition has committed until
- * the log shows what became of the event.  It waits, is handed over (with no
- * transaction open, and only after everything it says has reached the disk), and
- * is acknowledged; from then on the dispatch timeout counts.  The broker sends
- * again by itself what gets lost on its way, so what is handed over is done with
- * here.
+ * A delivery of an event lives from the moment when the tail reads the dispatched transition
+ * until the tail reads what became of the event.  First it waits.  Then send.c hands its message
+ * over to the broker: outside any transaction, and only after the WAL is flushed so far that a
+ * crash cannot undo what the message tells of.  At last the broker acknowledges it; the dispatch
+ * timeout counts from then on.  Between the last two steps nothing is left to do here, because
+ * the broker sends a message again by itself if it gets lost on its way.
  *
- * After a restart the deliveries without an acknowledgement are found again: by
- * the saved list, and, for those dispatched since it was saved, by the tail.  They
- * go out with the same message id.  Dead letters need no list: a cursor over
- * their index is saved, not beyond the oldest one that is not acknowledged.
+ * After a restart, deliveries that were not acknowledged are made again: from the list of
+ * their events that the engine saved or, if dispatched after that, when the tail reads their
+ * transitions.  They are sent with the same message id.  Dead letters need no list: the saved
+ * cursor over their index is not beyond the oldest one that was not acknowledged.
  *
- * What is dispatched and acknowledged, and not here, was acknowledged before a
- * restart: its deadline is that of the dispatched transition.
+ * A dispatched event without a delivery in memory was acknowledged before the last restart.  Its
+ * dispatch timeout counts from the transition.
  */
 #include "engine/engine.h"
 
@@ -23,17 +23,17 @@
 #include "utils/memutils.h"
 #include "utils/uuid.h"
 
-#define RECEIPTS 256
-#define PUT_OFF (10 * USECS_PER_SEC)
+#define RECEIPTS 256                           /* fetched from the broker at once */
+#define DEAD_LETTER_PAUSE (10 * USECS_PER_SEC) /* after a dead letter could not be sent */
 
 static HTAB *deliveries;
-static dlist_head waiting = DLIST_STATIC_INIT(waiting); /* to be handed over */
-static dlist_head sent = DLIST_STATIC_INIT(sent);       /* handed over, without a receipt */
+static dlist_head waiting = DLIST_STATIC_INIT(waiting); /* the deliveries that wait */
+static dlist_head sent = DLIST_STATIC_INIT(sent);       /* the others, without a receipt yet */
 static int nwaiting = 0;
-static uint64 last_number = 0;
-static pairingheap *watched;              /* acknowledged later than their deadline was set for */
-static TimestampTz dead_letters_from = 0; /* not before */
-static HTAB *recovered;                   /* event ids, unacknowledged before a restart, to be looked at */
+static uint64 last_number = 0;            /* the number of the newest delivery */
+static pairingheap *watched;              /* see delivery_watch() */
+static TimestampTz dead_letters_from = 0; /* when the next dead letter may be delivered */
+static HTAB *recovered;                   /* event ids, see delivery_recover() */
 
 /* ------------------------------------------------------------------------
  * Deliveries
@@ -45,10 +45,10 @@ compare_until(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 	const Delivery *x = pairingheap_const_container(Delivery, node, a);
 	const Delivery *y = pairingheap_const_container(Delivery, node, b);
 
-	return (x->until < y->until) - (x->until > y->until); /* the first one on top */
+	return (x->until < y->until) - (x->until > y->until); /* the earliest time on top */
 }
 
-/* Start with nothing to deliver. */
+/* Start with no deliveries. */
 void
 delivery_init(void)
 {
@@ -77,7 +77,7 @@ delivery_of(const pg_uuid_t *id)
 	return find_delivery(id, DELIVERY_EVENT);
 }
 
-/* Whoever waits or is sent is in the queue of that name. */
+/* Set a delivery's state, and keep it in the list of that state if it waits or is sent. */
 static void
 set_state(Delivery *d, DeliveryState state)
 {
@@ -104,7 +104,7 @@ forget_delivery(Delivery *d)
 	hash_search(deliveries, &d->key, HASH_REMOVE, NULL);
 }
 
-/* What the broker knows it by. */
+/* What identifies a delivery's message to the broker. */
 BrokerTag
 delivery_tag(const Delivery *d)
 {
@@ -116,7 +116,7 @@ delivery_tag(const Delivery *d)
 	return tag;
 }
 
-/* A new delivery, that waits; NULL if there is one already. */
+/* Make a delivery, which then waits.  Returns NULL if the event has one of this kind already. */
 static Delivery *
 add_delivery(const pg_uuid_t *id, DeliveryKind kind, int32 type, int leaf, TimestampTz wake_at)
 {
@@ -135,26 +135,36 @@ add_delivery(const pg_uuid_t *id, DeliveryKind kind, int32 type, int leaf, Times
 	return d;
 }
 
-/* How many messages more the broker takes: what is dispatched and not seen yet comes on top. */
+/*
+ * How many more deliveries can be made now.  Does not count the events whose dispatched
+ * transition the tail has not read yet.
+ */
 int
 delivery_room(void)
 {
 	return engine.broker == NULL || !engine.moves ? 0 : Max(broker_room(engine.broker) - nwaiting, 0);
 }
 
-/* Have a dead letter told; false if the broker takes none now, or an earlier death is on its way still. */
+/*
+ * Make the delivery of a dead letter.  Returns false if the broker takes none now, or has not
+ * acknowledged one of an earlier death of this event yet: then a cursor must find it later.
+ */
 bool
 delivery_add_dead_letter(int32 type, const pg_uuid_t *id, int leaf, TimestampTz died_at)
 {
 	Delivery *d = find_delivery(id, DELIVERY_DEAD_LETTER);
 
-	/* One that waits is of an earlier death, if it is not this one: it may say no more than has been flushed. */
+	/*
+	 * A delivery that still waits may have been made for an earlier death of this event.  Replace
+	 * it by one with a new number: for the old number the WAL may be flushed up to the earlier
+	 * death only.
+	 */
 	if (d && d->state != DELIVERY_WAITING)
 		return false;
 	if (d)
 		forget_delivery(d);
 	if (delivery_room() <= 0 || !engine_type(type)->dead_covered ||
-	    (engine.now < dead_letters_from && engine.now >= dead_letters_from - PUT_OFF))
+	    (engine.now < dead_letters_from && engine.now >= dead_letters_from - DEAD_LETTER_PAUSE))
 		return false;
 	add_delivery(id, DELIVERY_DEAD_LETTER, type, leaf, died_at);
 	return true;
@@ -172,7 +182,7 @@ withdraw_delivery(Delivery *d)
 	forget_delivery(d);
 }
 
-/* Workers take this event from the database now: leave it to them. */
+/* Workers take this event from the ready queue now: remove its delivery, and do not send it. */
 void
 delivery_withdraw(const pg_uuid_t *id)
 {
@@ -182,7 +192,7 @@ delivery_withdraw(const pg_uuid_t *id)
 		withdraw_delivery(d);
 }
 
-/* The log has this transition of an event: a delivery of an earlier version is settled. */
+/* The event has got this transition: remove a delivery that is of an earlier version. */
 void
 delivery_forget(const Transition *t)
 {
@@ -190,20 +200,20 @@ delivery_forget(const Transition *t)
 
 	if (d == NULL || d->version >= t->version)
 		return;
-	/* Who has acquired it has had the message. */
+	/* An event that was acquired needs no withdrawal: a worker has got the message. */
 	if (t->state == EDA_BEING_PROCESSED)
 		forget_delivery(d);
 	else
 		withdraw_delivery(d);
 }
 
-/* Have a dispatched event handed to the broker. */
+/* Make the delivery of a dispatched event. */
 void
 delivery_add_event(const Transition *t, int leaf)
 {
 	Delivery *d = add_delivery(&t->event_id, DELIVERY_EVENT, t->type, leaf, t->wake_at);
 
-	/* There is one: the same, or of an earlier version. */
+	/* If there was one, keep it if it is of this version, replace an earlier one. */
 	if (d == NULL)
 	{
 		delivery_forget(t);
@@ -219,7 +229,11 @@ delivery_add_event(const Transition *t, int leaf)
 	dlist_push_tail(&engine_type(t->type)->deliveries, &d->of_type);
 }
 
-/* Have an event looked at when a time has come that no index knows. */
+/*
+ * Queue the event of a delivery for a move when a time has come.  Needed if the broker
+ * acknowledged it late: its dispatch timeout then ends after its wake_at, by which the deadline
+ * index knows it.
+ */
 void
 delivery_watch(Delivery *d, TimestampTz until)
 {
@@ -230,7 +244,7 @@ delivery_watch(Delivery *d, TimestampTz until)
 	pairingheap_add(watched, &d->node);
 }
 
-/* When the next of those is to be looked at. */
+/* When the next watched event is to be queued for a move; EDA_NEVER: none is watched. */
 TimestampTz
 delivery_next_watched(void)
 {
@@ -259,7 +273,7 @@ queue_watched(void)
 	}
 }
 
-/* When the oldest of a type that waits for a worker was dispatched; EDA_NEVER: none is known. */
+/* When the oldest of a type's events with a delivery was dispatched; EDA_NEVER: there is none. */
 TimestampTz
 delivery_oldest(EngineType *type)
 {
@@ -269,10 +283,10 @@ delivery_oldest(EngineType *type)
 }
 
 /* ------------------------------------------------------------------------
- * What goes out
+ * Sending, for send.c
  * ------------------------------------------------------------------------ */
 
-/* Whether a message found after a restart is still to be sent. */
+/* Whether a delivery is still to be sent: one made during recovery may be outdated. */
 static bool
 is_current(const Delivery *d)
 {
@@ -288,7 +302,10 @@ delivery_last_number(void)
 	return last_number;
 }
 
-/* The first deliveries that wait, up to a number, at most limit of them; how many. */
+/*
+ * Choose the first waiting deliveries: at most limit of them, with numbers up to last.  Returns
+ * how many.  Removes those that are outdated.
+ */
 int
 delivery_choose_waiting(Delivery **chosen, int limit, uint64 last)
 {
@@ -309,14 +326,14 @@ delivery_choose_waiting(Delivery **chosen, int limit, uint64 last)
 	return n;
 }
 
-/* The first delivery that waits; NULL: none does. */
+/* The first waiting delivery, or NULL. */
 Delivery *
 delivery_first_waiting(void)
 {
 	return dlist_is_empty(&waiting) ? NULL : dlist_container(Delivery, queue, dlist_head_node(&waiting));
 }
 
-/* The broker has it. */
+/* The message of a delivery has been handed over to the broker. */
 void
 delivery_mark_sent(Delivery *d)
 {
@@ -324,7 +341,7 @@ delivery_mark_sent(Delivery *d)
 	elog(DEBUG2, "eda engine: handed event %s, version %d, to the broker", uuid_text(&d->key.event_id), d->version);
 }
 
-/* There is nothing to deliver any more. */
+/* Remove a delivery that waits: there is nothing to send any more. */
 void
 delivery_drop(Delivery *d)
 {
@@ -332,24 +349,27 @@ delivery_drop(Delivery *d)
 }
 
 /* ------------------------------------------------------------------------
- * What comes back
+ * Failures and receipts
  * ------------------------------------------------------------------------ */
 
-/* Leave a dead letter to its index again, and that alone for a while. */
+/* Leave a dead letter to the cursor again, and deliver no dead letters for ten seconds. */
 static void
-put_off_dead_letter(Delivery *d)
+postpone_dead_letter(Delivery *d)
 {
 	cursor_pull(&engine_type(d->type)->dead[d->leaf], d->wake_at, &d->key.event_id);
-	dead_letters_from = engine.now + PUT_OFF;
+	dead_letters_from = engine.now + DEAD_LETTER_PAUSE;
 	forget_delivery(d);
 }
 
-/* It can never be delivered (DELIVERY_REJECTED), or not now (DELIVERY_RETURNED): the event moves on accordingly. */
+/*
+ * The message of a delivery can never be sent (DELIVERY_REJECTED), or cannot be sent now
+ * (DELIVERY_RETURNED).  Queue its event for a move: it fails, or is dispatched again later.
+ */
 void
 delivery_mark_failed(Delivery *d, DeliveryState state, const char *error)
 {
 	if (d->key.kind == DELIVERY_DEAD_LETTER && state == DELIVERY_RETURNED)
-		put_off_dead_letter(d);
+		postpone_dead_letter(d);
 	else if (d->key.kind == DELIVERY_DEAD_LETTER)
 	{
 		ereport(LOG, errmsg("eda engine: the dead letter of event %s cannot be sent: %s", uuid_text(&d->key.event_id),
@@ -364,8 +384,9 @@ delivery_mark_failed(Delivery *d, DeliveryState state, const char *error)
 	}
 }
 
+/* Process a receipt: the message is in the stream, has expired unsent, or cannot be sent. */
 static void
-use_receipt(const BrokerReceipt *r)
+process_receipt(const BrokerReceipt *r)
 {
 	Delivery *d = find_delivery((const pg_uuid_t *) r->tag.id, r->tag.kind);
 
@@ -384,7 +405,10 @@ use_receipt(const BrokerReceipt *r)
 	{
 		set_state(d, DELIVERY_ACKNOWLEDGED);
 		d->since = engine.now;
-		/* Its deadline may have come and gone while the broker had it, by a clock that has since stepped back. */
+		/*
+		 * The dispatch timeout counts from now on.  The deadline cursor may have passed wake_at
+		 * already, even if wake_at lies ahead: the clock can have stepped back.
+		 */
 		if (d->wake_at <= engine.now)
 			delivery_watch(d, engine.now);
 		else
@@ -392,7 +416,7 @@ use_receipt(const BrokerReceipt *r)
 	}
 }
 
-/* Take the broker's receipts and its state; inside a transaction. */
+/* Take over the broker's settings, its receipts and its state; inside a transaction. */
 void
 delivery_collect(void)
 {
@@ -408,17 +432,20 @@ delivery_collect(void)
 		if (n > 0)
 			engine_nats_set_full(false);
 		for (int i = 0; i < n; i++)
-			use_receipt(&receipts[i]);
+			process_receipt(&receipts[i]);
 	} while (n == RECEIPTS);
 	queue_watched();
 	engine_nats_read_status(nwaiting);
 }
 
 /* ------------------------------------------------------------------------
- * What survives a restart
+ * For state.c: saved by one engine, loaded by the next
  * ------------------------------------------------------------------------ */
 
-/* An event that was not acknowledged when the state was saved: look at it. */
+/*
+ * The delivery of this event was not acknowledged when the state was saved.  Queue the event for
+ * a move: if it is still dispatched, decide_move() makes the delivery again.
+ */
 void
 delivery_recover(const pg_uuid_t *id)
 {
@@ -428,7 +455,7 @@ delivery_recover(const pg_uuid_t *id)
 	todo_park(&todo, InvalidTransactionId, engine.now);
 }
 
-/* Take an event off the list of those that delivery_recover() was told of; false if it is not on it. */
+/* Take an event off the list that delivery_recover() made.  Returns false if it is not on it. */
 bool
 delivery_take_recovered(const pg_uuid_t *id)
 {
@@ -439,14 +466,14 @@ delivery_take_recovered(const pg_uuid_t *id)
 	return found;
 }
 
-/* Take an event off that list, if it is on it. */
+/* Take an event off the list that delivery_recover() made, if it is on it. */
 void
 delivery_forget_recovered(const pg_uuid_t *id)
 {
 	(void) delivery_take_recovered(id);
 }
 
-/* The events that were dispatched and not acknowledged; how many. */
+/* List the events whose deliveries are not acknowledged (palloc'd uuids).  Returns how many. */
 int
 delivery_unacknowledged(Datum **ids)
 {
@@ -471,7 +498,10 @@ delivery_unacknowledged(Datum **ids)
 	return n;
 }
 
-/* From where on the deadline index of each leaf has entries of events that are watched here instead. */
+/*
+ * The earliest wake_at of the watched events of each leaf.  The heap is not saved, so the saved
+ * deadline cursors must not be beyond these.
+ */
 void
 delivery_oldest_deadlines(TimestampTz oldest[EDA_LEAVES])
 {
@@ -488,7 +518,10 @@ delivery_oldest_deadlines(TimestampTz oldest[EDA_LEAVES])
 			oldest[d->leaf] = Min(oldest[d->leaf], d->wake_at);
 }
 
-/* Note at each event type when the oldest dead letter died that the broker has not acknowledged. */
+/*
+ * Set EngineType.dead_since: where the saved cursor over dead letters has to stand, which is not
+ * beyond the oldest dead letter that the broker has not acknowledged.
+ */
 void
 delivery_mark_dead_since(void)
 {

@@ -1,30 +1,40 @@
 /*
  * dispatch.c
- *		How many events may be dispatched, and the engine's side of the ready queue: offers, and
- *		the offers that come back.
+ *		How many events may be dispatched, and the engine's side of the ready queue.
  *
- * An offer lives from the moment a dispatched transition has committed until the log shows what became
- * of the event.  Only the engine takes entries from the free list and gives them back, and it finds them
- * by event id in a hash table of its own.
+ * An offer is a dispatched event in the ready queue, or one that a worker has popped in a
+ * transaction that is still open.  It lives from the moment when the tail reads the dispatched
+ * transition until the tail reads what became of the event.  Only the engine takes offers from
+ * the area's free list and gives them back.  It finds the offer of an event by a hash table of
+ * its own.
  *
- * Two accounts say how much may be dispatched, for each event type and for what it goes through (its flow
- * type's ready queue, or the broker):
+ * A Window says how many events may be dispatched.  There is one for each event type (its
+ * max_in_flight or max_dispatched), and one for where its events go: the ready queue of its
+ * flow type, or the broker.  An event needs room in both.  A Window has two numbers:
  *
- * room			how many events may still become dispatched.  dispatch_size_windows() computes it anew
- *				from the queue, the limits and the counts; decide.c takes 1 off for each event that it
- *				dispatches (dispatch_take_room()).
- * reserved		how many events have been queued in this tick to be dispatched.  The tail and the timers
- *				queue more only while room - reserved is above 0 (dispatch_room()), and then call
- *				dispatch_reserve().
+ * room			how many events may still become dispatched.  dispatch_size_windows() computes it
+ *				from the queue, the limits and the counts.  decide.c calls dispatch_take_room()
+ *				for each event that it dispatches, which takes 1 off and so keeps the limits.
+ * reserved		how many due events have been queued for a move in this tick.  The tail and the
+ *				timers queue a due event only while room - reserved is above 0 (dispatch_room()),
+ *				and then call dispatch_reserve().
  *
- * Without "reserved", a type with room for 10 and 1,000 due events would have all 1,000 queued; 10 would be
- * dispatched, and 990 looked up in vain and left to the cursor again, in each tick.  What is reserved is
- * not given back before the next tick starts: an event that was queued and need not be dispatched makes
- * another one wait for one tick.  So whoever queues a due event reserves, and only decide.c takes room.
+ * Example: a type has room for 10 more events, and 1,000 that are due are published at once.
+ * The tail queues 10 of them, which makes reserved 10, and pulls the type's cursor back to the
+ * other 990.  Then decide.c dispatches the 10, and room is 0.  Without "reserved" the tail would
+ * queue all 1,000, because room does not change before decide.c runs: journal_append() would
+ * look up 990 events in vain.
  *
- * Example: eda.queue_size = 1000, 3 flow types, eda.max_event_types = 50.  A quarter of the queue, 250
- * places, is kept back: 250 / 50 = 5 places are guaranteed to each flow type, whatever others have taken.
- * The other 750 (queue_left) go to whoever comes first, up to a share of 1000 / 3 = 333 for a flow type.
+ * Reserved room is not given back before the next tick.  If a queued event need not be dispatched
+ * after all, another one waits for one tick.  Events queued for other reasons (because they
+ * were parked, say) reserve nothing; if there is no room for them, they are left to the cursor.
+ *
+ * The ready queues of all flow types share eda.queue_size offers.  Example: 1,000 offers, 3 flow
+ * types, eda.max_event_types = 50, all queues empty.  A quarter, 250 offers, is kept back; from
+ * it 250 / 50 = 5 are guaranteed to each flow type.  The other 750 (queue_left) go to the flow
+ * types in the order in which their events are dispatched.  But above its guaranteed 5 no flow
+ * type gets more than its share of 1000 / 3 = 333, nor more in its queue than eda.ready_window
+ * or, if that is more, twice the number of events that its workers wait for.
  */
 #include "engine/engine.h"
 
@@ -34,17 +44,17 @@
 typedef struct OfferEntry
 {
 	pg_uuid_t event_id; /* hash key */
-	int offer;          /* in the area; or -1 - i: offering[i], not there yet */
+	int offer;          /* the offer's index in the area; -1 - i if it is still offering[i] */
 } OfferEntry;
 
 static HTAB *offer_by_id;
-static Offer *offering = NULL; /* to be put into the ready queue by dispatch_push() */
+static Offer *offering = NULL; /* offers for dispatch_push(); version 0: dropped */
 static int noffering = 0;
 static int max_offering = 0;
-static int queue_left = 0;   /* free entries of the queue that any flow type may have */
-static Window broker_window; /* what may be dispatched to the broker */
+static int queue_left = 0;   /* free offers that any flow type may use */
+static Window broker_window; /* for the events of all types that are delivered through NATS */
 
-/* Start with an empty queue. */
+/* Start with empty ready queues. */
 void
 dispatch_init(void)
 {
@@ -54,7 +64,7 @@ dispatch_init(void)
 	area_reset_queues(engine.area);
 }
 
-/* The ready queue of a flow type, looked up once.  Under the lock. */
+/* The ready queue of a flow type, or NULL if there is no place for one.  Under the area's lock. */
 static FlowQueue *
 flow_queue(EngineFlow *flow)
 {
@@ -68,7 +78,7 @@ flow_queue(EngineFlow *flow)
 	return queue;
 }
 
-/* The ready queue of a type's flow; NULL if there is no place for it.  Under the lock. */
+/* The ready queue of an event type; NULL if there is no place for one.  Under the area's lock. */
 FlowQueue *
 dispatch_queue_of(const EngineType *type)
 {
@@ -76,15 +86,15 @@ dispatch_queue_of(const EngineType *type)
 }
 
 /*
- * How many events each flow type and event type may have dispatched more.
+ * Compute the room of each flow type, event type and the broker.
  *
- * A flow type gets eda.ready_window, or twice what its workers wait for, but no
- * more than its share of the queue.  A quarter of the queue is kept for a few
- * events of each flow type, so that others without workers, who took their
- * places when there was more room, cannot shut it out.
+ * A flow type gets eda.ready_window, or twice the number of events that its workers wait for,
+ * but no more than its share of the queue.  A quarter of the queue is kept for a few events of
+ * each flow type.  Otherwise flow types without workers, which filled the queue while there
+ * was room, could keep another one from being dispatched at all.
  *
- * A type's max_in_flight is exact: the tail has seen all that this engine
- * dispatched, and nobody else dispatches.
+ * A type's max_in_flight is kept exactly: only this engine dispatches, and after tail_read() the
+ * counts include all that it has dispatched.  That is why a tick calls this once more then.
  */
 void
 dispatch_size_windows(void)
@@ -125,7 +135,7 @@ dispatch_size_windows(void)
 	}
 }
 
-/* Nothing has been queued for a move in this tick so far. */
+/* At the start of a tick no room is reserved. */
 void
 dispatch_begin_tick(void)
 {
@@ -134,13 +144,14 @@ dispatch_begin_tick(void)
 		engine.types[i]->window.reserved = engine.flows[engine.types[i]->flow].window.reserved = 0;
 }
 
+/* The window of the place that a type's events go to: the broker, or a ready queue. */
 static Window *
 outer_window(const EngineType *type)
 {
 	return type->to_broker ? &broker_window : &engine.flows[type->flow].window;
 }
 
-/* How many events of a type may still be noted in this tick; not above zero if none. */
+/* How many due events of a type may still be queued for a move in this tick; 0 or less: none. */
 int
 dispatch_room(const EngineType *type)
 {
@@ -149,14 +160,14 @@ dispatch_room(const EngineType *type)
 	return Min(type->window.room - type->window.reserved, outer->room - outer->reserved);
 }
 
-/* Whether an event of a type could be dispatched now. */
+/* Whether an event of a type could be dispatched now; what is reserved does not matter. */
 bool
 dispatch_has_room(const EngineType *type)
 {
 	return type->window.room > 0 && outer_window(type)->room > 0;
 }
 
-/* Events of a type were noted, to be dispatched in this tick. */
+/* Reserve room for n events of a type that were queued to be dispatched in this tick. */
 void
 dispatch_reserve(EngineType *type, int n)
 {
@@ -195,7 +206,7 @@ dispatch_offer_of(const pg_uuid_t *id)
 	return entry->offer >= 0 ? &area_offers(engine.area)[entry->offer] : &offering[-1 - entry->offer];
 }
 
-/* Have an event put into the ready queue by the next dispatch_push(). */
+/* Make an offer of a dispatched event; the next dispatch_push() puts it into the ready queue. */
 void
 dispatch_offer(const Transition *t, int leaf)
 {
@@ -217,7 +228,7 @@ dispatch_offer(const Transition *t, int leaf)
 	o->state = OFFER_QUEUED;
 }
 
-/* Take an entry from the free list for an offer; -1 if there is none.  Under the lock. */
+/* Copy an offer to a free entry, and return its index; -1: no entry.  Under the area's lock. */
 static int
 take_entry(const Offer *wanted, const EngineType *type)
 {
@@ -240,7 +251,7 @@ take_entry(const Offer *wanted, const EngineType *type)
 	return i;
 }
 
-/* Give an entry back to the free list, whatever state it is in.  Under the lock. */
+/* Give an offer's entry back to the free list, whatever its state is.  Under the area's lock. */
 static void
 free_entry(int i)
 {
@@ -258,7 +269,7 @@ free_entry(int i)
 	area->nfree++;
 }
 
-/* The log has this version of an event: an offer of an earlier one is settled. */
+/* The event has got this version: drop the offer of an earlier one. */
 void
 dispatch_forget(const pg_uuid_t *id, int32 version)
 {
@@ -277,20 +288,20 @@ dispatch_forget(const pg_uuid_t *id, int32 version)
 	hash_search(offer_by_id, id, HASH_REMOVE, NULL);
 }
 
-/* Offer an event again that came back unused. */
+/* Put an offer that has come back into the ready queue again. */
 void
 dispatch_requeue(Offer *offer)
 {
 	LWLockAcquire(&engine.area->lock, LW_EXCLUSIVE);
 	if (offer->state == OFFER_REFUSED || offer->state == OFFER_RETURNED)
 	{
-		offer->generation++; /* whoever had it gives nothing back any more */
+		offer->generation++; /* the worker that had it cannot give it back once more */
 		ready_queue_link(engine.area, offer - area_offers(engine.area));
 	}
 	LWLockRelease(&engine.area->lock);
 }
 
-/* Whether a worker waits for something to do. */
+/* Whether any worker waits for an event. */
 bool
 dispatch_is_awaited(void)
 {
@@ -302,7 +313,7 @@ dispatch_is_awaited(void)
 	return false;
 }
 
-/* Wake as many waiting workers as there is something for. */
+/* Wake the workers that wait, but no more than there are events in their queue. */
 static void
 wake_workers(void)
 {
@@ -310,7 +321,7 @@ wake_workers(void)
 
 	for (int i = 0; i < eda_max_event_types && queues[i].flow_type[0] != '\0'; i++)
 	{
-		/* Unlocked: a worker that starts to wait now sees the queue before it sleeps. */
+		/* No lock is needed: a worker that begins to wait looks at the queue before it sleeps. */
 		int wake = Min(queues[i].queued, queues[i].waiting);
 
 		for (int n = 0; n < wake; n++)
@@ -318,7 +329,7 @@ wake_workers(void)
 	}
 }
 
-/* Put what dispatch_offer() collected into the ready queue and wake workers, one for each event. */
+/* Put the collected offers into the ready queue, and wake workers. */
 void
 dispatch_push(void)
 {
@@ -343,7 +354,7 @@ dispatch_push(void)
 			entry->offer = offer;
 		else
 		{
-			/* The queue is full: look at the event again in a while. */
+			/* The queue is full: queue the event for a move in a second, to be offered again. */
 			Todo todo = {wanted->event_id, wanted->leaf};
 
 			hash_search(offer_by_id, &wanted->event_id, HASH_REMOVE, NULL);
@@ -354,6 +365,7 @@ dispatch_push(void)
 	wake_workers();
 }
 
+/* Whether the event of an offer has to be queued for a move; the offer is in the area. */
 static bool
 needs_look(const Offer *o)
 {
@@ -376,10 +388,11 @@ needs_look(const Offer *o)
 }
 
 /*
- * Note the events whose offers need a look: those that came back, those that a
- * worker has had for longer than the dispatch timeout, and those whose type was
- * suspended or goes to the broker now.  Called each second, and when something has come back.
- * By the way it finds the oldest offer of each type.
+ * Queue the events of some offers for a move: of those that came back, of those that a worker
+ * has popped and not committed within the dispatch timeout, and of those whose type is suspended
+ * or delivered through NATS now.  Also find the oldest offer of each type, for the metrics.
+ *
+ * Called once a second, and when an offer has come back or the rules have changed.
  */
 void
 dispatch_collect(void)
@@ -391,7 +404,7 @@ dispatch_collect(void)
 	for (int i = 0; i < engine.ntypes; i++)
 		engine.types[i]->oldest_offer = EDA_NEVER;
 	engine.area->offers_need_look = false;
-	pg_memory_barrier(); /* what comes back from here on sets it again, after its state */
+	pg_memory_barrier(); /* an offer that comes back from here on sets it again */
 	hash_seq_init(&seq, offer_by_id);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
@@ -404,10 +417,10 @@ dispatch_collect(void)
 			room = todo_add(&o->event_id, o->leaf, NULL);
 	}
 	if (!room)
-		engine.area->offers_need_look = true; /* look again */
+		engine.area->offers_need_look = true; /* the list was full: go on in the next tick */
 }
 
-/* The time of the oldest dispatched transition that is not settled, by its deadline; EDA_NEVER if none. */
+/* The earliest wake_at of all offers; EDA_NEVER if there is none. */
 TimestampTz
 dispatch_oldest(void)
 {

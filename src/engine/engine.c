@@ -2,17 +2,19 @@
  * engine.c
  *		The background worker that moves events on.
  *
- * engine_tick() is the table of contents.  A tick reads the log (one transaction without an xid), hands
- * messages to the broker, moves events (one transaction for each batch), publishes the feed (one
- * transaction), and now and then saves its state.  The engine never waits for a client: it takes a lock
- * only if it gets it at once, and it parks an event that an open transaction has written to until that
- * transaction has ended.
+ * engine_tick() is the table of contents.  A tick reads the log (one transaction without an
+ * xid), hands messages over to the broker, moves events (one transaction for each batch) and
+ * publishes the feed (one transaction).  At most every five seconds it saves its state.
  *
- * move.c, send.c and feed.c say what they do about errors.  Any other error ends the process, and the
- * launcher starts another one, which goes on from the saved state.
+ * The engine never waits for a client.  It takes a lock only if it gets it at once, and if an
+ * open transaction has appended to an event, it parks the event until that transaction ends.
  *
- * Its commits are asynchronous.  What it dispatches to workers of this database
- * cannot get ahead of it: a worker's commit flushes the log up to there.
+ * Errors while events are moved, messages are made or the feed is published are caught: see
+ * move.c, send.c and feed.c.  Any other error ends the process.  Then the launcher starts another
+ * engine, which goes on from the saved state.
+ *
+ * The engine's commits are asynchronous.  A crash cannot lose the dispatch of an event and keep
+ * a worker's acquire of it, because the acquire comes later in the WAL.
  */
 #include "engine/engine.h"
 
@@ -28,26 +30,26 @@
 #include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
-#define IDLE_MS 1000 /* longest sleep: prepared transactions, and the clock, send no signal */
+#define IDLE_MS 1000 /* longest sleep: COMMIT PREPARED and steps of the clock send no signal */
 #define HOUSEKEEPING_INTERVAL (10 * USECS_PER_SEC)
-#define PACE_MS 1          /* pause between ticks of a busy engine for which no worker waits */
-#define PACE_FROM 10       /* so many transitions in about 2 ms make an engine busy */
+#define PACE_MS 1          /* pause between ticks if the engine is busy and no worker waits */
+#define PACE_FROM 10       /* the engine is busy from this many transitions in about 2 ms on */
 #define FAILING_PACE_MS 10 /* pause between ticks while no event can be moved */
 
 PGDLLEXPORT void eda_engine_main(Datum arg);
 
 static bool state_is_loaded = false;
-static bool once_a_second;            /* this tick looks at what is looked at once a second */
-static TimestampTz looked_at = 0;     /* when a tick did so, by the system's clock */
-static TimestampTz housekept_at = 0;  /* by eda's clock */
-static TimestampTz paced_at = 0;      /* the start of the last tick */
-static double recent_transitions = 0; /* read by the tail; those of some milliseconds ago hardly count */
+static bool once_a_second;            /* this tick also does what is done once a second */
+static TimestampTz looked_at = 0;     /* when a tick last did so, by the system's clock */
+static TimestampTz housekept_at = 0;  /* when housekeeping last ran, by eda's clock */
+static TimestampTz paced_at = 0;      /* when the last tick began */
+static double recent_transitions = 0; /* read by the tail; those of 2 ms ago count half */
 
 /* ------------------------------------------------------------------------
  * A tick
  * ------------------------------------------------------------------------ */
 
-/* Start counting, and decide what this tick has to do. */
+/* Set the tick's time, reset its counters, and find out whether a second has passed. */
 static void
 begin_tick(TimestampTz start)
 {
@@ -61,10 +63,12 @@ begin_tick(TimestampTz start)
 }
 
 /*
- * Lock the extension and the log, take the tick's snapshot (active from then on), read the rules, and
- * once load the saved state.  NULL, or why the engine cannot work now.  The snapshot comes after the
- * locks: an ALTER TABLE that rewrites a leaf makes new rows, which a snapshot from before its commit
- * does not see.
+ * Lock the extension and the log, take the tick's snapshot and make it active, read the rules of
+ * event types and, the first time, load the saved state.  Returns NULL, or why the engine cannot
+ * work now.
+ *
+ * The snapshot is taken after the locks.  An ALTER TABLE that rewrites a leaf makes new rows, and
+ * a snapshot from before its commit does not see them.
  */
 static const char *
 prepare_log(Snapshot *snapshot)
@@ -76,7 +80,7 @@ prepare_log(Snapshot *snapshot)
 		return "the extension is being dropped";
 	if (strcmp(c->version, EDA_VERSION) != 0)
 		return psprintf("the library is version %s, the extension %s", EDA_VERSION, c->version);
-	/* The extension was dropped and created again: what this process remembers is of another log. */
+	/* The extension was dropped and created again: what this process knows is of the old log. */
 	if (OidIsValid(engine.extension) && engine.extension != c->extension)
 		proc_exit(0);
 	engine.area->extension = engine.extension = c->extension;
@@ -93,8 +97,9 @@ prepare_log(Snapshot *snapshot)
 }
 
 /*
- * Begin the transaction in which the log is read.  False if the engine cannot work now: it says why in
- * eda.engine_status, and no transaction is open.  Without the extension the process ends.
+ * Begin the transaction in which the log is read.  If the engine cannot work now, set the reason
+ * in eda.engine_status, and return false without a transaction.  If the database does not have
+ * the extension, end the process.
  */
 static bool
 open_log(Snapshot *snapshot)
@@ -129,7 +134,7 @@ close_log(void)
 	status_set_state(engine.moves ? "running" : "paused");
 }
 
-/* Every ten seconds: forget old idempotency keys, open the next leaf when its time has come. */
+/* Do the housekeeping every ten seconds. */
 static void
 housekeeping_if_due(void)
 {
@@ -139,7 +144,7 @@ housekeeping_if_due(void)
 	housekept_at = engine.now;
 }
 
-/* One turn.  True if there may be more to do at once. */
+/* One turn of the engine.  Returns true if the next one should follow without waiting. */
 static bool
 engine_tick(void)
 {
@@ -150,25 +155,25 @@ engine_tick(void)
 	begin_tick(start);
 	if (!open_log(&snapshot)) /* one transaction: locks, snapshot, rules */
 		return false;
-	delivery_collect();      /* what the broker has answered */
-	todo_unpark();           /* events whose reason to wait is over */
+	delivery_collect();      /* the broker's receipts */
+	todo_unpark();           /* events whose reason to be parked is over */
 	dispatch_size_windows(); /* see_transition() asks whether there is room */
 	tail_read(snapshot, see_transition);
 	timing_match_early_ends();
 	engine.recovering = false;
-	dispatch_push();         /* workers wake here, before anything else is done */
-	dispatch_size_windows(); /* what was pushed takes room */
+	dispatch_push();         /* wakes workers, so it comes as early as possible */
+	dispatch_size_windows(); /* the tail's transitions have changed the room */
 	if (once_a_second || engine.area->offers_need_look)
-		dispatch_collect(); /* offers that came back, or that a worker has had for too long */
+		dispatch_collect(); /* offers that came back, or that a worker has not committed */
 	if (engine.moves)
 		timers_read(snapshot);
 	close_log();
 	if (once_a_second)
 		looked_at = start;
 
-	more = send_waiting(); /* to the broker, after a flush */
+	more = send_waiting(); /* hand messages over to the broker */
 	move_queued();
-	dispatch_push(); /* what was offered again */
+	dispatch_push(); /* offers that decide_move() has made again */
 	feed_send();
 	state_save();
 	housekeeping_if_due();
@@ -180,7 +185,7 @@ engine_tick(void)
  * The process
  * ------------------------------------------------------------------------ */
 
-/* Settings that a role or database default could change, and on which the engine relies. */
+/* Set what the engine relies on, and what defaults of a role or database could change. */
 static void
 pin_settings(void)
 {
@@ -191,7 +196,7 @@ pin_settings(void)
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
 		{"statement_timeout", "0"},
-		{"lock_timeout", "1s"}, /* no lock is waited for on purpose */
+		{"lock_timeout", "1s"}, /* the engine waits for no lock on purpose */
 		{"idle_in_transaction_session_timeout", "0"},
 		{"session_replication_role", "origin"},
 		{"row_security", "on"},
@@ -230,7 +235,10 @@ engine_init(void)
 	MemoryContextSwitchTo(engine.tick);
 }
 
-/* Sleep until woken, or until the next cursor's time; where nothing can be moved anyway, without looking at it. */
+/*
+ * Sleep until the engine is woken, or until the next time when there is something to do.  If no
+ * event can be moved anyway (paused, or idle), those times do not matter.
+ */
 static void
 engine_wait(void)
 {
@@ -243,7 +251,7 @@ engine_wait(void)
 	if (pause >= 0)
 		ms = Min(ms, pause);
 	pgstat_report_activity(STATE_IDLE, NULL);
-	/* While idle nobody reads it. */
+	/* An idle engine reads no receipts, so the broker's descriptor could stay readable. */
 	if (engine_nats_event_fd() >= 0 && !engine.idle)
 		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 		                         engine_nats_event_fd(), Max(ms, 1), PG_WAIT_EXTENSION);
@@ -253,10 +261,10 @@ engine_wait(void)
 }
 
 /*
- * Pause between two ticks.  If the engine is busy, no worker waits, and the tick that began at start was
- * shorter than PACE_MS, it sleeps for PACE_MS without waiting on its latch: all commits during the pause
- * share one tick, and their SetLatch() calls send no signal.  If no event can be moved, it waits longer, so
- * that its retries do not burn xids.
+ * Pause between two ticks.  If the engine is busy, no worker waits, and the tick that began at
+ * start was shorter than PACE_MS, the engine sleeps for PACE_MS without waiting on its latch.
+ * All commits during the pause share one tick, and their SetLatch() calls send no signal.  If
+ * moves keep failing, the engine waits longer, so that its retries do not burn xids.
  */
 static void
 engine_pace(TimestampTz start)
@@ -271,7 +279,7 @@ engine_pace(TimestampTz start)
 		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PACE_MS, PG_WAIT_EXTENSION);
 }
 
-/* The engine of one database; arg is the database's oid. */
+/* Entry point of the engine's process; arg is the oid of its database. */
 void
 eda_engine_main(Datum arg)
 {
@@ -304,7 +312,7 @@ eda_engine_main(Datum arg)
 		}
 		PG_CATCH();
 		{
-			/* Not one event's error: the launcher starts another engine.  Leave word. */
+			/* The process ends; the next engine keeps this message in eda.engine_status. */
 			MemoryContextSwitchTo(engine.tick);
 			status_set_error(CopyErrorData()->message);
 			PG_RE_THROW();

@@ -1,14 +1,17 @@
 /*
  * engine.h
- *		What the parts of the engine share.  One engine process, one Engine.
+ *		The data and functions that the files of the engine share.  There is one engine
+ *		process for each database, and one Engine in it.
  *
- * The way of the data: the tail reads new transitions and hands each to see_transition(), which counts
- * it, adds it to the feed, keeps the cursors and the offers right, and queues the event for a move if it
- * has something to do.  Timers queue the events whose time has come.  Each queued event is looked at once
- * and moved by the rule in decide_move(), whatever brought it here.
+ * How data flows: the tail reads new transitions and calls see_transition() for each.  That
+ * counts the transition, adds it to the feed, pulls cursors back, updates offers and deliveries,
+ * and queues the event for a move if the event is due.  Timers queue the events whose time has
+ * come.  journal_append() looks up each queued event, and decide_move() decides by the event's
+ * latest transition whether and how the event moves, whatever the reason for queueing it was.
  *
- * A dispatched event comes into the ready queue in one way only, after a restart too: the tail reads its
- * transition, dispatch_offer() collects it, dispatch_push() puts it into shared memory.
+ * A dispatched event enters the ready queue in one way only, after a restart too: the tail
+ * reads its transition, dispatch_offer() collects an offer, and dispatch_push() puts the offer
+ * into shared memory.
  */
 #ifndef EDA_ENGINE_H
 #define EDA_ENGINE_H
@@ -24,8 +27,9 @@
 #define ENGINE_BATCH 1000    /* events moved in one transaction */
 
 /*
- * A place in an index on (time, event id).  All live entries before it are in
- * memory or done; key EDA_NEVER means all there are.
+ * A place in an index on (time, event id).  The events of all entries before it are in the
+ * engine's memory or need nothing more, so a scan can start here.  If key is EDA_NEVER, that is
+ * true of the whole index.
  */
 typedef struct Cursor
 {
@@ -42,75 +46,75 @@ typedef struct TailSnapshot
 	uint64 *xip; /* sorted */
 } TailSnapshot;
 
-/* How many events a ready queue, or the broker, takes now. */
+/* How many events may be dispatched now; dispatch.c explains the two numbers. */
 typedef struct Window
 {
-	int room;     /* events that may be dispatched now */
-	int reserved; /* of it, for events that were queued for a move in this tick */
+	int room;     /* events that may still become dispatched */
+	int reserved; /* the part of room that is meant for events queued in this tick */
 } Window;
 
-/* The engine's side of a flow type. */
+/* What the engine knows about a flow type. */
 typedef struct EngineFlow
 {
 	char flow_type[NAMEDATALEN];
-	int queue; /* its place in the area, which it keeps; -1: not known yet */
+	int queue; /* index of its FlowQueue in the area, which never changes; -1: not known yet */
 	Window window;
-	int guaranteed; /* so many of its room whatever other flow types have taken */
-	int64 feed_n;   /* transitions told, or skipped, on its channel */
+	int guaranteed; /* the part of its room that other flow types cannot use up */
+	int64 feed_n;   /* sequence number on its feed channel: transitions published or omitted */
 } EngineFlow;
 
-/* The engine's memory of an event type. */
+/* What the engine knows about an event type.  Members by leaf are indexed by leaf number. */
 typedef struct EngineType
 {
 	int32 id; /* hash key */
 	int flow; /* index into Engine.flows */
 	int priority;
 	bool suspended;
-	bool to_broker;
-	dlist_head deliveries; /* its events that the broker was to bring, oldest first */
-	bool dead_covered;     /* and that of its dead letters */
-	bool covered;          /* the stream takes its subject */
-	char *example;         /* a subject of its messages */
+	bool to_broker;        /* its events are delivered through NATS, not by acquire_next */
+	dlist_head deliveries; /* deliveries of its dispatched events, the oldest first */
+	bool dead_covered;     /* the stream accepts the subject of its dead letters */
+	bool covered;          /* the stream accepts the subject of its events */
+	char *example;         /* the subject of an event of this type with flow id "x" */
 	int max_in_flight;
 	int max_dispatched;
 	Window window;
-	int64 counts[EDA_STATES];
+	int64 counts[EDA_STATES]; /* events in each state */
 	int64 moved[EDA_RATE_BUCKETS][EDA_RATES];
-	int64 bucket;
+	int64 bucket; /* moved and bucket are as in TypeMetrics */
 	TypeCounters counters;
-	bool counted;             /* since the counters were shown */
-	TimestampTz oldest_offer; /* of those that wait for a worker, when dispatch_collect() last looked */
-	Cursor due[EDA_LEAVES];
-	Cursor late[EDA_LEAVES]; /* committed when due was past it: see timers_pull_due() */
-	TimestampTz late_until[EDA_LEAVES];
-	Cursor resume[EDA_LEAVES];          /* suspended by the type */
-	Cursor dead[EDA_LEAVES];            /* dead letters that the broker is to be told of, by transition.at */
-	TimestampTz dead_since[EDA_LEAVES]; /* to be saved: see delivery_mark_dead_since() */
+	bool counted;                       /* its numbers have changed since counts_publish() */
+	TimestampTz oldest_offer;           /* since when its oldest offer waits */
+	Cursor due[EDA_LEAVES];             /* awaiting events, by wake_at */
+	Cursor late[EDA_LEAVES];            /* due events that "due" has passed; see timers.c */
+	TimestampTz late_until[EDA_LEAVES]; /* the latest wake_at that "late" has to reach */
+	Cursor resume[EDA_LEAVES];          /* events suspended because their type was, by at */
+	Cursor dead[EDA_LEAVES];            /* dead letters not yet queued for the broker, by at */
+	TimestampTz dead_since[EDA_LEAVES]; /* made by delivery_mark_dead_since() for state_save() */
 } EngineType;
 
-/* An event to look at. */
+/* An event that is queued for a move, or parked. */
 typedef struct Todo
 {
 	pg_uuid_t event_id;
-	int leaf;
-	int errors;     /* how often its move has raised one */
-	Brief awaiting; /* its latest transition, if that was read in this tick and awaits processing */
+	int leaf;       /* -1: not known */
+	int errors;     /* how often moving it has raised an error */
+	Brief awaiting; /* its latest transition (awaiting_processing), if read in this tick */
 } Todo;
 
 typedef enum DeliveryState
 {
-	DELIVERY_NONE,
-	DELIVERY_WAITING,      /* to be handed to the broker */
-	DELIVERY_SENT,         /* the broker has it */
-	DELIVERY_ACKNOWLEDGED, /* it is in the stream */
-	DELIVERY_RETURNED,     /* not now: the stream has no subject for it, or no message could be made */
-	DELIVERY_REJECTED      /* it never will be */
+	DELIVERY_NONE,         /* being removed */
+	DELIVERY_WAITING,      /* not handed over to the broker yet */
+	DELIVERY_SENT,         /* handed over; the broker has not given a receipt */
+	DELIVERY_ACKNOWLEDGED, /* the message is in the stream, or expired before it was sent */
+	DELIVERY_RETURNED,     /* failed for now: the subject is not accepted, or an error */
+	DELIVERY_REJECTED      /* failed for good: the message can never be sent */
 } DeliveryState;
 
 typedef enum DeliveryKind
 {
-	DELIVERY_EVENT,      /* a dispatched event, until the log shows what became of it */
-	DELIVERY_DEAD_LETTER /* until it is acknowledged */
+	DELIVERY_EVENT,      /* of a dispatched event; kept until the event moves on */
+	DELIVERY_DEAD_LETTER /* of an event that failed or expired; kept until acknowledged */
 } DeliveryKind;
 
 typedef struct DeliveryKey
@@ -119,81 +123,81 @@ typedef struct DeliveryKey
 	int32 kind;
 } DeliveryKey;
 
-/* What the broker is to bring out. */
+/* A message that the broker is to send: of a dispatched event, or a dead letter. */
 typedef struct Delivery
 {
 	DeliveryKey key; /* hash key */
-	int32 version;   /* of the dispatched transition; of a dead letter, when it was sent */
+	int32 version;   /* of the dispatched transition, or of the event's death */
 	int32 type;
 	int32 attempt; /* of the dispatched transition */
 	int16 leaf;
-	int16 state;
-	bool check;   /* found after a restart: the event may have moved on */
-	bool watched; /* in the heap of those that wait for "until" */
+	int16 state;  /* DeliveryState */
+	bool check;   /* made during recovery: look whether the event has moved on before sending */
+	bool watched; /* delivery_watch() has put it into the heap */
 	TimestampTz dispatched_at;
 	TimestampTz expires_at; /* of the dispatched transition */
-	TimestampTz wake_at;    /* of the dispatched transition; of a dead letter, when it died */
-	TimestampTz since;      /* acknowledged: when */
-	TimestampTz until;
-	char *error;        /* returned or rejected: why */
-	uint64 number;      /* counts up */
-	dlist_node queue;   /* what waits, or what is sent */
-	dlist_node of_type; /* events: those of the type, in the order in which they were dispatched */
-	pairingheap_node node;
+	TimestampTz wake_at;    /* of the dispatched transition; of a dead letter, its time of death */
+	TimestampTz since;      /* when the broker acknowledged it */
+	TimestampTz until;      /* if watched: when to queue the event for a move */
+	char *error;            /* why it was returned or rejected */
+	uint64 number;          /* deliveries are numbered in the order in which they are made */
+	dlist_node queue;       /* in the list of waiting or of sent deliveries */
+	dlist_node of_type;     /* in EngineType.deliveries; events only */
+	pairingheap_node node;  /* in the heap of watched deliveries */
 } Delivery;
 
 typedef struct Engine
 {
 	EngineArea *area;
-	Oid extension;
+	Oid extension;         /* InvalidOid until the first tick has looked it up */
 	MemoryContext context; /* lives as long as the process */
-	MemoryContext tick;    /* emptied each tick */
-	TimestampTz now;       /* of this tick, by eda's clock */
-	TailSnapshot seen;     /* what the tail has read */
-	bool recovering;       /* the first tick: what is dispatched is not offered unseen */
-	bool idle;             /* cannot work just now */
-	bool moves;            /* not paused */
-	int64 config_version;
+	MemoryContext tick;    /* reset after each tick */
+	TimestampTz now;       /* when this tick began, by eda's clock */
+	TailSnapshot seen;     /* the tail has read what this snapshot sees */
+	bool recovering;       /* in the first tick: dispatched events may have moved on since */
+	bool idle;             /* the last tick could not work; engine_status.state says why */
+	bool moves;            /* false while eda.engine = paused */
+	int64 config_version;  /* the version of the rules that were read last */
 
 	int ntypes;
 	EngineType **types; /* by priority, highest first */
 	int nflows;
 	EngineFlow *flows;
 
-	Cursor deadline[EDA_LEAVES];
-	Cursor expiry[EDA_LEAVES];     /* of event.expires_at */
-	Cursor redriven[EDA_LEAVES];   /* of transition.expires_at after a redrive */
-	Cursor dispatched[EDA_LEAVES]; /* of what was on offer before a restart */
+	Cursor deadline[EDA_LEAVES];   /* wake_at of events that are not awaiting_processing */
+	Cursor expiry[EDA_LEAVES];     /* event.expires_at */
+	Cursor redriven[EDA_LEAVES];   /* transition.expires_at of redriven events */
+	Cursor dispatched[EDA_LEAVES]; /* wake_at of dispatched events that have to be queued again */
 
-	Broker *broker; /* NULL: none */
+	Broker *broker; /* NULL until eda.nats_url is set */
 
-	int64 read;   /* transitions read by the tail in this tick */
-	int64 made;   /* transitions appended in this tick */
-	bool changed; /* since the state was saved */
-	TimestampTz saved_at;
+	int64 read;           /* transitions read by the tail in this tick */
+	int64 made;           /* transitions appended in this tick */
+	bool changed;         /* there is something new to save */
+	TimestampTz saved_at; /* when the state was last saved, by the system's clock */
 } Engine;
 
 extern Engine engine;
 
 /* ------------------------------------------------------------------------
- * Ground: transactions, status, what is queued and parked, cursors, rules
+ * Foundations: transactions, status, queued and parked events, cursors, rules
  * ------------------------------------------------------------------------ */
 
-/* xact.c */
+/* xact.c: the engine's transactions and locks */
 extern void xact_begin(void);
 extern void xact_commit(void);
 extern void xact_recover(MemoryContext caller, const char *what);
 extern const EdaCatalog *xact_lock_extension(void);
 extern bool xact_lock_log(void);
 
-/* status.c */
+/* status.c: eda.engine_status, and the limit on logged errors */
 extern void status_started(void);
 extern void status_set_state(const char *state);
 extern void status_set_error(const char *message);
 extern void status_set_broker(const BrokerStatus *status);
 extern bool status_take_log_budget(void);
 
-/* todo.c */
+/* todo.c: the events that are queued for a move, and those that are parked */
 extern void todo_init(void);
 extern bool todo_add(const pg_uuid_t *id, int leaf, const Transition *awaiting);
 extern Todo *todo_list(int *n);
@@ -205,11 +209,11 @@ extern TimestampTz todo_next_parked(void);
 extern int todo_parked_ids(Datum **ids);
 extern int todo_held_back(void);
 
-/* cursor.c */
+/* cursor.c: places in the indexes on time */
 extern void cursor_pull(Cursor *cursor, TimestampTz key, const pg_uuid_t *id);
 extern void cursor_reset(Cursor *cursor);
 
-/* type.c */
+/* type.c: the event types and flow types that the engine knows */
 extern void engine_type_init(void);
 extern void engine_type_read_rules(Snapshot snapshot);
 extern EngineType *engine_type(int32 id);
@@ -218,14 +222,14 @@ extern EngineType *engine_type(int32 id);
  * The broker's side
  * ------------------------------------------------------------------------ */
 
-/* message.c: what an event looks like outside */
+/* message.c: the subject, headers and body of a message */
 
 typedef enum MessageResult
 {
 	MESSAGE_MADE,
 	MESSAGE_TOO_LARGE,
-	MESSAGE_NOT_UTF8,    /* some of it cannot be said in UTF-8 */
-	MESSAGE_NOT_ANY_MORE /* a dead letter that is alive again */
+	MESSAGE_NOT_UTF8, /* some of its text cannot be converted to UTF-8 */
+	MESSAGE_OBSOLETE  /* of a dead letter: the event is alive again */
 } MessageResult;
 
 extern const char *message_subject(const EventType *type, const char *flow_id);
@@ -233,7 +237,7 @@ extern const char *message_dead_subject(const char *flow_type);
 extern MessageResult message_of_event(const Event *event, Delivery *delivery, size_t limit, BrokerMessage *out);
 extern MessageResult message_of_dead_letter(const Event *event, Delivery *delivery, size_t limit, BrokerMessage *out);
 
-/* nats.c: settings and state of the broker */
+/* nats.c: the broker's settings and state */
 extern void engine_nats_init(void);
 extern char *engine_nats_plain_text(char *text);
 extern void engine_nats_settings_changed(void);
@@ -244,7 +248,7 @@ extern size_t engine_nats_max_message(void);
 extern void engine_nats_set_full(bool is_full);
 extern bool engine_nats_is_full(void);
 
-/* delivery.c: what is handed to the broker, and what comes back */
+/* delivery.c: deliveries, from dispatch to receipt */
 extern void delivery_init(void);
 extern void delivery_collect(void);
 extern TimestampTz delivery_oldest(EngineType *type);
@@ -270,7 +274,7 @@ extern int delivery_unacknowledged(Datum **ids);
 extern void delivery_oldest_deadlines(TimestampTz oldest[EDA_LEAVES]);
 extern void delivery_mark_dead_since(void);
 
-/* send.c: make messages of what waits, and hand them over */
+/* send.c: make messages of waiting deliveries and hand them over to the broker */
 extern bool send_waiting(void);
 extern int send_next_pause(void);
 
@@ -278,18 +282,18 @@ extern int send_next_pause(void);
  * The tick: read, find what is due, decide, move, publish, save
  * ------------------------------------------------------------------------ */
 
-/* tail.c */
-typedef void (*TailSee)(const Transition *t, int leaf);
+/* tail.c: read new transitions in the order in which they became visible */
+typedef void (*TailCallback)(const Transition *t, int leaf);
 
 extern void tail_init(void);
-extern void tail_read(Snapshot snapshot, TailSee see);
+extern void tail_read(Snapshot snapshot, TailCallback callback);
 extern void tail_snapshot_from_text(const char *text);
 extern char *tail_snapshot_to_text(void);
 
-/* see.c */
+/* see.c: what the engine does with a new transition */
 extern void see_transition(const Transition *t, int leaf);
 
-/* dispatch.c */
+/* dispatch.c: room for dispatched events, and the offers in the ready queue */
 extern void dispatch_init(void);
 extern void dispatch_begin_tick(void);
 extern void dispatch_size_windows(void);
@@ -307,7 +311,7 @@ extern void dispatch_collect(void);
 extern TimestampTz dispatch_oldest(void);
 extern bool dispatch_is_awaited(void);
 
-/* timers.c */
+/* timers.c: queue the events whose time has come */
 extern void timers_read(Snapshot snapshot);
 extern void timers_pull_due(EngineType *type, int leaf, const Transition *t);
 extern TimestampTz timers_due(const EngineType *type, int leaf);
@@ -316,29 +320,29 @@ extern TimestampTz timers_next(void);
 /* decide.c: the rule by which the engine moves an event */
 extern bool decide_move(JournalStep *step, void *arg);
 
-/* move.c */
+/* move.c: move the queued events in batches */
 extern void move_queued(void);
 extern bool move_has_failed(void);
 extern bool move_is_failing(void);
 
-/* feed.c */
+/* feed.c: publish transitions by NOTIFY */
 extern void feed_add(const Transition *t, int leaf, EngineType *type);
 extern void feed_send(void);
 
-/* counts.c: how many events are in which state, and moved in the last minute */
+/* counts.c: events by state, and moves in the last minute */
 extern void counts_add(EngineType *type, const Transition *t);
 extern void counts_publish(double tick_ms);
 
-/* timing.c: totals and times */
+/* timing.c: totals since the engine's start, and histograms of times */
 extern void timing_init(void);
-extern void timing_due(const Transition *t);
+extern void timing_record_due(const Transition *t);
 extern void timing_add(EngineType *type, const Transition *t);
 extern void timing_match_early_ends(void);
 
-/* housekeeping.c */
+/* housekeeping.c: old idempotency keys, and the next leaf */
 extern void housekeeping_run(void);
 
-/* state.c: what survives a restart */
+/* state.c: the row from which the next engine goes on */
 extern const char *state_load(void); /* NULL, or why the engine must stay idle */
 extern void state_save(void);
 

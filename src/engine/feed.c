@@ -1,22 +1,22 @@
 /*
  * feed.c
- *		Tell every step by NOTIFY, from the engine only.
+ *		Publish transitions by NOTIFY.
  *
- * The feed is a hint: anyone can LISTEN, and forge a NOTIFY.  So it carries no
- * payloads, and each element a sequence number [engine start, n], counted for
- * each channel; a client that sees a gap reads the view.  Gaps are made on
- * purpose when more happens than a person or a page could follow: beyond
- * FEED_RATE a second, transitions are counted and not told.
+ * The feed is only a hint, because any session can LISTEN, and can forge a NOTIFY.  So it
+ * carries no payloads.  Each element has a sequence number [engine start, n], which counts the
+ * transitions of its channel; a client that finds a gap calls eda.changes().  The engine makes
+ * gaps on purpose: above FEED_RATE transitions a second it counts the others without publishing
+ * them, because no person and no page could follow.
  *
- * What is told of a tick has the highest numbers of that tick, and its last
- * element on eda_events carries the snapshot that the tail has read.  So a client
- * without a gap up to there has been told all that the snapshot sees, and nothing
- * else; one with a gap can read what a snapshot it was given earlier does not see.
- * Each tick tells one transition at least, or a gap would not show until more happens.
+ * The elements published after a tick get the highest numbers of that tick, and the last one on
+ * the channel eda_events carries the snapshot that the tail has read.  A client that has found no
+ * gap up to there has received exactly the transitions that the snapshot sees.  A client that
+ * has found a gap can read the transitions that the last snapshot it received does not see.
+ * At least one transition is published after each tick that has read any; otherwise a gap at
+ * the end would not be found before more happens.
  *
- * The notifications go out in a transaction of their own.  Its failure (the
- * NOTIFY queue is full because some session listens and never reads) must not
- * stop the engine.
+ * The notifications are sent in a transaction of their own.  If that fails (NOTIFY's queue is
+ * full because a session listens and never reads), the engine goes on.
  */
 #include "engine/engine.h"
 
@@ -28,10 +28,11 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define FEED_RATE 10000     /* transitions a second */
+#define FEED_RATE 10000     /* transitions published per second */
 #define FEED_MAX_BYTES 7900 /* NOTIFY takes payloads below 8000 bytes */
 #define SNAPSHOT_MAX_BYTES 1000
 
+/* A transition to be published. */
 typedef struct FeedItem
 {
 	pg_uuid_t event_id;
@@ -41,19 +42,19 @@ typedef struct FeedItem
 	int32 type;
 	EdaState state;
 	int leaf;
-	int64 n;
-	int64 flow_n;
+	int64 n;      /* its sequence number on eda_events */
+	int64 flow_n; /* its sequence number on the flow type's channel */
 } FeedItem;
 
 static FeedItem *items = NULL;
 static int nitems = 0;
 static int max_items = 0;
-static int64 total = 0;           /* of the channel eda_events */
-static int64 started = 0;         /* seconds since 1970: the other half of the sequence */
-static double budget = FEED_RATE; /* transitions that may be told now */
+static int64 total = 0;           /* the last sequence number on eda_events */
+static int64 started = 0;         /* the engine's start, in seconds since 1970 */
+static double budget = FEED_RATE; /* how many transitions may be published now */
 static TimestampTz budget_at = 0;
 
-/* Remember a transition, to be told after this tick. */
+/* Count a transition and, within the budget, remember it for feed_send(). */
 void
 feed_add(const Transition *t, int leaf, EngineType *type)
 {
@@ -75,7 +76,7 @@ feed_add(const Transition *t, int leaf, EngineType *type)
 	item->leaf = leaf;
 }
 
-/* A payload in the making: a JSON array that is sent before it grows too long. */
+/* The payload of a notification: a JSON array that is sent before it grows too long. */
 typedef struct Payload
 {
 	char channel[NAMEDATALEN];
@@ -92,7 +93,7 @@ flush_payload(Payload *m)
 	resetStringInfo(&m->body);
 }
 
-/* snapshot: NULL if there is more to come on this channel. */
+/* Add an element with its sequence number and, to the last one on eda_events, the snapshot. */
 static void
 add_to_payload(Payload *m, const char *element, int64 n, const char *snapshot)
 {
@@ -111,7 +112,10 @@ add_to_payload(Payload *m, const char *element, int64 n, const char *snapshot)
 	pfree(end.data);
 }
 
-/* What the tail has read; with too many transactions to name, a snapshot that sees less. */
+/*
+ * The snapshot that the tail has read, as text.  If its list of running transactions is too long,
+ * a snapshot that sees only what is older than all of these.
+ */
 static const char *
 snapshot_text(void)
 {
@@ -131,7 +135,7 @@ iso_time(TimestampTz at)
 	return pstrdup(buffer);
 }
 
-/* An element but for its sequence number and closing brace. */
+/* The JSON text of an element, up to its sequence number. */
 static char *
 element_of(const FeedItem *item, const EventType *type, const Event *event)
 {
@@ -167,7 +171,7 @@ payload_of_flow(Payload *messages, int flow)
 	return m;
 }
 
-/* Events are told in the order of their steps; times of one event never go backwards. */
+/* Order by time; the transitions of one event are then in order, as its times never go back. */
 static int
 compare_feed_items(const void *a, const void *b)
 {
@@ -181,6 +185,7 @@ compare_feed_items(const void *a, const void *b)
 	return x->version - y->version;
 }
 
+/* Read the events of the items, if the feed shows them, and send the notifications. */
 static void
 send_items(void)
 {
@@ -216,7 +221,7 @@ send_items(void)
 			flush_payload(&by_flow[i]);
 }
 
-/* Number the items in the order in which they are told. */
+/* Sort the items, and give them the highest sequence numbers in that order. */
 static void
 number_items(void)
 {
@@ -236,7 +241,7 @@ number_items(void)
 	}
 }
 
-/* Send what feed_add() has collected, outside any transaction. */
+/* Publish the transitions that feed_add() has collected; outside any transaction. */
 void
 feed_send(void)
 {

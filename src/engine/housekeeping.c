@@ -1,6 +1,7 @@
 /*
  * housekeeping.c
- *		What the engine does every ten seconds.
+ *		What the engine does every ten seconds: delete old idempotency keys, and open the next
+ *		leaf.
  */
 #include "engine/engine.h"
 
@@ -8,11 +9,11 @@
 #include "executor/spi.h"
 #include "utils/snapmgr.h"
 
-#define KEYS_A_TURN 1000 /* expired idempotency keys deleted by one statement */
-#define MAX_TURNS 10     /* such statements in one turn */
+#define KEYS_A_TURN 1000 /* expired idempotency keys that one statement deletes */
+#define MAX_TURNS 10     /* such DELETE statements in one run */
 
 static void
-forget_old_keys(void)
+delete_old_keys(void)
 {
 	Datum values[] = {TimestampTzGetDatum(engine.now)};
 	Oid types[] = {TIMESTAMPTZOID};
@@ -27,9 +28,11 @@ forget_old_keys(void)
 }
 
 /*
- * Open the next leaf.  The boundary lies a minute ahead, so that every session
- * knows it before an id can belong beyond it.  The count of config changes is
- * locked first: a client that holds it may be in no hurry, so then not today.
+ * Open the next free leaf.  The boundary between it and the leaf that is open now lies a minute
+ * ahead, so that every session knows it before there can be an event id beyond it.
+ *
+ * A change of eda.segment also updates the row of eda.config.  Lock that row first: if a client
+ * has it locked, leave the change to a later run, because the engine waits for no client.
  */
 static void
 open_next_leaf(void)
@@ -50,8 +53,8 @@ open_next_leaf(void)
 }
 
 /*
- * Now and then, outside any transaction: forget old idempotency keys, and open
- * the next leaf when the open one has had its time.
+ * Delete old idempotency keys, and open the next leaf if the open one is older than
+ * eda.segment_interval.  Outside any transaction.
  */
 void
 housekeeping_run(void)
@@ -61,7 +64,7 @@ housekeeping_run(void)
 	if (xact_lock_log())
 	{
 		SPI_connect();
-		forget_old_keys();
+		delete_old_keys();
 		if (segment_is_old(engine.now - (int64) eda_segment_interval * USECS_PER_SEC))
 			open_next_leaf();
 		SPI_finish();

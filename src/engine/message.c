@@ -1,12 +1,11 @@
 /*
  * message.c
- *		What an event looks like outside: subject, headers, and a CloudEvents 1.0
- *		body in JSON (structured mode).
+ *		Make the NATS message of an event or a dead letter: its subject, its headers, and a
+ *		CloudEvents 1.0 body in JSON (structured mode).
  *
- * Whatever a publisher chose, a message is legal: a value in a subject is
- * percent-encoded but for letters, digits and "_-~", so that a flow id can
- * neither split a token nor be a wildcard; headers were checked by publish; the
- * body is UTF-8.
+ * A message is legal whatever values the publisher chose.  In the subject all characters of a
+ * value except letters, digits and "_-~" are percent-encoded, so that a flow id can neither
+ * split a token nor be a wildcard.  eda.publish() has checked the headers.  The body is UTF-8.
  */
 #include "engine/engine.h"
 
@@ -23,12 +22,12 @@
 
 #define DEFAULT_SUBJECT "event-engine.{flow_type}"
 #define DEAD_SUBJECT "event-engine._DLQ."
-#define MAX_HISTORY 100 /* steps told of a dead letter, the last ones */
-#define MAX_TEXT 4000   /* bytes of an error in its history */
-#define SMALL 1024      /* bytes of a value whose text is made without looking */
-#define OWN_HEADERS 3   /* Content-Type, Eda-Expires-At, the end */
+#define MAX_HISTORY 100 /* the last transitions of a dead letter that its message lists */
+#define MAX_TEXT 4000   /* bytes of an error or reason in a dead letter */
+#define SMALL 1024      /* bytes of a jsonb value that is_longer_as_text() does not check */
+#define OWN_HEADERS 3   /* Content-Type, Eda-Expires-At, and NULL at the end */
 
-/* Read once, inside a transaction: a rename of the database ends the engine. */
+/* This database's name; the first call must be inside a transaction.  A rename ends the engine. */
 static const char *
 database_name(void)
 {
@@ -39,10 +38,13 @@ database_name(void)
 	return name;
 }
 
-/* Whether all of the message that is being made could be said in UTF-8. */
+/* Whether all text of the message that is being made is UTF-8, or could be converted. */
 static bool in_utf8;
 
-/* Text as the world reads it.  An error would undo the transaction, and with it the other messages. */
+/*
+ * Convert a text to UTF-8.  On failure clear in_utf8 instead of raising an error, which would undo
+ * the transaction and with it the other messages.
+ */
 static char *
 to_utf8(char *text, int length)
 {
@@ -52,7 +54,7 @@ to_utf8(char *text, int length)
 
 	if (encoding == PG_UTF8 || pg_is_ascii(text))
 		return text;
-	/* Of SQL_ASCII nobody knows what it is. */
+	/* The encoding of text in an SQL_ASCII database is not known; it must be UTF-8 already. */
 	if (encoding == PG_SQL_ASCII)
 	{
 		in_utf8 &= pg_verify_mbstr(PG_UTF8, text, length, true);
@@ -69,6 +71,7 @@ to_utf8(char *text, int length)
  * Subjects
  * ------------------------------------------------------------------------ */
 
+/* Append a value, percent-encoded. */
 static void
 append_encoded(StringInfo s, const char *value, bool lower)
 {
@@ -84,7 +87,10 @@ append_encoded(StringInfo s, const char *value, bool lower)
 	}
 }
 
-/* The subject of a type's messages, for an event of this flow.  (A database's name is in an encoding that nobody knows.) */
+/*
+ * The subject of the messages of a type's events with this flow id.  The database's name is not
+ * converted to UTF-8, because its encoding is not known.
+ */
 const char *
 message_subject(const EventType *type, const char *flow_id)
 {
@@ -134,7 +140,7 @@ message_dead_subject(const char *flow_type)
 }
 
 /* ------------------------------------------------------------------------
- * JSON as text: bodies are made once and parsed by others
+ * JSON, written as text without a jsonb value in between
  * ------------------------------------------------------------------------ */
 
 static void
@@ -175,11 +181,11 @@ put_json(StringInfo s, const char *name, Jsonb *value)
 }
 
 /*
- * Whether a value has more bytes as text than a limit.  A number with an exponent
- * takes 12 bytes here and 131,000 as text, so this looks before the text is made.
+ * Whether a value has more bytes as text than limit; punctuation is not counted.  Checked before
+ * the text is made: a number with an exponent can take 12 bytes as jsonb and 131,000 as text.
  */
 static bool
-is_longer(Jsonb *value, size_t limit)
+is_longer_as_text(Jsonb *value, size_t limit)
 {
 	JsonbIterator *it = JsonbIteratorInit(&value->root);
 	JsonbIteratorToken token;
@@ -203,7 +209,7 @@ is_longer(Jsonb *value, size_t limit)
 	return length > limit;
 }
 
-/* RFC 3339, in UTC, without the cost of printf. */
+/* A time in RFC 3339 format, in UTC; made without printf, which is slow. */
 static const char *
 time_text(TimestampTz time)
 {
@@ -240,10 +246,10 @@ put_time(StringInfo s, const char *name, TimestampTz time)
 }
 
 /* ------------------------------------------------------------------------
- * Messages
+ * Bodies, headers and messages
  * ------------------------------------------------------------------------ */
 
-/* Begin a CloudEvent: the attributes that all of ours have. */
+/* Begin a CloudEvent with the attributes that all messages have. */
 static void
 begin_body(StringInfo s, const Event *event, const char *id, const char *type, TimestampTz time)
 {
@@ -274,7 +280,7 @@ end_body(StringInfo s, BrokerMessage *out)
 	out->body_length = out->body == s->data ? (size_t) s->len : strlen(out->body);
 }
 
-/* Our headers and the publisher's. */
+/* The headers of a message: eda's and the publisher's. */
 static const char *const *
 make_headers(const Event *event, TimestampTz expires_at)
 {
@@ -300,14 +306,14 @@ make_headers(const Event *event, TimestampTz expires_at)
 			{
 				headers[n++] = to_utf8(pnstrdup(v.val.string.val, v.val.string.len), v.val.string.len);
 				if (token == WJB_VALUE && pg_strcasecmp(headers[n - 2], headers[0]) == 0)
-					n -= 2; /* the body is ours, and so is what it is */
+					n -= 2; /* the publisher's Content-Type does not describe this body */
 			}
 	}
 	headers[n] = NULL;
 	return headers;
 }
 
-/* Bytes of headers and body, with those headers that the broker adds. */
+/* Bytes of headers and body, including the headers that the broker code adds. */
 static size_t
 message_size(const BrokerMessage *message)
 {
@@ -320,7 +326,7 @@ message_size(const BrokerMessage *message)
 }
 
 static MessageResult
-result(const BrokerMessage *message, size_t limit)
+message_result(const BrokerMessage *message, size_t limit)
 {
 	if (!in_utf8)
 		return MESSAGE_NOT_UTF8;
@@ -349,7 +355,7 @@ message_of_event(const Event *event, Delivery *d, size_t limit, BrokerMessage *o
 
 	if (type == NULL)
 		elog(ERROR, "event %s is of no event type", id);
-	if (is_longer(event->payload, limit))
+	if (is_longer_as_text(event->payload, limit))
 		return MESSAGE_TOO_LARGE;
 	in_utf8 = true;
 	out->id = message_id(id, d->version);
@@ -361,11 +367,12 @@ message_of_event(const Event *event, Delivery *d, size_t limit, BrokerMessage *o
 	put_time(&s, "expirytime", d->expires_at);
 	put_json(&s, "data", event->payload);
 	end_body(&s, out);
-	return result(out, limit);
+	return message_result(out, limit);
 }
 
+/* Cut a text to MAX_TEXT bytes, between two characters. */
 static char *
-clip(char *text)
+clip_text(char *text)
 {
 	int length = text ? strlen(text) : 0;
 
@@ -389,8 +396,8 @@ put_history(StringInfo s, const Transition *steps, int n)
 		put_time(s, "at", t->at);
 		put_int(s, "attempt", t->attempt);
 		put_text(s, "worker", t->worker);
-		put_text(s, "error", clip(json_get_text(t->detail, "error")));
-		put_text(s, "reason", clip(json_get_text(t->detail, "reason")));
+		put_text(s, "error", clip_text(json_get_text(t->detail, "error")));
+		put_text(s, "reason", clip_text(json_get_text(t->detail, "reason")));
 		appendStringInfoChar(s, '}');
 	}
 	appendStringInfoChar(s, ']');
@@ -410,8 +417,8 @@ make_dead_body(const Event *event, const Transition *steps, int n, bool with_pay
 	put_text(&s, "flow_type", event->flow_type);
 	put_text(&s, "flow_id", event->flow_id);
 	put_text(&s, "state", lifecycle_state_name(last->state));
-	put_text(&s, "error", clip(json_get_text(last->detail, "error")));
-	put_text(&s, "reason", clip(json_get_text(last->detail, "reason")));
+	put_text(&s, "error", clip_text(json_get_text(last->detail, "error")));
+	put_text(&s, "reason", clip_text(json_get_text(last->detail, "reason")));
 	put_int(&s, "attempts", last->attempt);
 	put_time(&s, "died_at", last->at);
 	put_history(&s, steps, n);
@@ -422,7 +429,7 @@ make_dead_body(const Event *event, const Transition *steps, int n, bool with_pay
 	end_body(&s, out);
 }
 
-/* The message of a dead letter, without the payload if it would be larger than limit bytes with it. */
+/* The message of a dead letter, without the payload if it would exceed limit bytes. */
 MessageResult
 message_of_dead_letter(const Event *event, Delivery *d, size_t limit, BrokerMessage *out)
 {
@@ -431,14 +438,14 @@ message_of_dead_letter(const Event *event, Delivery *d, size_t limit, BrokerMess
 	EdaState state = n > 0 ? steps[n - 1].state : EDA_NONE;
 
 	if (state != EDA_FAILED && state != EDA_EXPIRED)
-		return MESSAGE_NOT_ANY_MORE;
+		return MESSAGE_OBSOLETE;
 	in_utf8 = true;
 	d->version = steps[n - 1].version;
 	out->id = message_id(uuid_text(&event->id), d->version);
 	out->subject = message_dead_subject(event->flow_type);
 	out->headers = make_headers(event, EDA_NEVER);
-	make_dead_body(event, steps, n, !is_longer(event->payload, limit), out);
+	make_dead_body(event, steps, n, !is_longer_as_text(event->payload, limit), out);
 	if (message_size(out) > limit)
 		make_dead_body(event, steps, n, false, out);
-	return result(out, limit);
+	return message_result(out, limit);
 }

@@ -2,8 +2,9 @@
  * move.c
  *		Move the queued events, batch by batch, each batch in a transaction of its own.
  *
- * An error in a batch halves it, down to the event that causes it, which is held back and shown
- * in eda.engine_status; the others go on.  On a full disk all events wait.
+ * If a batch raises an error, it is tried again with half as many events, down to the one event
+ * that causes the error.  That event is held back for a while and counted in eda.engine_status;
+ * the others move.  If the disk is full, all events wait.
  */
 #include "engine/engine.h"
 
@@ -11,43 +12,43 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define MAX_HOLD_S 300
+#define MAX_HOLD_S 300 /* an event that raises an error is parked for no longer than this */
 #define FULL_DISK_WAIT (5 * USECS_PER_SEC)
-#define FAILED_IN_A_ROW 30 /* failed moves without a good one between them: no event by itself is the cause */
+#define MAX_FAILED_IN_A_ROW 30 /* from so many on, the cause is not a single event */
 
-static int batch = ENGINE_BATCH;   /* events, halved by errors */
-static int failed = 0;             /* events in a row that could not be moved */
-static TimestampTz full_until = 0; /* the disk was full; the next try comes then */
+static int batch_size = ENGINE_BATCH; /* events in the next batch; halved by errors */
+static int failed_in_a_row = 0;       /* events that could not be moved, since one could */
+static TimestampTz full_until = 0;    /* if the disk was full: when to try again */
 
-/* Whether no event at all can be moved. */
+/* Whether moves keep failing, so that the cause is not a single event. */
 bool
 move_is_failing(void)
 {
-	return failed >= FAILED_IN_A_ROW;
+	return failed_in_a_row >= MAX_FAILED_IN_A_ROW;
 }
 
-/* Whether the last batch failed: there are events that might be moved at once. */
+/* Whether an event could not be moved, and none has been moved since. */
 bool
 move_has_failed(void)
 {
-	return failed > 0;
+	return failed_in_a_row > 0;
 }
 
-/* The move of an event raises an error by itself: set the event aside for a while. */
+/* Moving this event raises an error: park it for a while, each time twice as long as before. */
 static void
 hold_back(Todo *todo)
 {
 	int seconds = Min(1 << Min(todo->errors, 10), MAX_HOLD_S);
 
 	todo->errors++;
-	failed++;
+	failed_in_a_row++;
 	if (status_take_log_budget())
 		ereport(LOG, errmsg("eda engine: event %s is held back for %d s", uuid_text(&todo->event_id), seconds));
 	todo_park(todo, InvalidTransactionId, engine.now + seconds * USECS_PER_SEC);
 	todo_done(1);
 }
 
-/* Make steps of the first n queued events, one for each event; how many. */
+/* Make the steps of the first n queued events, one for each event.  Returns how many there are. */
 static int
 make_steps(const Todo *todo, int n, JournalStep *steps)
 {
@@ -59,16 +60,17 @@ make_steps(const Todo *todo, int n, JournalStep *steps)
 		if (todo[i].awaiting.version > 0)
 			journal_know(&steps[i], EDA_AWAITING, &todo[i].awaiting);
 	}
-	return journal_unique(steps, n); /* an event that was queued twice would lose a race against itself */
+	/* An event that was queued twice must not be appended to twice. */
+	return journal_unique(steps, n);
 }
 
-/* Move the next batch of queued events.  False if the rest must wait for a later tick. */
+/* Move the next batch of queued events.  Returns false if the rest must wait for a later tick. */
 static bool
 move_batch(void)
 {
 	int nqueued;
 	Todo *queued = todo_list(&nqueued);
-	int n = Min(nqueued, batch);
+	int n = Min(nqueued, batch_size);
 	JournalStep *steps = palloc0(sizeof(JournalStep) * n);
 	int nsteps;
 	volatile bool locked = false;
@@ -91,20 +93,20 @@ move_batch(void)
 	}
 	PG_CATCH();
 	{
-		/* A full disk is not the events' fault, and a log line on each of them would fill it more. */
+		/* If the disk is full, no event is the cause.  A log line for each would fill it more. */
 		full_until = geterrcode() == ERRCODE_DISK_FULL ? engine.now + FULL_DISK_WAIT : 0;
 		xact_recover(engine.tick, "could not move events");
 		if (full_until > 0)
 			return false;
 		if (n == 1)
 			hold_back(&queued[0]);
-		batch = Max(n / 2, 1);
+		batch_size = Max(n / 2, 1);
 		return !move_is_failing();
 	}
 	PG_END_TRY();
 	if (!locked)
 		return false;
-	failed = 0;
+	failed_in_a_row = 0;
 	for (int i = 0; i < nsteps; i++)
 		if (steps[i].status == JOURNAL_BUSY)
 		{
@@ -113,11 +115,11 @@ move_batch(void)
 			todo_park(&todo, steps[i].busy_with, 0);
 		}
 	todo_done(n);
-	batch = Min(batch * 2, ENGINE_BATCH);
+	batch_size = Min(batch_size * 2, ENGINE_BATCH);
 	return true;
 }
 
-/* Move all queued events, unless they must wait; outside any transaction. */
+/* Move the queued events; outside any transaction. */
 void
 move_queued(void)
 {

@@ -1,9 +1,9 @@
 /*
  * nats.c
- *		The engine's broker: its settings, its state, its end.
+ *		The engine's connection to NATS: pass the settings to the broker code, show its state,
+ *		and end it with the process.
  *
- * Without eda.nats_url there is none, and no thread.  Whoever else reads
- * engine.broker must be ready for NULL.
+ * engine.broker is NULL until eda.nats_url is set.  Until then there is no thread either.
  */
 #include "engine/engine.h"
 
@@ -13,13 +13,16 @@
 #include "storage/ipc.h"
 
 static int event_fd = -1;
-static bool full = false; /* the broker took no more, by bytes; until there is a receipt */
-static bool settings_changed = true;
-static BrokerStatus status;
-static char uncovered[256] = ""; /* an event type whose subject the stream has not */
-static TimestampTz not_ready_since = 0;
+static bool broker_is_full = false;     /* see engine_nats_set_full() */
+static bool settings_changed = true;    /* the broker may not have the current settings */
+static BrokerStatus status;             /* as of the last tick */
+static char uncovered[256] = "";        /* a notice about a subject that is not accepted */
+static TimestampTz not_ready_since = 0; /* 0: the broker is ready, off or new */
 
-/* on_proc_exit: end the broker's threads before the libraries under them go. */
+/*
+ * on_proc_exit: end the broker's threads.  If one of them hangs, exit at once, because later exit
+ * handlers would unload libraries that it uses.
+ */
 static void
 stop_broker(int code, Datum arg)
 {
@@ -35,7 +38,10 @@ engine_nats_init(void)
 	on_proc_exit(stop_broker, (Datum) 0);
 }
 
-/* Take out of a text from outside what this database's encoding may not know; it may be cut in the middle of a character. */
+/*
+ * Replace the non-ASCII bytes of a text that came from a server by "?".  They may not be valid in
+ * this database's encoding, and the text may have been cut in the middle of a character.
+ */
 char *
 engine_nats_plain_text(char *text)
 {
@@ -45,21 +51,24 @@ engine_nats_plain_text(char *text)
 	return text;
 }
 
-/* The settings may have changed: have the next tick look. */
+/* The settings may have changed: the next tick passes them to the broker. */
 void
 engine_nats_settings_changed(void)
 {
 	settings_changed = true;
 }
 
-/* Readable when the broker has something to say; -1: there is none. */
+/* A descriptor that is readable when there are receipts or a new state; -1: there is no broker. */
 int
 engine_nats_event_fd(void)
 {
 	return event_fd;
 }
 
-/* Hand the settings to the broker if they may have changed; inside a transaction, for the database's name. */
+/*
+ * Pass the settings to the broker if they may have changed.  Inside a transaction, because the
+ * database's name is looked up.
+ */
 void
 engine_nats_apply_settings(void)
 {
@@ -86,7 +95,10 @@ engine_nats_apply_settings(void)
 		status_set_error("could not start the broker's thread; will try again");
 }
 
-/* Which event types' subjects the stream has; looked at when either may have changed. */
+/*
+ * Find out which event types have subjects that the stream accepts, if the types or the stream's
+ * subjects may have changed.
+ */
 static void
 check_subjects(void)
 {
@@ -112,7 +124,7 @@ check_subjects(void)
 	}
 }
 
-/* One line in the log when the state changes. */
+/* Log one line about a change of state. */
 static void
 log_state(const BrokerStatus *now)
 {
@@ -137,12 +149,15 @@ log_state(const BrokerStatus *now)
 		not_ready_since = clock;
 }
 
-/* Take the broker's state, and tell what has changed; so many messages wait for it here. */
+/*
+ * Read the broker's state, log what has changed, and show it in eda.engine_status.  nwaiting is
+ * the number of deliveries that have not been handed over yet.
+ */
 void
 engine_nats_read_status(int nwaiting)
 {
 	BrokerStatus now;
-	static char told_notice[sizeof(now.notice)] = "";
+	static char logged_notice[sizeof(now.notice)] = "";
 
 	broker_status(engine.broker, &now);
 	engine_nats_plain_text(now.server);
@@ -154,34 +169,37 @@ engine_nats_read_status(int nwaiting)
 	check_subjects();
 	if (uncovered[0] != '\0')
 		strlcpy(status.notice, uncovered, sizeof(status.notice));
-	if (strcmp(status.notice, told_notice) != 0 && status.notice[0] != '\0')
+	if (strcmp(status.notice, logged_notice) != 0 && status.notice[0] != '\0')
 		ereport(LOG, errmsg("eda engine of database %u: broker: %s", MyDatabaseId, status.notice));
 	if (status.notice[0] != '\0')
-		strlcpy(told_notice, status.notice, sizeof(told_notice));
-	/* Messages may have been withdrawn, which leaves no receipt. */
+		strlcpy(logged_notice, status.notice, sizeof(logged_notice));
+	/* If messages were withdrawn, the broker has room again without giving a receipt. */
 	if (status.unacknowledged == 0)
-		full = false;
+		broker_is_full = false;
 	status.unacknowledged += nwaiting;
 	status_set_broker(&status);
 }
 
-/* The largest message that the broker takes, in bytes, as far as is known. */
+/* The largest message that server and stream take, in bytes; SIZE_MAX if that is not known yet. */
 size_t
 engine_nats_max_message(void)
 {
 	return status.max_message > 0 ? status.max_message : SIZE_MAX;
 }
 
-/* The broker has taken no more messages by bytes, or takes some again: it has given a receipt. */
+/*
+ * True: the broker refused a message because its window is full, by bytes.  False: it has given
+ * a receipt since, so that there is room again.
+ */
 void
 engine_nats_set_full(bool is_full)
 {
-	full = is_full;
+	broker_is_full = is_full;
 }
 
-/* Whether the broker took no more messages, by bytes, when it was last asked. */
+/* Whether the broker's window is full, by bytes. */
 bool
 engine_nats_is_full(void)
 {
-	return full;
+	return broker_is_full;
 }

@@ -1,15 +1,16 @@
 /*
  * see.c
- *		What a new transition means for the engine: see_transition() is called by the tail for
- *		each, and hands it to whatever has to know.
+ *		What the engine does with a new transition.  The tail calls see_transition() for each.
  */
 #include "engine/engine.h"
 
-/* An event that waits for its time. */
+/*
+ * An event that is awaiting_processing.  If it is due and no earlier event of its type waits on
+ * disk, queue it for a move now; otherwise the cursor finds it in order.
+ */
 static void
 see_awaiting(const Transition *t, int leaf, EngineType *type)
 {
-	/* If it is due and no earlier event of its type waits on disk, queue it now; else the cursor finds it in order. */
 	if (t->wake_at <= engine.now && !type->suspended && type->due[leaf].key > t->wake_at && dispatch_room(type) > 0 &&
 	    todo_add(&t->event_id, leaf, t))
 		dispatch_reserve(type, 1);
@@ -17,19 +18,19 @@ see_awaiting(const Transition *t, int leaf, EngineType *type)
 		timers_pull_due(type, leaf, t);
 }
 
-/* An event that is to be handed to a worker, or to the broker. */
+/* A dispatched event: offer it to workers, or make its delivery. */
 static void
 see_dispatched(const Transition *t, int leaf, EngineType *type)
 {
 	if (type->to_broker)
 		delivery_add_event(t, leaf);
-	else if (engine.recovering) /* it may be stale: the timers look it up first */
+	else if (engine.recovering) /* it may have moved on: have it looked up first */
 		cursor_pull(&engine.dispatched[leaf], t->wake_at, &t->event_id);
 	else
 		dispatch_offer(t, leaf);
 }
 
-/* An event that is suspended; what its type suspended is found again when the type is unsuspended. */
+/* A suspended event.  If its type is suspended, the cursor finds the event at the unsuspend. */
 static void
 see_suspended(const Transition *t, int leaf, EngineType *type)
 {
@@ -38,7 +39,7 @@ see_suspended(const Transition *t, int leaf, EngineType *type)
 }
 
 /*
- * A dead letter.  If no older dead letter of its type waits on disk, hand this one to the broker now;
+ * A dead letter.  If no older dead letter of its type waits on disk, make its delivery now;
  * otherwise the cursor finds it in order.
  */
 static void
@@ -49,7 +50,7 @@ see_dead(const Transition *t, int leaf, EngineType *type)
 		cursor_pull(&type->dead[leaf], t->at, &t->event_id);
 }
 
-/* The two indexes on expiry: of events as published, and of those that were redriven. */
+/* Pull back the cursor on expiry: there is one for published and one for redriven events. */
 static void
 see_expiry(const Transition *t, int leaf)
 {
@@ -62,8 +63,8 @@ see_expiry(const Transition *t, int leaf)
 }
 
 /*
- * A transition that the tail has read: count it, add it to the feed, drop what the engine remembers
- * of earlier versions, and keep cursors, offers and deliveries right.
+ * Process a transition that the tail has read: count it, add it to the feed, drop the offer or
+ * delivery of an earlier version, and do what its state asks for.
  */
 void
 see_transition(const Transition *t, int leaf)
@@ -77,7 +78,7 @@ see_transition(const Transition *t, int leaf)
 	counts_add(type, t);
 	feed_add(t, leaf, type);
 	dispatch_forget(&t->event_id, t->version);
-	if (t->state != EDA_DISPATCHED || !type->to_broker) /* delivery_add_event() replaces an earlier one itself */
+	if (t->state != EDA_DISPATCHED || !type->to_broker) /* else delivery_add_event() does it */
 		delivery_forget(t);
 	if (t->state != EDA_AWAITING && t->wake_at != EDA_NEVER)
 		cursor_pull(&engine.deadline[leaf], t->wake_at, &t->event_id);
@@ -98,7 +99,7 @@ see_transition(const Transition *t, int leaf)
 		case EDA_EXPIRED:
 			see_dead(t, leaf, type);
 			break;
-		case EDA_BEING_PROCESSED: /* its lease is a deadline like others */
+		case EDA_BEING_PROCESSED: /* the end of its lease is a deadline, see above */
 		case EDA_SUCCEEDED:
 		case EDA_CANCELED:
 		case EDA_NONE:

@@ -1,9 +1,10 @@
 /*
  * send.c
- *		Make messages of what waits for the broker, and hand them over.
+ *		Make messages of the deliveries that wait, and hand them over to the broker.
  *
- * Made inside a transaction and handed over outside of any: the broker takes them
- * at once, or not at all.  What is said in them must be on disk before.
+ * Messages are made inside a transaction and handed over outside any.  broker_publish() takes
+ * a message at once or not at all, so the engine never waits.  Before a message is handed over,
+ * the WAL is flushed, so that a crash cannot undo what the message tells of.
  */
 #include "engine/engine.h"
 
@@ -15,10 +16,10 @@
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
 
-#define BATCH 1000                    /* messages made in a tick */
-#define BATCH_BYTES (8 * 1024 * 1024) /* of them */
-#define MAX_PAUSE 100                 /* ms */
-#define READ_AT_ONCE 32               /* events, each up to eda.max_payload_size */
+#define BATCH 1000                    /* at most so many messages are made in a tick */
+#define BATCH_BYTES (8 * 1024 * 1024) /* and no more after so many bytes of them */
+#define MAX_PAUSE 100                 /* ms between two looks at the standbys */
+#define READ_AT_ONCE 32               /* events in memory, each up to eda.max_payload_size */
 
 static struct
 {
@@ -26,13 +27,18 @@ static struct
 	BrokerMessage message;
 } prepared[BATCH];
 static int nprepared = 0;
-static uint64 durable = 0;  /* deliveries up to this number may leave */
-static uint64 flushing = 0; /* those up to this one when standbys have the log up to flushed_to; 0: none */
-static XLogRecPtr flushed_to = 0;
-static int pause_ms = 1;
-static int batch = BATCH; /* messages, halved by errors */
+static int batch_size = BATCH; /* messages in the next batch; halved by errors */
 
-/* The messages' time is that of the system's clock, whatever tests have done to eda's. */
+/*
+ * Deliveries up to number "durable" may be handed over.  Those up to "flushing" may be, once
+ * the standbys have flushed the WAL up to flushed_to; 0 if nothing waits for standbys.
+ */
+static uint64 durable = 0;
+static uint64 flushing = 0;
+static XLogRecPtr flushed_to = 0;
+static int pause_ms = 1; /* see send_next_pause() */
+
+/* Convert a time by eda's clock, which tests move, to us since 1970 by the system's clock. */
 static int64
 unix_time(TimestampTz t)
 {
@@ -41,7 +47,7 @@ unix_time(TimestampTz t)
 	return GetCurrentTimestamp() + (t - engine.now) + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 }
 
-/* Make the message of a delivery; false if there is nothing to send (any more). */
+/* Make the message of a delivery.  Returns false if there is nothing to send. */
 static bool
 prepare_message(Delivery *d, const Event *event, BrokerMessage *message)
 {
@@ -62,14 +68,17 @@ prepare_message(Delivery *d, const Event *event, BrokerMessage *message)
 		case MESSAGE_NOT_UTF8:
 			delivery_mark_failed(d, DELIVERY_REJECTED, "some of it cannot be said in UTF-8");
 			return false;
-		case MESSAGE_NOT_ANY_MORE:
+		case MESSAGE_OBSOLETE:
 			delivery_drop(d);
 			return false;
 	}
 	return false;
 }
 
-/* Make the messages of the first that wait, at most limit of them, fewer if they are large; in the tick's memory. */
+/*
+ * Make the messages of the first waiting deliveries, at most limit of them, fewer if they are
+ * large.  They live in the tick's memory.
+ */
 static void
 prepare_batch(int limit)
 {
@@ -98,15 +107,15 @@ prepare_batch(int limit)
 }
 
 /*
- * Make the next messages.  An error halves the batch down to the event that causes
- * it, which comes back to be dispatched later: the cause may be gone by then.
- * False: there was one.
+ * Make the next messages.  Returns false if that raised an error.  Then the next batch is half as
+ * large, down to the one event that causes the error.  That event is dispatched again later,
+ * because the cause may be gone by then.
  */
 static bool
 prepare_safely(int limit)
 {
 	volatile bool good = false;
-	int n = Min(limit, batch);
+	int n = Min(limit, batch_size);
 
 	nprepared = 0;
 	PG_TRY();
@@ -117,7 +126,7 @@ prepare_safely(int limit)
 			prepare_batch(n);
 		PopActiveSnapshot();
 		xact_commit();
-		batch = Min(2 * batch, BATCH);
+		batch_size = Min(2 * batch_size, BATCH);
 		good = true;
 	}
 	PG_CATCH();
@@ -127,20 +136,20 @@ prepare_safely(int limit)
 		if (n == 1 && delivery_first_waiting() != NULL)
 			delivery_mark_failed(delivery_first_waiting(), DELIVERY_RETURNED,
 			                     "no message could be made of it; the server's log says why");
-		batch = Max(n / 2, 1);
+		batch_size = Max(n / 2, 1);
 	}
 	PG_END_TRY();
 	return good;
 }
 
 /* ------------------------------------------------------------------------
- * What leaves must survive a crash
+ * What a message tells of must survive a crash
  * ------------------------------------------------------------------------ */
 
 /*
- * Flush all that was committed up to now, so also all that the deliveries up to
- * now say.  A commit is flushed only where its transaction wrote something, besides
- * having an xid.
+ * Flush the WAL, so that all that was committed up to now survives a crash, and so all that the
+ * messages of the deliveries up to now tell of.  A commit flushes only if its transaction has an
+ * xid and has written something; the logical message does both.
  */
 static void
 flush_log(void)
@@ -155,7 +164,10 @@ flush_log(void)
 	pause_ms = 1;
 }
 
-/* Whether synchronous standbys have the log up to there, if there are to be any.  A commit would wait for it; the engine waits for nobody. */
+/*
+ * Whether synchronous standbys, if any are configured, have flushed the WAL up to lsn.  A commit
+ * could wait for that itself, but the engine must not wait.
+ */
 static bool
 standbys_have(XLogRecPtr lsn)
 {
@@ -169,7 +181,7 @@ standbys_have(XLogRecPtr lsn)
 	return have;
 }
 
-/* Find out up to which number deliveries may leave. */
+/* Find out up to which number deliveries may be handed over; flush the WAL if need be. */
 static void
 make_durable(void)
 {
@@ -182,7 +194,10 @@ make_durable(void)
 	}
 }
 
-/* After how many ms to look whether a standby has got what is to leave: it does not wake us.  -1: there is nothing of that kind. */
+/*
+ * In how many ms to look again whether the standbys have flushed; -1: nothing waits for them.
+ * They do not wake the engine.  The pause doubles with each call, up to MAX_PAUSE.
+ */
 int
 send_next_pause(void)
 {
@@ -191,7 +206,10 @@ send_next_pause(void)
 	return pause_ms = Min(2 * pause_ms, MAX_PAUSE);
 }
 
-/* Hand the broker what waits, as much as it takes; outside of any transaction.  Whether to try again at once. */
+/*
+ * Hand the messages of waiting deliveries over to the broker, as many as it takes; outside any
+ * transaction.  Returns whether to try again at once, after an error.
+ */
 bool
 send_waiting(void)
 {

@@ -1,12 +1,13 @@
 /*
  * state.c
- *		What survives a restart of the engine: one row, saved in one commit.
+ *		Save the engine's state, and load it after a restart: one row, written in one commit.
  *
- * The tail's snapshot, the cursors and the counters belong together: they are
- * saved between two ticks, when nothing is noted and not done but what is parked or
- * with the broker (saved too) or on offer (found again by its deadline, from the
- * oldest one on).
- * An older row is only a longer way to catch up, so saving can be put off.
+ * The tail's snapshot, the cursors and the counts belong together.  They are saved between ticks,
+ * when no event is queued for a move.  Parked events and unacknowledged deliveries are saved
+ * with them.  Offers are not saved: a new engine finds dispatched events again through their
+ * deadlines, starting with the oldest.
+ *
+ * From an older row the next engine only has more to read again.  So saving can be put off.
  */
 #include "engine/engine.h"
 
@@ -21,9 +22,9 @@
 #include "utils/snapmgr.h"
 
 #define SAVE_INTERVAL (5 * USECS_PER_SEC)
-#define MAX_PARKED_SAVED 1000
+#define MAX_PARKED_SAVED 1000 /* with more events parked, the state is not saved */
 
-/* These numbers are saved in eda.engine_state: new kinds come last, and none is ever renumbered. */
+/* Saved in eda.engine_state as numbers: a new kind must come last, and none may be renumbered. */
 typedef enum CursorKind
 {
 	KIND_DEADLINE,
@@ -67,7 +68,7 @@ add_cursor(Numbers *numbers, CursorKind kind, int32 type, int leaf, TimestampTz 
 	add_number(numbers, key);
 }
 
-/* The cursor that four saved numbers stand for, or NULL. */
+/* The cursor of a kind, event type and leaf; NULL if there is none. */
 static Cursor *
 find_cursor(CursorKind kind, int32 type_id, int leaf)
 {
@@ -95,7 +96,7 @@ find_cursor(CursorKind kind, int32 type_id, int leaf)
 	return NULL;
 }
 
-/* The elements of an array column of the row that SPI has found; none if it is null. */
+/* Read an array column of the row that SPI has found.  Returns how many elements it has. */
 static int
 read_column(int column, Oid type, int typlen, bool byval, char align, Datum **elements)
 {
@@ -140,6 +141,7 @@ read_counters(void)
 	}
 }
 
+/* Park an event, for the first tick to queue it for a move. */
 static void
 park_now(const pg_uuid_t *id)
 {
@@ -159,8 +161,8 @@ read_ids(int column, void (*take)(const pg_uuid_t *id))
 }
 
 /*
- * Take up where the last engine left off, inside a transaction.  NULL, or why
- * this engine must not act: the log is not at home here.
+ * Load the state that the last engine saved; inside a transaction.  Returns NULL, or why this
+ * engine must stay idle: this database is not, or not yet, the home of its log.
  */
 const char *
 state_load(void)
@@ -197,8 +199,9 @@ state_load(void)
 	return why;
 }
 
+/* List all cursors and counts. */
 static void
-gather(Numbers *cursors, Numbers *counters)
+collect_numbers(Numbers *cursors, Numbers *counters)
 {
 	TimestampTz oldest = dispatch_oldest();
 	TimestampTz watched[EDA_LEAVES];
@@ -234,7 +237,7 @@ ids_datum(Datum *ids, int n)
 	return PointerGetDatum(construct_array(ids, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 }
 
-/* Write it down. */
+/* Write the row. */
 static void
 write_row(TimestampTz now)
 {
@@ -245,7 +248,7 @@ write_row(TimestampTz now)
 	Datum *ids;
 	int n;
 
-	gather(&cursors, &counters);
+	collect_numbers(&cursors, &counters);
 	values[0] = CStringGetTextDatum(tail_snapshot_to_text());
 	values[1] = numbers_datum(&cursors);
 	values[2] = numbers_datum(&counters);
@@ -263,9 +266,9 @@ write_row(TimestampTz now)
 }
 
 /*
- * Save where the engine stands, now and then, between two ticks; outside any
- * transaction.  Not while somebody has the table, nor where the extension is being
- * dropped, or is another one by now: that one's log is not what all this is about.
+ * Save the engine's state if the last time was SAVE_INTERVAL ago; outside any transaction.  Not
+ * while the table is locked, nor if the extension is being dropped or was created anew: this
+ * state is not about the new extension's log.
  */
 void
 state_save(void)

@@ -1,7 +1,7 @@
 /*
  * status.c
- *		What the engine says of itself: its state, its last error, its broker; and the one
- *		row behind eda.engine_status.
+ *		The engine's state, its last error and its broker's state: set by the engine in shared
+ *		memory, read by sessions through eda.engine_status.
  */
 #include "engine/engine.h"
 
@@ -10,7 +10,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-#define LOGGED_ERRORS 30 /* in a second: more than it takes to find an event that causes one */
+#define LOGGED_ERRORS 30 /* per second; enough to halve a batch down to the event that fails */
 
 PG_FUNCTION_INFO_V1(eda_engine_info);
 
@@ -18,7 +18,7 @@ PG_FUNCTION_INFO_V1(eda_engine_info);
  * The engine's side
  * ------------------------------------------------------------------------ */
 
-/* A new engine: count from zero, but keep the last one's error in sight. */
+/* A new engine has started: reset its numbers, but keep the last error of the engine before. */
 void
 status_started(void)
 {
@@ -32,7 +32,7 @@ status_started(void)
 	LWLockRelease(&engine.area->lock);
 }
 
-/* What the engine is doing: engine_status.state; one line in the log when it changes. */
+/* Set engine_status.state, and log it if it has changed. */
 void
 status_set_state(const char *state)
 {
@@ -46,7 +46,7 @@ status_set_state(const char *state)
 	LWLockRelease(&engine.area->lock);
 }
 
-/* The engine's last error. */
+/* Set engine_status.last_error. */
 void
 status_set_error(const char *message)
 {
@@ -56,7 +56,10 @@ status_set_error(const char *message)
 	LWLockRelease(&engine.area->lock);
 }
 
-/* Whether to log one more error, or what came of it.  Where a disk is full each event has one, and the log may lie on that disk. */
+/*
+ * Whether one more line about errors may be logged in this second.  If a disk is full, each event
+ * can raise an error, and the server log may be on that disk.
+ */
 bool
 status_take_log_budget(void)
 {
@@ -74,7 +77,7 @@ status_take_log_budget(void)
 	return ++n <= LOGGED_ERRORS;
 }
 
-/* How the broker is. */
+/* Set the columns of engine_status about the broker. */
 void
 status_set_broker(const BrokerStatus *status)
 {
@@ -84,7 +87,7 @@ status_set_broker(const BrokerStatus *status)
 }
 
 /* ------------------------------------------------------------------------
- * Anyone's side
+ * The side of the sessions that read the status
  * ------------------------------------------------------------------------ */
 
 static void
@@ -114,7 +117,7 @@ put_broker(Datum *values, bool *nulls, int i, const BrokerStatus *b)
 	values[i++] = Int64GetDatum(b->reconnects);
 }
 
-/* The row behind eda.engine_status. */
+/* SQL: eda.engine_info(), the row behind eda.engine_status */
 Datum
 eda_engine_info(PG_FUNCTION_ARGS)
 {
@@ -149,7 +152,7 @@ eda_engine_info(PG_FUNCTION_ARGS)
 		pid = mine ? area->engine_pid : 0;
 	}
 	if (pid == 0)
-		memset(&info.broker, 0, sizeof(info.broker)); /* nobody is connected */
+		memset(&info.broker, 0, sizeof(info.broker)); /* no engine, no connection */
 	values[0] = CStringGetTextDatum(pid != 0 ? info.state : eda_engine_mode == EDA_ENGINE_OFF ? "off" : "not running");
 	nulls[1] = pid == 0;
 	values[1] = Int32GetDatum(pid);

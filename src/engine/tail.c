@@ -2,28 +2,32 @@
  * tail.c
  *		Read transitions in the order in which they became visible.
  *
- * "New since the last tick" means visible in snapshot B and not in A.  A plain
- * "id > last" loses rows: a low id can commit after a high one.  Waiting for the
- * oldest running transaction is safe but stalls behind any idle session.  So the
- * question is which transactions have ended between A and B: those on A's list
- * of running ones that are not on B's, and those that began since and are not on
- * B's.  What is still running in B is for the next tick.
+ * "New since the last tick" means visible in this tick's snapshot B and not in the last tick's
+ * snapshot A.  A plain "id > last" loses rows: a low id can commit after a high one.  Waiting for
+ * the oldest running transaction is safe but stalls behind any idle session.  So the tail asks
+ * which transactions have ended between A and B: those that run in A and not in B, and those
+ * that began after A and do not run in B.  Those that still run in B are left to later ticks.
  *
- * Where their rows lie, writers tell before they commit (news.c); that is taken
- * after B, so nothing that B sees is missing, and kept until its transaction has
- * ended.  This holds for the transactions from table_before on.  Those with lower
- * xids may have told another engine, or nobody, or there was no room for it, or
- * the leaf was rewritten since; the rows of these are searched for in the table, in
- * the blocks where they can be ("unread": all at the engine's start; where there
- * was no room, those that the omitted news were about).  That is a query when one of
- * them ends.  When all have ended, nothing is unread.
+ * The rows of these transactions are found in one of two ways:
  *
- * Each way has its own transactions, so no row is seen twice: when table_before
- * is set, it is the next xid, so all of B is below, and what was told by it is dropped.
+ * news			Before a writer commits, it announces in which blocks its rows are (news.c).  The
+ *				tail takes the news after snapshot B, so the news of all that B sees are there.
+ *				It keeps those of transactions that have not ended.  This is the way for
+ *				transactions from xid table_before on.
+ * table		The rows of transactions below table_before are searched for in the table, by a
+ *				query when such a transaction has ended.  Their news may have gone to an earlier
+ *				engine, or to none, or there was no room for them, or the leaf was rewritten
+ *				since.  "unread" says in which blocks such rows can be: at the engine's start in
+ *				all of them, after an overflow in those that the omitted news were about.  When
+ *				all transactions below table_before have ended, nothing is unread.
  *
- * The xid of a transition is that of its top-level transaction; a restored row
- * carries 0 and is never new.  The snapshot is taken before the tick has an xid
- * of its own, because a snapshot does not list its own transaction.
+ * A transaction is found in only one of the two ways, so no row is read twice.  table_before is
+ * always set to the next xid: every transaction that snapshot B sees or lists as running is
+ * older, so its rows are read from the table, and its news are discarded.
+ *
+ * The xid of a transition is that of its top-level transaction.  A restored row has xid 0 and
+ * is never new.  The snapshot is taken before the tick's transaction has an xid, because a
+ * snapshot does not list its own transaction.
  */
 #include "engine/engine.h"
 
@@ -40,8 +44,9 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#define TABLE_PORTION 1000 /* rows fetched at a time */
+#define TABLE_PORTION 1000 /* rows that a query fetches at a time */
 
+/* A leaf of eda.transition, opened for one tick. */
 typedef struct TailLeaf
 {
 	Relation rel; /* NULL: not opened yet */
@@ -53,23 +58,23 @@ typedef struct TailLeaf
 typedef struct TailReading
 {
 	Snapshot snapshot;
-	const TailSnapshot *upto; /* the same */
-	TailSee see;              /* called for each row */
-	Buffer buffer;
+	const TailSnapshot *upto; /* the same snapshot */
+	TailCallback callback;    /* called for each new row */
+	Buffer buffer;            /* the page that was read last */
 	TailLeaf leaf[EDA_LEAVES];
-	NewsRange left[EDA_LEAVES]; /* what this tick leaves to the table */
+	NewsRange added[EDA_LEAVES]; /* the blocks that this tick adds to "unread" */
 } TailReading;
 
-static NewsItem *pending = NULL; /* told, and not seen yet */
+static NewsItem *pending = NULL; /* news of rows that have not been read yet */
 static int npending = 0;
 static int max_pending = 0;
-static uint64 table_before;
-static NewsRange unread[EDA_LEAVES]; /* where in the table */
-static MemoryContext row_context;
+static uint64 table_before;          /* lower xids: their rows are read from the table */
+static NewsRange unread[EDA_LEAVES]; /* the blocks where such rows may be */
+static MemoryContext row_context;    /* reset after each row */
 
-/* A 32-bit xid as of now: it cannot lie in the future. */
+/* Add the epoch to a 32-bit xid, which is not newer than "next". */
 static uint64
-widen(TransactionId xid, FullTransactionId next)
+widen_xid(TransactionId xid, FullTransactionId next)
 {
 	uint32 epoch = EpochFromFullTransactionId(next);
 
@@ -98,12 +103,12 @@ copy_snapshot(Snapshot from, TailSnapshot *to)
 {
 	FullTransactionId next = ReadNextFullTransactionId();
 
-	to->xmin = widen(from->xmin, next);
-	to->xmax = widen(from->xmax, next);
+	to->xmin = widen_xid(from->xmin, next);
+	to->xmax = widen_xid(from->xmax, next);
 	to->nxip = from->xcnt;
 	to->xip = palloc(sizeof(uint64) * Max(to->nxip, 1));
 	for (int i = 0; i < to->nxip; i++)
-		to->xip[i] = widen(from->xip[i], next);
+		to->xip[i] = widen_xid(from->xip[i], next);
 	qsort(to->xip, to->nxip, sizeof(uint64), compare_xids);
 }
 
@@ -114,7 +119,7 @@ has_ended(const TailSnapshot *s, uint64 xid)
 	return xid < s->xmax && !is_running(s, xid);
 }
 
-/* A leaf, opened and locked: its file stays, and nothing is cut off, until the end of the transaction. */
+/* Open and lock a leaf: until the transaction ends, it can be neither rewritten nor truncated. */
 static TailLeaf *
 open_leaf(TailReading *reading, int number)
 {
@@ -145,9 +150,12 @@ close_leaves(TailReading *reading)
 		ReleaseBuffer(reading->buffer);
 }
 
-/* Hand the row in a slot to the caller of tail_read(); with an xid, only if that transaction wrote it. */
+/*
+ * Read the row in a slot and call the callback of tail_read().  If xid is not 0, only if that
+ * transaction has written the row.
+ */
 static void
-hand_over_row(TailReading *reading, TupleTableSlot *slot, int leaf, uint64 xid)
+read_row(TailReading *reading, TupleTableSlot *slot, int leaf, uint64 xid)
 {
 	MemoryContext caller = MemoryContextSwitchTo(row_context);
 	Transition t;
@@ -155,25 +163,28 @@ hand_over_row(TailReading *reading, TupleTableSlot *slot, int leaf, uint64 xid)
 	CHECK_FOR_INTERRUPTS();
 	journal_read_transition(slot, &t, false);
 	if (xid == 0 || t.xid == xid)
-		reading->see(&t, leaf);
+		reading->callback(&t, leaf);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(row_context);
 }
 
 /* ------------------------------------------------------------------------
- * What writers have told
+ * Reading rows by the news of their writers
  * ------------------------------------------------------------------------ */
 
-/* From here on, what has begun already is for the table. */
+/* From now on read the rows of all transactions that have begun by now from the table. */
 static void
 leave_earlier_to_table(void)
 {
 	table_before = U64FromFullTransactionId(ReadNextFullTransactionId());
 }
 
-/* Take what has been told since the last tick; what there was no room for is left to the table. */
+/*
+ * Take the news that writers have announced since the last tick.  If there was no room for all of
+ * them, add the blocks of the others to "added".
+ */
 static void
-take_news(NewsRange left[EDA_LEAVES])
+take_news(NewsRange added[EDA_LEAVES])
 {
 	NewsRange omitted[EDA_LEAVES];
 	bool is_full;
@@ -189,11 +200,11 @@ take_news(NewsRange left[EDA_LEAVES])
 		return;
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 		if (omitted[leaf].end > 0)
-			news_widen(&left[leaf], omitted[leaf].file, omitted[leaf].begin, omitted[leaf].end);
+			news_widen(&added[leaf], omitted[leaf].file, omitted[leaf].begin, omitted[leaf].end);
 	leave_earlier_to_table();
 }
 
-/* If a leaf was rewritten after something in it was told, that lies elsewhere now. */
+/* If a leaf was rewritten after rows in it were announced, the rows are in other blocks now. */
 static void
 check_files(TailReading *reading)
 {
@@ -206,7 +217,7 @@ check_files(TailReading *reading)
 		if (item->xid >= table_before && has_ended(reading->upto, item->xid) &&
 		    open_leaf(reading, item->leaf)->rel->rd_rel->relfilenode != item->file)
 		{
-			reading->left[item->leaf] = NEWS_EVERYWHERE;
+			reading->added[item->leaf] = NEWS_EVERYWHERE;
 			moved = true;
 		}
 	}
@@ -214,7 +225,7 @@ check_files(TailReading *reading)
 		leave_earlier_to_table();
 }
 
-/* Leave to the table what is its own. */
+/* Replace the news of transactions below table_before by blocks, and add these to "unread". */
 static void
 drop_old_news(TailReading *reading)
 {
@@ -225,33 +236,35 @@ drop_old_news(TailReading *reading)
 		const NewsItem *item = &pending[i];
 
 		if (item->xid < table_before)
-			news_widen(&reading->left[item->leaf], item->file, item->block, item->block + 1);
+			news_widen(&reading->added[item->leaf], item->file, item->block, item->block + 1);
 		else
 			pending[kept++] = *item;
 	}
 	npending = kept;
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
-		if (reading->left[leaf].end > 0)
-			news_widen(&unread[leaf], reading->left[leaf].file, reading->left[leaf].begin, reading->left[leaf].end);
+		if (reading->added[leaf].end > 0)
+			news_widen(&unread[leaf], reading->added[leaf].file, reading->added[leaf].begin, reading->added[leaf].end);
 }
 
 /*
- * The table has been read.  What earlier ticks left to it was of transactions below the
- * mark of then: when these have ended, it is done.  So it does not add up where
- * each tick finds more than there is room for.
+ * After the table was read: reduce "unread" to what may be needed again.
+ *
+ * Earlier ticks added blocks for transactions older than the previous table_before.  Once all of
+ * those have ended, only the blocks that this tick has added are still needed.  Without this
+ * the blocks would add up for as long as there are more news than there is room for.
  */
 static void
-forget_read(const TailReading *reading, uint64 mark)
+forget_read(const TailReading *reading, uint64 previous_table_before)
 {
 	if (reading->upto->xmin >= table_before)
 		memset(unread, 0, sizeof(unread));
-	else if (reading->upto->xmin >= mark)
-		memcpy(unread, reading->left, sizeof(unread));
+	else if (reading->upto->xmin >= previous_table_before)
+		memcpy(unread, reading->added, sizeof(unread));
 }
 
-/* See the rows of an item, as far as they are visible. */
+/* Read the visible rows of a news item. */
 static void
-read_item(TailReading *reading, const NewsItem *item)
+read_news_item(TailReading *reading, const NewsItem *item)
 {
 	TailLeaf *leaf = open_leaf(reading, item->leaf);
 	HeapTupleData rows[MaxHeapTuplesPerPage];
@@ -259,7 +272,7 @@ read_item(TailReading *reading, const NewsItem *item)
 	Page page;
 	int n = 0;
 
-	/* A transaction failed after it told, and vacuum has cut off the end. */
+	/* If the writer aborted after it had announced, vacuum may have truncated the leaf since. */
 	if (item->block >= leaf->nblocks)
 		return;
 	reading->buffer = ReleaseAndReadBuffer(reading->buffer, leaf->rel, item->block);
@@ -281,11 +294,11 @@ read_item(TailReading *reading, const NewsItem *item)
 	}
 	LockBuffer(reading->buffer, BUFFER_LOCK_UNLOCK);
 	for (int i = 0; i < n; i++)
-		hand_over_row(reading, ExecStoreBufferHeapTuple(&rows[i], leaf->slot, reading->buffer), item->leaf, item->xid);
+		read_row(reading, ExecStoreBufferHeapTuple(&rows[i], leaf->slot, reading->buffer), item->leaf, item->xid);
 	ExecClearTuple(leaf->slot);
 }
 
-/* See what has been told by transactions that have ended, and keep the rest. */
+/* Read the rows that were announced by transactions that have ended, and keep the other news. */
 static void
 read_news(TailReading *reading)
 {
@@ -294,7 +307,7 @@ read_news(TailReading *reading)
 	for (int i = 0; i < npending; i++)
 	{
 		if (has_ended(reading->upto, pending[i].xid))
-			read_item(reading, &pending[i]);
+			read_news_item(reading, &pending[i]);
 		else
 			pending[kept++] = pending[i];
 	}
@@ -302,10 +315,10 @@ read_news(TailReading *reading)
 }
 
 /* ------------------------------------------------------------------------
- * What is found in the table
+ * Reading rows from the table
  * ------------------------------------------------------------------------ */
 
-/* See the rows of a leaf by the transactions $1, and from $2 to before $3. */
+/* Read the rows of a leaf that were written by the transactions $1, or from $2 to before $3. */
 static void
 read_leaf(TailReading *reading, int number, Datum *values)
 {
@@ -326,7 +339,7 @@ read_leaf(TailReading *reading, int number, Datum *values)
 	{
 		SPI_cursor_fetch(cursor, true, TABLE_PORTION);
 		for (uint64 i = 0; i < SPI_processed; i++)
-			hand_over_row(reading, ExecStoreHeapTuple(SPI_tuptable->vals[i], slot, false), number, 0);
+			read_row(reading, ExecStoreHeapTuple(SPI_tuptable->vals[i], slot, false), number, 0);
 		ExecClearTuple(slot);
 		SPI_freetuptable(SPI_tuptable);
 	} while (SPI_processed > 0);
@@ -334,7 +347,7 @@ read_leaf(TailReading *reading, int number, Datum *values)
 	SPI_cursor_close(cursor);
 }
 
-/* See what is not told as news, and has ended between the last tick and this one. */
+/* Read the rows of the transactions below table_before that have ended since the last tick. */
 static void
 read_table(TailReading *reading)
 {
@@ -362,10 +375,13 @@ read_table(TailReading *reading)
 }
 
 /* ------------------------------------------------------------------------
- * For the engine
+ * What the engine calls
  * ------------------------------------------------------------------------ */
 
-/* Once, when this process has become the database's engine: what is told before, and who began before, is for the table. */
+/*
+ * Called once, when this process has become the database's engine.  Discard the news so far; the
+ * rows of all transactions that have begun by now are read from the table.
+ */
 void
 tail_init(void)
 {
@@ -377,25 +393,25 @@ tail_init(void)
 	leave_earlier_to_table();
 }
 
-/* Hand each transition that snapshot sees, and the last one did not, to see(). */
+/* Call the callback for each transition that this snapshot sees and the last tick's did not. */
 void
-tail_read(Snapshot snapshot, TailSee see)
+tail_read(Snapshot snapshot, TailCallback callback)
 {
 	TailSnapshot *a = &engine.seen;
 	TailSnapshot b;
-	TailReading reading = {snapshot, &b, see, InvalidBuffer};
-	uint64 mark = table_before;
+	TailReading reading = {snapshot, &b, callback, InvalidBuffer};
+	uint64 previous_table_before = table_before;
 
 	copy_snapshot(snapshot, &b);
-	take_news(reading.left); /* after the snapshot was taken */
+	take_news(reading.added); /* after the snapshot was taken */
 	check_files(&reading);
 	drop_old_news(&reading);
 	read_table(&reading);
 	read_news(&reading);
 	close_leaves(&reading);
-	forget_read(&reading, mark);
+	forget_read(&reading, previous_table_before);
 
-	/* From here on, B is what has been seen. */
+	/* Now all that B sees has been read. */
 	if (a->xip)
 		pfree(a->xip);
 	*a = b;
@@ -403,7 +419,7 @@ tail_read(Snapshot snapshot, TailSee see)
 	memcpy(a->xip, b.xip, sizeof(uint64) * b.nxip);
 }
 
-/* What has been seen, in the text form of pg_snapshot. */
+/* The snapshot up to which the tail has read, in the text form of pg_snapshot. */
 char *
 tail_snapshot_to_text(void)
 {
@@ -416,7 +432,7 @@ tail_snapshot_to_text(void)
 	return s.data;
 }
 
-/* Go on from a saved snapshot; NULL: from the beginning of the log. */
+/* Go on reading from a saved snapshot, or with NULL from the beginning of the log. */
 void
 tail_snapshot_from_text(const char *text)
 {

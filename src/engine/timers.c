@@ -1,17 +1,20 @@
 /*
  * timers.c
- *		Find the events whose time has come.
+ *		Find the events whose time has come, and queue them for a move.
  *
- * The log is never cleaned, so an index on wake_at holds every deadline that
- * ever was, and scanning it from the start would cost more each day.  A cursor
- * says where the first live entry may be: everything before it is done, or in
- * memory.  The tail pulls a cursor back when it sees a transition with an
- * earlier time, whatever the order of commits and whatever the clock does; stale
- * entries fall out when the event is looked at.  What is due and committed late has
- * a second cursor, so that the first one visits each entry once.
+ * Nothing is ever deleted from the log, so an index on wake_at holds every deadline that ever
+ * was, and scanning it from its start would cost more each day.  A cursor says where the first
+ * entry may be that still matters: the events of all entries before it are in memory or need
+ * nothing more.  When the tail reads a transition with an earlier time, it pulls the cursor
+ * back, so neither the order of commits nor a step of the clock can hide an entry.  An entry may
+ * be outdated; decide_move() finds that out by the event's latest transition.
  *
- * An index on (time, event id) rather than on time alone lets a scan go on
- * inside a million events that are due at the same midnight.
+ * Events that are due when they become visible, because their transaction took long, have a
+ * second cursor ("late").  Otherwise the first one would be pulled back for them, and visit many
+ * entries again.
+ *
+ * The indexes are on (time, event id), not on time alone, so that a scan can go on in the middle
+ * of a million events that are due at the same midnight.
  */
 #include "engine/engine.h"
 
@@ -24,20 +27,21 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 
-#define LATE (1 * USECS_PER_SEC) /* so long after its time a committed event is late */
-#define SUSPEND_PACE 256         /* events of suspended types moved in a tick that has nothing else to do */
+#define LATE (1 * USECS_PER_SEC) /* an event is late if it is read so long after its wake_at */
+#define SUSPEND_PACE 256         /* events of a suspended type moved in an otherwise idle tick */
 
-/* An index to walk along, and where the key and the id stand in the table. */
+/* An index to walk along, and what to do with the entries. */
 typedef struct Walk
 {
 	JournalTable table;
-	const char *index;
-	bool by_type; /* the index's first column is the event type */
-	int key_column;
-	int id_column;
-	int state_column; /* -1: all states */
+	const char *index; /* the suffix of its name */
+	bool by_type;      /* the index's first column is the event type */
+	int key_column;    /* the table's column with the time */
+	int id_column;     /* the table's column with the event id */
+	int state_column;  /* skip rows that are not in this state; -1: all states */
 	EdaState state;
-	bool (*queue)(int32 type, const pg_uuid_t *id, int leaf, TimestampTz key); /* false: no room */
+	/* called for each entry; returns false if there is no room for its event */
+	bool (*queue)(int32 type, const pg_uuid_t *id, int leaf, TimestampTz key);
 } Walk;
 
 static bool
@@ -58,7 +62,7 @@ static const Walk walk_redriven = {JOURNAL_TRANSITION, "expiry", false,    T_EXP
 static const Walk walk_dead = {JOURNAL_TRANSITION, "dead", true,     T_AT,
                                T_EVENT_ID,         -1,     EDA_NONE, delivery_add_dead_letter};
 
-/* Scan keys for: [type =] and (key, id) >= cursor. */
+/* Make scan keys for "[type = type AND] (key, id) >= cursor".  Returns how many. */
 static int
 make_keys(const Walk *walk, int32 type, const Cursor *from, ScanKey keys, ScanKey row)
 {
@@ -80,9 +84,9 @@ make_keys(const Walk *walk, int32 type, const Cursor *from, ScanKey keys, ScanKe
 }
 
 /*
- * Note the events from the cursor on whose key is not after upto, at most limit
- * of them, and move the cursor to the first entry that was not visited.  Entries
- * that the snapshot does not see come later, by the tail.  How many were noted.
+ * Queue the events of the entries from the cursor on whose key is not after upto, at most limit
+ * of them, and move the cursor to the first entry that was not visited.  Returns how many were
+ * queued.  For entries that the snapshot does not see, the tail will pull the cursor back.
  */
 static int
 walk_from(const Walk *walk, int leaf_number, int32 type, Cursor *cursor, TimestampTz upto, int limit, Snapshot snapshot)
@@ -127,7 +131,7 @@ walk_from(const Walk *walk, int leaf_number, int32 type, Cursor *cursor, Timesta
 	return n;
 }
 
-/* Deadlines and expiry, which no limit and no suspension stops. */
+/* Queue the events whose deadline or expiry has come; limits and suspended types do not matter. */
 static void
 read_deadlines(int leaf, Snapshot snapshot)
 {
@@ -140,9 +144,12 @@ read_deadlines(int leaf, Snapshot snapshot)
 }
 
 /*
- * Have an event that waits brought up when its time comes.  What a long transaction commits is found by
- * a cursor of its own: pulled back to when that published, the other one would visit again all that was done
- * meanwhile, and what comes next would have to wait for that.
+ * Pull a cursor back to an awaiting event, so that it is queued for a move when it is due.
+ *
+ * A transaction that publishes and commits much later makes an event that is due and that the
+ * cursor has passed.  For such events there is the cursor "late": pulled back that far, the
+ * cursor "due" would first visit all entries again that were done meanwhile, and newer events
+ * would have to wait.
  */
 void
 timers_pull_due(EngineType *type, int leaf, const Transition *t)
@@ -158,14 +165,17 @@ timers_pull_due(EngineType *type, int leaf, const Transition *t)
 	cursor_pull(late, t->wake_at, &t->event_id);
 }
 
-/* When the first of a type's events on disk that wait is due; EDA_NEVER if none. */
+/* When the first event on disk of a type and leaf is due; EDA_NEVER if there is none. */
 TimestampTz
 timers_due(const EngineType *type, int leaf)
 {
 	return Min(type->due[leaf].key, type->late[leaf].key);
 }
 
-/* What is due of a type, as much of it as may be dispatched.  What is late leaves half of that to the rest. */
+/*
+ * Queue due events of a type, as many as there is room for.  If there are both late events and
+ * others, the late ones get half of the room.
+ */
 static void
 read_due(EngineType *type, int leaf, Snapshot snapshot)
 {
@@ -186,7 +196,7 @@ read_due(EngineType *type, int leaf, Snapshot snapshot)
 	dispatch_reserve(type, n);
 }
 
-/* What a suspended type has due; it has no other cursor for what is late. */
+/* Queue due events of a suspended type, to be suspended; without a second cursor for late ones. */
 static void
 read_due_suspended(EngineType *type, int leaf, Snapshot snapshot)
 {
@@ -196,7 +206,7 @@ read_due_suspended(EngineType *type, int leaf, Snapshot snapshot)
 		walk_from(&walk_due, leaf, type->id, &type->due[leaf], engine.now, SUSPEND_PACE, snapshot);
 }
 
-/* Since when a type has had something due on disk. */
+/* When the first event on disk of a type is due; EDA_NEVER if there is none. */
 static TimestampTz
 due_since(const EngineType *type)
 {
@@ -218,7 +228,10 @@ compare_due(const void *a, const void *b)
 	return x->priority != y->priority ? y->priority - x->priority : (since_x > since_y) - (since_x < since_y);
 }
 
-/* After a restart: what was dispatched and not yet acquired, as much as can be queued; the rest in the next tick. */
+/*
+ * Queue dispatched events again, after a restart or after a change of their type's rules: as many
+ * as the list takes, the others in the next tick.
+ */
 static void
 read_dispatched(Snapshot snapshot)
 {
@@ -227,7 +240,11 @@ read_dispatched(Snapshot snapshot)
 			walk_from(&walk_dispatched, leaf, 0, &engine.dispatched[leaf], EDA_NEVER - 1, INT_MAX, snapshot);
 }
 
-/* Note what the time brings: deadlines first, then what is due by priority and age, last what a suspended type holds. */
+/*
+ * Queue the events whose time has come: first those with a deadline, then those of types that
+ * were unsuspended, then due events by priority and age.  Also make the deliveries of dead
+ * letters.  If no event is queued then, queue due events of suspended types, to be suspended.
+ */
 void
 timers_read(Snapshot snapshot)
 {
@@ -266,7 +283,7 @@ timers_read(Snapshot snapshot)
 				read_due_suspended(engine.types[i], leaves[l], snapshot);
 }
 
-/* When the next cursor's time comes, of those that may be acted on. */
+/* When the next event has to be queued; not counting due events for which there is no room. */
 TimestampTz
 timers_next(void)
 {

@@ -1,21 +1,20 @@
 /*
  * timing.c
- *		Totals and times by event type, for a monitoring system: counted by the
- *		engine from the log, read by anyone from shared memory.
+ *		Totals and histograms of times by event type, for monitoring systems.
  *
- * They count up from the engine's start.  A new engine reads again what came after
- * the saved state, and counts it again.
+ * The engine keeps them from the transitions that it reads, and counts_publish() copies them to
+ * shared memory, where sessions read them.  They count up from the engine's start.  A new engine
+ * reads the transitions after the saved state again, and counts them again.
  *
- * For the times, an event is remembered from when it is dispatched until its
- * attempt has ended, in a table of fixed size that costs one look at one cache
- * line: an event has its set of four places, and where these are taken it is not
- * remembered.  Such an attempt is counted and not timed: one in ten thousand with
- * a thousand events under way, one in sixteen with ten thousand.  So is one that
- * was begun under another engine.
+ * To measure times, the engine remembers an event from its dispatch until its attempt has ended.
+ * The table for that has a fixed size, and a lookup costs one cache line: each event id belongs
+ * to a set of four places, and if these are taken, the event is not remembered.  Its attempt
+ * is then counted, but its times are not: this happens to one attempt in 10,000 if 1,000 events
+ * are being processed, and to one in 16 if there are 10,000.  The same holds for an attempt
+ * that began before the engine's start.
  *
- * The tail may read the steps of one tick in any order, also those of one transaction:
- * an end whose acquire has not been read yet waits for it until the tick's reading
- * is over.
+ * The tail may read the transitions of one tick in any order.  If it reads the end of an attempt
+ * before the acquire, the end is kept until all transitions of the tick have been read.
  */
 #include "engine/engine.h"
 
@@ -27,21 +26,22 @@
 #include "utils/array.h"
 #include "utils/tuplestore.h"
 
-#define SET_BITS 12 /* 256 kB, which the processor keeps at hand */
+#define SET_BITS 12 /* the sets take 256 kB, which fits into the processor's cache */
 #define SETS (1 << SET_BITS)
 #define PLACES 4
-#define ACQUIRED UINT64CONST(1) /* in a key: since says when it was acquired, else when it was due */
-#define IN_USE UINT64CONST(2)
+#define ACQUIRED UINT64CONST(1) /* flag in a key: "since" is when the event was acquired */
+#define IN_USE UINT64CONST(2)   /* flag in a key, so that no key is 0 */
 
+/* An event whose times are being measured. */
 typedef struct Timed
 {
-	uint64 key; /* 0: free */
-	TimestampTz since;
+	uint64 key;        /* hash of the event id, with flags; 0: this place is free */
+	TimestampTz since; /* when the event was due or, with ACQUIRED, acquired */
 } Timed;
 
 typedef Timed TimedSet[PLACES];
 
-/* An end that was read before its acquire. */
+/* The end of an attempt that was read before its acquire. */
 typedef struct EarlyEnd
 {
 	uint64 key;
@@ -49,7 +49,7 @@ typedef struct EarlyEnd
 	EngineType *type;
 } EarlyEnd;
 
-/* The buckets' upper bounds, in seconds. */
+/* The upper bounds of the histograms' buckets, in seconds. */
 static const double bounds[EDA_TIME_BUCKETS] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
                                                 1,     2.5,    5,     10,   30,    60,   300, 1800, INFINITY};
 
@@ -64,7 +64,7 @@ PG_FUNCTION_INFO_V1(eda_type_counters);
  * The engine's side
  * ------------------------------------------------------------------------ */
 
-/* Start with nothing remembered. */
+/* Start with no event remembered. */
 void
 timing_init(void)
 {
@@ -102,9 +102,9 @@ find_timed(uint64 key)
 	return NULL;
 }
 
-/* Remember a time, in the event's place or a free one if there is any. */
+/* Remember a time, in the event's own place (timed) or a free one, if there is any. */
 static void
-remember(Timed *timed, uint64 key, TimestampTz since)
+remember_time(Timed *timed, uint64 key, TimestampTz since)
 {
 	Timed *set = set_of(key);
 
@@ -124,16 +124,16 @@ forget_timed(const pg_uuid_t *id)
 		timed->key = 0;
 }
 
-/* An event waits to be dispatched no longer: remember since when it was due, the first time if it has come back. */
+/* An event is being dispatched: remember when it became due.  After a return, keep the time. */
 void
-timing_due(const Transition *t)
+timing_record_due(const Transition *t)
 {
 	uint64 key = key_of(&t->event_id);
 	Timed *timed = find_timed(key);
 
 	if (timed && t->returns > 0 && !(timed->key & ACQUIRED))
 		return;
-	remember(timed, key, t->wake_at);
+	remember_time(timed, key, t->wake_at);
 }
 
 static void
@@ -148,8 +148,9 @@ add_to_histogram(TimeHistogram *histogram, int64 us)
 	histogram->sum += us;
 }
 
+/* Count the start of an attempt, and how long the event had been due. */
 static void
-see_acquired(EngineType *type, const Transition *t)
+count_acquired(EngineType *type, const Transition *t)
 {
 	uint64 key = key_of(&t->event_id);
 	Timed *timed = find_timed(key);
@@ -157,10 +158,13 @@ see_acquired(EngineType *type, const Transition *t)
 	type->counters.attempts++;
 	if (timed && !(timed->key & ACQUIRED))
 		add_to_histogram(&type->counters.due_to_acquired, t->at - timed->since);
-	remember(timed, key | ACQUIRED, t->at);
+	remember_time(timed, key | ACQUIRED, t->at);
 }
 
-/* The acquire that an end belongs to has been read; false if not, or it is not known. */
+/*
+ * Count how long an attempt took that ended at this time.  Returns false if its acquire is not
+ * known, or has not been read yet.
+ */
 static bool
 time_attempt(EngineType *type, uint64 key, TimestampTz at)
 {
@@ -173,13 +177,14 @@ time_attempt(EngineType *type, uint64 key, TimestampTz at)
 	return true;
 }
 
+/* Count the end of an attempt. */
 static void
-see_attempt_end(EngineType *type, const Transition *t)
+count_attempt_end(EngineType *type, const Transition *t)
 {
 	uint64 key = key_of(&t->event_id);
 
 	type->counters.retries += t->retry;
-	/* Whoever holds a lease closes it with its token. */
+	/* The transition has a token if the worker itself has ended its attempt. */
 	type->counters.rescues += t->token == 0 && t->state != EDA_CANCELED;
 	if (time_attempt(type, key, t->at))
 		return;
@@ -187,7 +192,7 @@ see_attempt_end(EngineType *type, const Transition *t)
 	ends[nends++] = (EarlyEnd){key, t->at, type};
 }
 
-/* The tail has read all there is in this tick. */
+/* After the tail has read: match the ends of attempts that it read before their acquires. */
 void
 timing_match_early_ends(void)
 {
@@ -204,24 +209,24 @@ timing_add(EngineType *type, const Transition *t)
 
 	c->transitions[t->state]++;
 	if (t->state == EDA_BEING_PROCESSED && t->prev_state == EDA_DISPATCHED)
-		see_acquired(type, t);
+		count_acquired(type, t);
 	else if (t->state != EDA_BEING_PROCESSED && t->prev_state == EDA_BEING_PROCESSED)
-		see_attempt_end(type, t);
+		count_attempt_end(type, t);
 	else if (t->prev_state == EDA_FAILED || t->prev_state == EDA_EXPIRED)
 		c->redrives++;
-	/* One that was not acquired, and is to be dispatched again, is due since the same time. */
+	/* It ended or was suspended before any attempt: forget its due time.  A return keeps it. */
 	else if (t->prev_state != EDA_NONE && t->state != EDA_AWAITING && t->state != EDA_DISPATCHED &&
 	         t->state != EDA_BEING_PROCESSED)
 		forget_timed(&t->event_id);
 }
 
 /* ------------------------------------------------------------------------
- * Anyone's side
+ * The side of the sessions that read the totals
  * ------------------------------------------------------------------------ */
 
-/* How many took no longer than each of the bounds. */
+/* For each bound, how many took no longer than that; a bigint array. */
 static Datum
-cumulative(const TimeHistogram *histogram)
+cumulative_counts(const TimeHistogram *histogram)
 {
 	int64 counts[EDA_TIME_BUCKETS];
 	int64 n = 0;
@@ -232,7 +237,7 @@ cumulative(const TimeHistogram *histogram)
 }
 
 static Datum
-seconds(int64 us)
+seconds_datum(int64 us)
 {
 	return Float8GetDatum(us / (double) USECS_PER_SEC);
 }
@@ -247,7 +252,7 @@ bounds_array(void)
 	return PointerGetDatum(construct_array(elements, EDA_TIME_BUCKETS, FLOAT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* The rows of eda.type_counters(). */
+/* SQL: eda.type_counters() */
 Datum
 eda_type_counters(PG_FUNCTION_ARGS)
 {
@@ -282,10 +287,10 @@ eda_type_counters(PG_FUNCTION_ARGS)
 			Int64GetDatum(c->rescues),
 			Int64GetDatum(c->redrives),
 			bounds_array(),
-			cumulative(&c->due_to_acquired),
-			seconds(c->due_to_acquired.sum),
-			cumulative(&c->acquired_to_done),
-			seconds(c->acquired_to_done.sum),
+			cumulative_counts(&c->due_to_acquired),
+			seconds_datum(c->due_to_acquired.sum),
+			cumulative_counts(&c->acquired_to_done),
+			seconds_datum(c->acquired_to_done.sum),
 		};
 		bool nulls[lengthof(values)] = {0};
 

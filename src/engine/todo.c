@@ -2,9 +2,9 @@
  * todo.c
  *		The events that are queued for a move in this tick, and those that are parked.
  *
- * An event is queued when something says that it may have to move: the tail, a timer, an
- * offer that came back, a receipt.  It is parked while it cannot move: until the open
- * transaction that has written to it ends, or until a time.
+ * An event is queued for a move when it may have to move: when the tail reads its transition,
+ * when its time has come, when its offer comes back, or because of a receipt.  It is parked while
+ * it cannot move: until the open transaction that has appended to it ends, or until a time.
  */
 #include "engine/engine.h"
 
@@ -13,14 +13,14 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#define TODO_SIZE 4096
+#define TODO_SIZE 4096 /* events that can be queued */
 
 /* An event that cannot be moved now. */
 typedef struct Parked
 {
 	Todo todo;
-	TransactionId xid; /* until this transaction ends; InvalidTransactionId: until the time */
-	TimestampTz until;
+	TransactionId xid; /* parked until this transaction ends, or if it is invalid, until a time */
+	TimestampTz until; /* that time */
 } Parked;
 
 static Todo queued[TODO_SIZE];
@@ -49,8 +49,9 @@ add_queued(const Todo *todo)
 }
 
 /*
- * Queue an event to be moved in this tick.  With awaiting, its latest transition, journal_append()
- * need not look the event up.  Returns false if the list is full or the engine is paused.
+ * Queue an event to be moved in this tick.  If its latest transition is passed as "awaiting",
+ * journal_append() need not look the event up.  Returns false if the list is full or the engine
+ * is paused.
  */
 bool
 todo_add(const pg_uuid_t *id, int leaf, const Transition *awaiting)
@@ -62,7 +63,7 @@ todo_add(const pg_uuid_t *id, int leaf, const Transition *awaiting)
 	return add_queued(&todo);
 }
 
-/* The events that are queued, in the order in which they were; todo_done() takes them off. */
+/* The queued events, in the order in which they were queued; todo_done() removes them. */
 Todo *
 todo_list(int *n)
 {
@@ -86,8 +87,8 @@ todo_is_empty(void)
 }
 
 /*
- * Park an event until a transaction has ended or, with InvalidTransactionId, until a time.  An event
- * that is parked already stays as it is: it is looked at when its first reason is over.
+ * Park an event until a transaction has ended or, with InvalidTransactionId, until a time.  If it
+ * is parked already, nothing changes: it is queued when the first reason is over.
  */
 void
 todo_park(const Todo *todo, TransactionId xid, TimestampTz until)
@@ -131,7 +132,7 @@ todo_unpark(void)
 	nparked = kept;
 }
 
-/* When the first of the events that are parked until a time is to be looked at; EDA_NEVER if there is none. */
+/* The earliest time until which an event is parked; EDA_NEVER if there is none. */
 TimestampTz
 todo_next_parked(void)
 {
@@ -143,7 +144,7 @@ todo_next_parked(void)
 	return next;
 }
 
-/* How many events are parked; the ids, for state.c, only if ids is given (palloc'd). */
+/* How many events are parked.  Unless ids is NULL, also list their ids (palloc'd uuids). */
 int
 todo_parked_ids(Datum **ids)
 {

@@ -1,7 +1,8 @@
 /*
  * type.c
- *		The engine's memory of event types and flow types.  What was once heard of
- *		stays: its events may be anywhere in the log.
+ *		The event types and flow types that the engine knows.
+ *
+ * A type that was known once stays known, because the log may have events of it.
  */
 #include "engine/engine.h"
 
@@ -16,10 +17,10 @@ typedef struct TypeEntry
 } TypeEntry;
 
 static HTAB *type_by_id;
-static int max_types = 0; /* for which engine.types has room */
-static int max_flows = 0;
+static int max_types = 0; /* allocated elements of engine.types */
+static int max_flows = 0; /* allocated elements of engine.flows */
 
-/* The engine's memory of an event type; NULL for one that it has not heard of. */
+/* What the engine knows about an event type; NULL if it does not know the type. */
 EngineType *
 engine_type(int32 id)
 {
@@ -28,6 +29,7 @@ engine_type(int32 id)
 	return entry ? entry->type : NULL;
 }
 
+/* The index of a flow type in engine.flows, where it is added if it is new. */
 static int
 flow_index(const char *flow_type)
 {
@@ -73,12 +75,12 @@ compare_priorities(const void *a, const void *b)
 }
 
 /*
- * A type is suspended, or left to workers in the database, while the broker has, or
- * had, events of it: find them by the deadlines that are to come, and by those that
- * have passed while the broker had them.
+ * A type whose events were delivered through NATS is suspended now, or left to acquire_next.  Pull
+ * the cursor "dispatched" back so that its dispatched events are queued for a move: those whose
+ * wake_at lies ahead, and those that have a delivery although their wake_at has passed.
  */
 static void
-look_at_delivered(EngineType *type)
+requeue_delivered(EngineType *type)
 {
 	static const pg_uuid_t first = {{0}};
 	dlist_iter it;
@@ -110,7 +112,7 @@ read_config_version(Snapshot snapshot)
 	return version;
 }
 
-/* Take over the config as it is now, if it has changed since the last time. */
+/* Read the rules of all event types again, if they have changed. */
 void
 engine_type_read_rules(Snapshot snapshot)
 {
@@ -131,24 +133,24 @@ engine_type_read_rules(Snapshot snapshot)
 		if (type == NULL)
 			type = add_type(rules[i]->id);
 		if (type->to_broker && (!rules[i]->to_broker || (rules[i]->suspended && !type->suspended)))
-			look_at_delivered(type);
+			requeue_delivered(type);
 		type->flow = flow_index(rules[i]->flow_type);
 		type->priority = rules[i]->priority;
 		type->suspended = rules[i]->suspended;
 		type->max_in_flight = rules[i]->max_in_flight;
 		type->max_dispatched = rules[i]->max_dispatched;
 		type->to_broker = rules[i]->to_broker;
-		type->counted = true; /* its place among the metrics may be another one now */
+		type->counted = true; /* its place among the metrics in shared memory may change */
 		if (type->example)
 			pfree(type->example);
 		type->example = MemoryContextStrdup(engine.context, message_subject(rules[i], "x"));
 	}
 	if (engine.ntypes > 1)
 		qsort(engine.types, engine.ntypes, sizeof(EngineType *), compare_priorities);
-	engine.area->offers_need_look = true; /* offers of types that were suspended */
+	engine.area->offers_need_look = true; /* there may be offers of types that are suspended now */
 }
 
-/* Start with nothing heard of. */
+/* Start without any event type. */
 void
 engine_type_init(void)
 {

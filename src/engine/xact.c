@@ -1,8 +1,8 @@
 /*
  * xact.c
- *		The engine's transactions, and the memory that all its files share.
+ *		The engine's transactions and locks, and the variable that all its files share.
  *
- * The engine works as the owner of the extension.  It takes a lock only if it gets it at once.
+ * The engine runs as the owner of the extension.  It takes a lock only if it gets it at once.
  */
 #include "engine/engine.h"
 
@@ -16,7 +16,7 @@
 
 Engine engine;
 
-/* Begin a transaction as the extension's owner, in the tick's memory. */
+/* Begin a transaction as the extension's owner; what is allocated lives until the tick ends. */
 void
 xact_begin(void)
 {
@@ -29,7 +29,7 @@ xact_begin(void)
 	MemoryContextSwitchTo(engine.tick);
 }
 
-/* Commit it. */
+/* Commit the transaction that xact_begin() has begun. */
 void
 xact_commit(void)
 {
@@ -39,7 +39,10 @@ xact_commit(void)
 	pgstat_report_stat(false);
 }
 
-/* In a PG_CATCH block: report the error, roll back, go on.  The order is AutoVacLauncherMain's. */
+/*
+ * In a PG_CATCH block: report the error, and abort the transaction, so that the engine can go on.
+ * The order of the steps is that of AutoVacLauncherMain().
+ */
 void
 xact_recover(MemoryContext caller, const char *what)
 {
@@ -58,7 +61,10 @@ xact_recover(MemoryContext caller, const char *what)
 	RESUME_INTERRUPTS();
 }
 
-/* The extension, locked against DROP EXTENSION until the end of the transaction; NULL if gone or being dropped. */
+/*
+ * Lock the extension against DROP EXTENSION until the end of the transaction.  Returns NULL if
+ * the extension is gone or being dropped.
+ */
 const EdaCatalog *
 xact_lock_extension(void)
 {
@@ -77,7 +83,10 @@ xact_lock_extension(void)
 	return c && c->extension == extension ? c : NULL;
 }
 
-/* Lock extension and log in this transaction, unless that would mean waiting, or it is another log by now. */
+/*
+ * Lock the extension and the log until the end of the transaction.  Returns false if the engine
+ * would have to wait for a lock, or if the extension was dropped and created again.
+ */
 bool
 xact_lock_log(void)
 {
