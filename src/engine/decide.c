@@ -169,7 +169,7 @@ decide_dispatched(JournalStep *step, const EventType *rules)
 	}
 	if (rules->to_broker && offer->state == OFFER_QUEUED)
 	{
-		set_detail(step, NULL, "its event type is delivered through the broker now");
+		set_detail(step, NULL, "its event type is delivered through NATS now");
 		return move_to(step, EDA_AWAITING, step->now);
 	}
 	if (offer->state == OFFER_RETURNED)

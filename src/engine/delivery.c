@@ -338,7 +338,8 @@ void
 delivery_mark_sent(Delivery *d)
 {
 	set_state(d, DELIVERY_SENT);
-	elog(DEBUG2, "eda engine: handed event %s, version %d, to the broker", uuid_text(&d->key.event_id), d->version);
+	elog(DEBUG2, "eda engine: handed event %s, version %d, over to the broker", uuid_text(&d->key.event_id),
+	     d->version);
 }
 
 /* Remove a delivery that waits: there is nothing to send any more. */
@@ -391,7 +392,7 @@ process_receipt(const BrokerReceipt *r)
 	Delivery *d = find_delivery((const pg_uuid_t *) r->tag.id, r->tag.kind);
 
 	engine.changed = true;
-	elog(DEBUG2, "eda engine: the broker's receipt for event %s, version %d: %d",
+	elog(DEBUG2, "eda engine: receipt for event %s, version %d, with verdict %d",
 	     uuid_text((const pg_uuid_t *) r->tag.id), r->tag.version, r->verdict);
 	if (d == NULL || d->state != DELIVERY_SENT || d->version != r->tag.version)
 		return;

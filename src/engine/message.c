@@ -354,7 +354,7 @@ message_of_event(const Event *event, Delivery *d, size_t limit, BrokerMessage *o
 	StringInfoData s;
 
 	if (type == NULL)
-		elog(ERROR, "event %s is of no event type", id);
+		elog(ERROR, "event type %d of event %s does not exist", d->type, id);
 	if (is_longer_as_text(event->payload, limit))
 		return MESSAGE_TOO_LARGE;
 	in_utf8 = true;

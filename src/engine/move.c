@@ -43,7 +43,8 @@ hold_back(Todo *todo)
 	todo->errors++;
 	failed_in_a_row++;
 	if (status_take_log_budget())
-		ereport(LOG, errmsg("eda engine: event %s is held back for %d s", uuid_text(&todo->event_id), seconds));
+		ereport(LOG, errmsg("eda engine: event %s is held back for %d s because it could not be moved",
+		                    uuid_text(&todo->event_id), seconds));
 	todo_park(todo, InvalidTransactionId, engine.now + seconds * USECS_PER_SEC);
 	todo_done(1);
 }

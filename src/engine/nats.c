@@ -16,7 +16,7 @@ static int event_fd = -1;
 static bool broker_is_full = false;     /* see engine_nats_set_full() */
 static bool settings_changed = true;    /* the broker may not have the current settings */
 static BrokerStatus status;             /* as of the last tick */
-static char uncovered[256] = "";        /* a notice about a subject that is not accepted */
+static char uncovered[512] = "";        /* a notice about a subject that is not accepted */
 static TimestampTz not_ready_since = 0; /* 0: the broker is ready, off or new */
 
 /*
@@ -92,7 +92,7 @@ engine_nats_apply_settings(void)
 	config.name = psprintf("eda %s", get_database_name(MyDatabaseId));
 	settings_changed = engine.broker ? !broker_configure(engine.broker, &config) : eda_nats_url[0] != '\0';
 	if (settings_changed)
-		status_set_error("could not start the broker's thread; will try again");
+		status_set_error("could not start the thread for NATS; will try again");
 }
 
 /*
@@ -118,9 +118,9 @@ check_subjects(void)
 		type->dead_covered = broker_covers(engine.broker, message_dead_subject(engine.flows[type->flow].flow_type));
 		if (type->to_broker && !(type->covered && type->dead_covered))
 			snprintf(uncovered, sizeof(uncovered),
-			         "\"%s\" is no subject of stream \"%s\", or not allowed to us: what would go there waits",
-			         type->covered ? message_dead_subject(engine.flows[type->flow].flow_type) : type->example,
-			         eda_nats_stream);
+			         "stream \"%s\" does not accept subject \"%s\" (or we may not publish to it); messages for it wait",
+			         eda_nats_stream,
+			         type->covered ? message_dead_subject(engine.flows[type->flow].flow_type) : type->example);
 	}
 }
 
@@ -142,7 +142,7 @@ log_state(const BrokerStatus *now)
 		ereport(
 			LOG,
 			errmsg("eda engine of database %u: broker %s: %s", MyDatabaseId, broker_state_name(now->state), now->error),
-			errdetail("Events wait in the database; trying again."));
+			errdetail("Events wait in the database while the engine keeps trying."));
 	if (now->state == BROKER_READY || now->state == BROKER_OFF)
 		not_ready_since = 0;
 	else if (not_ready_since == 0 && now->state != BROKER_CONNECTING)

@@ -66,7 +66,7 @@ prepare_message(Delivery *d, const Event *event, BrokerMessage *message)
 			                     psprintf("larger than the %zu bytes that the broker takes", limit));
 			return false;
 		case MESSAGE_NOT_UTF8:
-			delivery_mark_failed(d, DELIVERY_REJECTED, "some of it cannot be said in UTF-8");
+			delivery_mark_failed(d, DELIVERY_REJECTED, "some of its text cannot be converted to UTF-8");
 			return false;
 		case MESSAGE_OBSOLETE:
 			delivery_drop(d);
@@ -135,7 +135,7 @@ prepare_safely(int limit)
 		xact_recover(engine.tick, "could not make messages");
 		if (n == 1 && delivery_first_waiting() != NULL)
 			delivery_mark_failed(delivery_first_waiting(), DELIVERY_RETURNED,
-			                     "no message could be made of it; the server's log says why");
+			                     "its message could not be made; the server log has the error");
 		batch_size = Max(n / 2, 1);
 	}
 	PG_END_TRY();

@@ -185,7 +185,8 @@ state_load(void)
 
 		if (DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull)) != (int64) GetSystemIdentifier() ||
 		    DatumGetObjectId(SPI_getbinval(row, desc, 2, &isnull)) != MyDatabaseId)
-			why = "this database is a copy; the log's home is another one, and its events stay as they are";
+			why =
+				"this database is a copy; the home of its log is another database or server; its events stay as they are";
 		else
 		{
 			tail_snapshot_from_text(SPI_getvalue(row, desc, 3));

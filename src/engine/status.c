@@ -70,7 +70,7 @@ status_take_log_budget(void)
 	if (now < second || now >= second + USECS_PER_SEC)
 	{
 		if (n > LOGGED_ERRORS)
-			ereport(LOG, errmsg("eda engine: %d more messages about errors were not logged", n - LOGGED_ERRORS));
+			ereport(LOG, errmsg("eda engine: %d more lines about errors were not logged", n - LOGGED_ERRORS));
 		second = now;
 		n = 0;
 	}
