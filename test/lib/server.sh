@@ -30,14 +30,23 @@ Run \"make install\", and then the tests with INSTALLED=1."
 	[ "$(id -u)" != 0 ] || chown -R postgres "$scratch"
 }
 
-# Stop every server that was started in the folder, however this ends.
+# Stop what runs in the folder, however test/run ends, and remove it.
 remove_scratch() {
-	local file pid
+	local file
+	end_children $$
 	while read -r file; do
-		pid=$(head -n 1 "$file")
-		kill -QUIT "$pid" 2>/dev/null || true
+		kill -QUIT "$(head -n 1 "$file")" 2>/dev/null || true
 	done < <(find "$scratch" -name postmaster.pid)
 	rm -rf "$scratch"
+}
+
+# End the processes below a process, the lowest first.
+end_children() {
+	local child
+	for child in $(pgrep -P "$1"); do
+		end_children "$child"
+		kill "$child" 2>/dev/null || true
+	done
 }
 
 # Run a command as the tests' user and with a time limit, in an environment that is the
