@@ -292,25 +292,22 @@ make_rows(const Publishing *p, TimestampTz now, Event *event, Transition *first)
 	first->expires_at = event->expires_at;
 }
 
-/* Publish an event under an id that its publisher gave, unless there is one. */
+/* Publish an event under the id that its publisher has chosen, unless it has been published already. */
 static void
 write_given(Publishing *p, TimestampTz now)
 {
-	bool lost = false;
+	Event event;
+	Transition first;
 
 	do
 	{
-		Event event;
-		Transition first;
-
 		if (journal_find_event(p->id, &event))
 		{
 			check_same(p->item, p->id, event.event_type, event.flow_id);
 			return;
 		}
 		make_rows(p, now, &event, &first);
-		journal_publish(&event, &first, 1, &lost);
-	} while (lost);
+	} while (!journal_publish_given(&event, &first));
 }
 
 static int
@@ -346,7 +343,7 @@ write_events(Publishing *pubs, int n, TimestampTz now)
 	for (int i = 0; i < ngiven; i++)
 		write_given(given[i], now);
 	if (m > 0)
-		journal_publish(events, first, m, NULL);
+		journal_publish(events, first, m);
 }
 
 /* Publish all items, or raise an error; ids[i] is the id of item i's event. */

@@ -2,8 +2,9 @@
  * idempotency.c
  *		The keys under which events were published.
  *
- * The primary key of eda.idempotency decides who publishes.  An expired key is
- * deleted by whoever wants it next, or by the engine.
+ * The primary key (scope, key_hash) of eda.idempotency decides which of several transactions
+ * with the same key publishes its event.  An expired key is deleted by the next publisher that
+ * uses it, or by the engine.
  */
 #include "log/log.h"
 
@@ -15,7 +16,10 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
-/* Insert a key; false if another transaction was faster. */
+/*
+ * Insert a key, which expires eda.idempotency_ttl from now; false if another transaction was
+ * faster.
+ */
 static bool
 insert_key(JournalRel *jrel, Datum scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id)
 {
@@ -45,9 +49,10 @@ delete_key(JournalRel *jrel)
 }
 
 /*
- * Claim an idempotency key for an event that this transaction is about to
- * publish; false if the key is taken, and by which event.  Waits for a
- * transaction that is claiming it.
+ * Claim an idempotency key for an event that this transaction is about to publish.  scope
+ * keeps the keys of different purposes apart; key_hash is the beginning of the key's SHA-256.
+ * Returns false if the key is taken; *first is then set to the event that has it.  Waits for
+ * an open transaction that is claiming the same key.
  */
 bool
 idempotency_claim(const char *scope, const pg_uuid_t *key_hash, const pg_uuid_t *event_id, pg_uuid_t *first)

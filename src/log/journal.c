@@ -1,21 +1,24 @@
 /*
  * journal.c
- *		Append and look up: the only writer of event and transition.
+ *		Append to the log and look events up.  Only this file writes eda.event and
+ *		eda.transition.
  *
- * The primary key (event_id, version) is the optimistic lock.  An append looks
- * at the latest transition with a dirty snapshot, lets the caller decide, and
- * inserts version n + 1.  The look comes before the write, so that a race is
- * seen early and nearly no row is written in vain; the index decides the rest:
- * of two rows with the same key it takes the first, and the loser deletes its
- * own and looks again.  No subtransaction is needed.  Who has just read an event's
- * latest transition from the log appends to it unseen: the index tells if it was not
- * the latest any more.
+ * The primary key (event_id, version) of eda.transition is an optimistic lock.  An append
+ * looks at the latest transition of the event with a dirty snapshot, lets the caller decide
+ * what comes next, and inserts that as version n + 1.  The look comes before the write, so
+ * that most races are noticed before anything has been written.  The unique index decides
+ * the others: of two rows with the same key it accepts the first, and the writer of the
+ * second deletes its own row and looks again.  No subtransaction is needed.
  *
- * Dirty snapshots make all isolation levels see the latest committed state, as
+ * A caller that has read an event's latest transition from the log can append without a
+ * look (journal_know()).  If the event has moved on since, the insert loses its race, and the
+ * look comes then.
+ *
+ * Dirty snapshots make appends see the latest committed state at all isolation levels, as
  * foreign-key checks do.
  *
- * Steps are sorted by event id, so that two appends wait for each other in one
- * direction only; all waits of a round come before its first write.
+ * Events are visited in the order of their ids, so that two appends can wait for each other
+ * in one direction only.  Each round of an append does all its waiting before its first write.
  */
 #include "log/log.h"
 
@@ -34,14 +37,18 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-/* The tables one call has open. */
-typedef struct Session
+/* The tables that one call has opened so far. */
+typedef struct OpenTables
 {
-	MemoryContext context;
-	JournalRel *rel[2][EDA_LEAVES]; /* by JournalTable */
-} Session;
+	MemoryContext context;          /* lasts for the whole call */
+	JournalRel *rel[2][EDA_LEAVES]; /* by JournalTable and leaf; NULL: not opened yet */
+} OpenTables;
 
-/* Raise the usual error where nothing may be written; what names the function. */
+/*
+ * Raise PostgreSQL's usual error if nothing may be written here: in a read-only transaction
+ * or during recovery (25006), or in a parallel operation (25000).  what is the name of the
+ * SQL function, for the message.
+ */
 void
 journal_require_write(const char *what)
 {
@@ -50,7 +57,7 @@ journal_require_write(const char *what)
 	PreventCommandDuringRecovery(what);
 }
 
-/* Raise ED004 for a step whose event is not there. */
+/* Raise ED004 if journal_append() has not found the step's event. */
 void
 journal_require_found(const JournalStep *step)
 {
@@ -60,7 +67,7 @@ journal_require_found(const JournalStep *step)
 		        errhint("It was never published, or its transaction rolled back."));
 }
 
-/* The event type of the step's event; an error if its row is gone. */
+/* Returns the rules of the event type of the step's event; raises ED005 if they were deleted. */
 const EventType *
 journal_require_type(const JournalStep *step)
 {
@@ -72,14 +79,15 @@ journal_require_type(const JournalStep *step)
 	return type;
 }
 
+/* A table of a leaf, opened for writing if this call has not opened it yet. */
 static JournalRel *
-session_rel(Session *session, JournalTable table, int leaf)
+tables_get(OpenTables *tables, JournalTable table, int leaf)
 {
-	JournalRel **jrel = &session->rel[table][leaf];
+	JournalRel **jrel = &tables->rel[table][leaf];
 
 	if (*jrel == NULL)
 	{
-		MemoryContext caller = MemoryContextSwitchTo(session->context);
+		MemoryContext caller = MemoryContextSwitchTo(tables->context);
 
 		*jrel = journal_rel_open(catalog_get(false)->leaf[table][leaf], RowExclusiveLock);
 		MemoryContextSwitchTo(caller);
@@ -88,32 +96,41 @@ session_rel(Session *session, JournalTable table, int leaf)
 }
 
 static void
-session_close(Session *session)
+tables_close(OpenTables *tables)
 {
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
 		for (int table = 0; table < 2; table++)
-			if (session->rel[table][leaf])
-				journal_rel_close(session->rel[table][leaf]);
+			if (tables->rel[table][leaf])
+				journal_rel_close(tables->rel[table][leaf]);
 }
 
 /* ------------------------------------------------------------------------
  * Waiting
  * ------------------------------------------------------------------------ */
 
+/* Raise ED008: transaction xid, which has changed the event, has not ended in time. */
 static void
 report_busy(TransactionId xid, const pg_uuid_t *id)
 {
+	/* 0 if the transaction is a prepared one, or has ended just now */
 	int pid = BackendXidGetPid(SubTransGetTopmostTransaction(xid));
 
-	ereport(ERROR, errcode(ERRCODE_EDA_BUSY), errmsg("event %s is being changed by another transaction", uuid_text(id)),
-	        pid ? errdetail("Process %d holds it, in transaction %u; waited %d ms.", pid, xid, eda_lock_wait)
-	            : errdetail("Transaction %u (prepared?) holds it; waited %d ms.", xid, eda_lock_wait),
-	        errhint("Try again when it has ended, raise eda.lock_wait, or end it with pg_terminate_backend()."));
+	ereport(
+		ERROR, errcode(ERRCODE_EDA_BUSY), errmsg("event %s is being changed by another transaction", uuid_text(id)),
+		pid ? errdetail("Process %d has changed the event in transaction %u, which did not end within %d ms.", pid, xid,
+	                    eda_lock_wait)
+			: errdetail("Transaction %u, perhaps a prepared one, has changed the event and did not end within %d ms.",
+	                    xid, eda_lock_wait),
+		pid ? errhint("Try again when that transaction has ended, raise eda.lock_wait, or end the process with "
+	                  "pg_terminate_backend().")
+			: errhint("Try again when that transaction has ended, raise eda.lock_wait, or end a prepared "
+	                  "transaction with COMMIT PREPARED or ROLLBACK PREPARED."));
 }
 
 /*
- * Wait up to eda.lock_wait for a transaction, then name it.  This is a lock wait
- * like any other: pg_locks shows it, and the deadlock detector sees it.
+ * Wait for a transaction to end, but no longer than eda.lock_wait, or than lock_timeout if
+ * that is shorter; then raise ED008, which names the transaction.  This is a lock wait like
+ * any other: pg_locks shows it, and the deadlock detector knows it.
  */
 static void
 wait_briefly(TransactionId xid, const pg_uuid_t *id, Relation rel)
@@ -134,7 +151,10 @@ wait_briefly(TransactionId xid, const pg_uuid_t *id, Relation rel)
 	PG_CATCH();
 	{
 		LockTimeout = saved;
-		/* A deadlock or a cancel stays what it is; the lock manager has cleaned up before it raised the error. */
+		/*
+		 * Only a timeout becomes ED008; a deadlock or a cancel is raised as it is.  The lock
+		 * manager has cleaned up before it raised the error.
+		 */
 		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
 			PG_RE_THROW();
 		FlushErrorState();
@@ -144,6 +164,10 @@ wait_briefly(TransactionId xid, const pg_uuid_t *id, Relation rel)
 	LockTimeout = saved;
 }
 
+/*
+ * Wait for the transaction that the last look at jrel found busy with the event.  Only a
+ * transaction is waited for "briefly": a speculative insertion ends within a moment.
+ */
 static void
 wait_for_writer(JournalRel *jrel, JournalPolicy policy, const pg_uuid_t *id)
 {
@@ -164,8 +188,12 @@ uuid_key(ScanKey key, AttrNumber column, const pg_uuid_t *id)
 }
 
 /*
- * The latest transition of step's event in one leaf.  A step that has lost a
- * race, and finds nobody ahead of it, has lost to a row that is lost itself.
+ * Look for the latest transition of the step's event in one leaf, and read it into
+ * step->current if it is found.
+ *
+ * If our insert lost but no newer transition is visible, we lost to a row whose own
+ * transaction has already deleted it.  The unique index keeps that row's entry until the
+ * transaction ends, so we must wait for it: the event is busy.
  */
 static JournalLook
 look_in_leaf(JournalRel *jrel, JournalStep *step)
@@ -185,9 +213,13 @@ look_in_leaf(JournalRel *jrel, JournalStep *step)
 	return look;
 }
 
-/* Fill in step's status, leaf and current transition; wait if the policy says so. */
+/*
+ * Look the step's event up, first in step->leaf, then where its id says, then in the other
+ * leaves; wait for another transaction if the policy says so.  Fills in the step's status
+ * (JOURNAL_MISSING, JOURNAL_FOUND or JOURNAL_BUSY), leaf, current transition and busy_with.
+ */
 static void
-look_for(Session *session, JournalStep *step, JournalPolicy policy)
+look_for_event(OpenTables *tables, JournalStep *step, JournalPolicy policy)
 {
 	int leaves[EDA_LEAVES + 1];
 	int n = 0;
@@ -205,8 +237,11 @@ look_for(Session *session, JournalStep *step, JournalPolicy policy)
 
 		if (i > 0 && step->leaf == leaves[i])
 			continue;
-		jrel = session_rel(session, JOURNAL_TRANSITION, leaves[i]);
-		/* A speculative row is there or not in a moment: nobody parks on that. */
+		jrel = tables_get(tables, JOURNAL_TRANSITION, leaves[i]);
+		/*
+		 * Wait for a speculative insertion under any policy: its row stays or is gone in a
+		 * moment.
+		 */
 		while ((found = look_in_leaf(jrel, step)) == LOOK_BUSY &&
 		       (policy != JOURNAL_SKIP || jrel->dirty.speculativeToken != 0))
 			wait_for_writer(jrel, policy, &step->event_id);
@@ -223,7 +258,10 @@ look_for(Session *session, JournalStep *step, JournalPolicy policy)
  * Appending
  * ------------------------------------------------------------------------ */
 
-/* What any next transition has in common: the caller decides on top of it. */
+/*
+ * Fill in what is the same in every next transition of the step's event, before decide() does
+ * the rest.
+ */
 static void
 prepare_next(JournalStep *step, TimestampTz now)
 {
@@ -248,7 +286,7 @@ compare_steps(const void *a, const void *b)
 	return memcmp(&((const JournalStep *) a)->event_id, &((const JournalStep *) b)->event_id, UUID_LEN);
 }
 
-/* Sort steps by event id and keep one for each event; how many are left. */
+/* Sort steps by event id, and drop all but one of each event.  Returns how many are left. */
 int
 journal_unique(JournalStep *steps, int nsteps)
 {
@@ -261,7 +299,7 @@ journal_unique(JournalStep *steps, int nsteps)
 	return kept;
 }
 
-/* What is to be remembered of a transition for the next one. */
+/* The fields of a transition that journal_know() needs later, to append the next one. */
 Brief
 journal_brief(const Transition *t)
 {
@@ -269,9 +307,10 @@ journal_brief(const Transition *t)
 }
 
 /*
- * Have a step, whose event and leaf are filled in, go on from a committed
- * transition that the caller remembers, without a look at the log.  Should the
- * event have moved on, its next version is taken, and the look comes then.
+ * Let journal_append() go on from a committed transition that the caller has read earlier,
+ * without a look at the log.  state and brief are of that transition; step->event_id and
+ * step->leaf must be filled in.  If the event has moved on since, another row has the next
+ * version already: the insert loses, and journal_append() looks the event up then.
  */
 void
 journal_know(JournalStep *step, EdaState state, const Brief *brief)
@@ -289,34 +328,54 @@ journal_know(JournalStep *step, EdaState state, const Brief *brief)
 	t->expires_at = brief->expires_at;
 }
 
-/* Insert the moving steps of one leaf; how many got their key. */
-static int
-insert_steps(Session *session, int leaf, JournalStep **moving, int n)
+/*
+ * Insert n transitions of this transaction into one leaf, list them for announcement, and
+ * have the engine woken at commit.  lost: as in journal_rel_insert().
+ */
+static void
+insert_transitions(OpenTables *tables, int leaf, Transition **rows, int n, bool *lost)
 {
-	JournalRel *jrel = session_rel(session, JOURNAL_TRANSITION, leaf);
+	JournalRel *jrel = tables_get(tables, JOURNAL_TRANSITION, leaf);
 	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
+
+	for (int i = 0; i < n; i++)
+		slots[i] = journal_transition_slot(jrel, rows[i]);
+	journal_rel_insert(jrel, slots, n, lost);
+	news_add(jrel->rel, leaf, rows[0]->xid, slots, n, lost);
+	for (int i = 0; i < n; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	wakeup_at_commit();
+}
+
+/*
+ * Insert the next transitions of n steps whose events are in one leaf.  The steps whose rows
+ * got their primary keys become JOURNAL_APPENDED.  Returns how many did.
+ */
+static int
+insert_steps(OpenTables *tables, int leaf, JournalStep **moving, int n)
+{
+	Transition **rows = palloc(sizeof(Transition *) * n);
 	bool *lost = palloc(sizeof(bool) * n);
 	int won = 0;
 
 	for (int i = 0; i < n; i++)
-		slots[i] = journal_transition_slot(jrel, &moving[i]->next);
-	journal_rel_insert(jrel, slots, n, lost);
-	news_add(jrel->rel, leaf, moving[0]->next.xid, slots, n, lost);
+		rows[i] = &moving[i]->next;
+	insert_transitions(tables, leaf, rows, n, lost);
 	for (int i = 0; i < n; i++)
-	{
-		ExecDropSingleTupleTableSlot(slots[i]);
-		if (lost[i])
-			continue;
-		moving[i]->status = JOURNAL_APPENDED;
-		won++;
-	}
-	wakeup_at_commit();
+		if (!lost[i])
+		{
+			moving[i]->status = JOURNAL_APPENDED;
+			won++;
+		}
 	return won;
 }
 
-/* Append what the callers decided, leaf by leaf; how many rows. */
+/*
+ * Insert the next transitions of all moving steps, leaf by leaf.  Returns how many rows got
+ * their keys.
+ */
 static int
-insert_moving(Session *session, JournalStep *steps, int nsteps)
+insert_moving(OpenTables *tables, JournalStep *steps, int nsteps)
 {
 	JournalStep **moving = palloc(sizeof(JournalStep *) * nsteps);
 	int appended = 0;
@@ -329,20 +388,25 @@ insert_moving(Session *session, JournalStep *steps, int nsteps)
 			if (steps[i].moving && steps[i].leaf == leaf && steps[i].status != JOURNAL_APPENDED)
 				moving[n++] = &steps[i];
 		if (n > 0)
-			appended += insert_steps(session, leaf, moving, n);
+			appended += insert_steps(tables, leaf, moving, n);
 	}
 	return appended;
 }
 
 /*
- * Move events: look at each that is not known, let decide() say what it moves to, append.  How
- * many transitions were appended; each step tells what became of its event.
- * Steps come back sorted by event id.
+ * Move events.  Look up the latest transition of each event (unless the step is known), let
+ * decide() say what the event moves to, and append that.  A step that loses a race is done
+ * again with the newer transition, until it wins or decide() leaves the event alone.  Two
+ * steps of the same event race like two transactions.
+ *
+ * Returns how many transitions were appended.  The steps come back sorted by event id; the
+ * status of each says what became of its event.  Besides the errors of decide(), raises ED001
+ * if it decided on an illegal move, and ED008 under JOURNAL_WAIT_BRIEFLY.
  */
 int
 journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDecide decide, void *arg)
 {
-	Session session = {CurrentMemoryContext};
+	OpenTables tables = {CurrentMemoryContext};
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "eda append", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = CurrentMemoryContext;
 	int appended = 0;
@@ -358,10 +422,10 @@ journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDeci
 		TimestampTz now;
 		int nmoving = 0;
 
-		/* After the first round only those that lost their race are left. */
+		/* In the later rounds, look up only the events whose last insert lost its race. */
 		for (int i = 0; i < nsteps; i++)
 			if (first ? !steps[i].known : steps[i].moving && steps[i].status != JOURNAL_APPENDED)
-				look_for(&session, &steps[i], policy);
+				look_for_event(&tables, &steps[i], policy);
 		now = clock_now();
 		for (int i = 0; i < nsteps; i++)
 		{
@@ -384,14 +448,14 @@ journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDeci
 			int won;
 
 			MemoryContextSwitchTo(scratch);
-			won = insert_moving(&session, steps, nsteps);
+			won = insert_moving(&tables, steps, nsteps);
 			MemoryContextSwitchTo(caller);
 			MemoryContextReset(scratch);
 			appended += won;
 			again = won < nmoving;
 		}
 	}
-	session_close(&session);
+	tables_close(&tables);
 	MemoryContextDelete(scratch);
 	return appended;
 }
@@ -400,49 +464,79 @@ journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDeci
  * Publishing
  * ------------------------------------------------------------------------ */
 
+/* Insert n events into one leaf.  lost: as in journal_rel_insert(). */
+static void
+insert_events(OpenTables *tables, int leaf, const Event **rows, int n, bool *lost)
+{
+	JournalRel *jrel = tables_get(tables, JOURNAL_EVENT, leaf);
+	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
+
+	for (int i = 0; i < n; i++)
+		slots[i] = journal_event_slot(jrel, rows[i]);
+	journal_rel_insert(jrel, slots, n, lost);
+	for (int i = 0; i < n; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+}
+
 /*
- * Insert events with their first transitions.  With lost (of one event only):
- * whether this or another transaction has published an event with this id;
- * nothing was written then.  Without it the ids are fresh.
+ * Insert n events with their first transitions, whose xids are filled in here.  The ids must
+ * be fresh, as publish.c makes them: one that exists already is a unique violation (23505).
  */
 void
-journal_publish(Event *events, Transition *first, int n, bool *lost)
+journal_publish(const Event *events, Transition *first, int n)
 {
-	Session session = {CurrentMemoryContext};
-	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
+	OpenTables tables = {CurrentMemoryContext};
+	const Event **event_rows = palloc(sizeof(Event *) * n);
+	Transition **first_rows = palloc(sizeof(Transition *) * n);
 	uint64 xid = U64FromFullTransactionId(GetTopFullTransactionId());
 
-	Assert(lost == NULL || n == 1);
 	for (int leaf = 0; leaf < EDA_LEAVES; leaf++)
-		for (int table = JOURNAL_EVENT; table <= JOURNAL_TRANSITION; table++)
-		{
-			int m = 0;
+	{
+		int m = 0;
 
-			for (int i = 0; i < n; i++)
-			{
-				if (events[i].leaf != leaf)
-					continue;
-				first[i].xid = xid;
-				slots[m++] = table == JOURNAL_EVENT
-				                 ? journal_event_slot(session_rel(&session, table, leaf), &events[i])
-				                 : journal_transition_slot(session_rel(&session, table, leaf), &first[i]);
-			}
-			if (m == 0 || (lost && *lost && table == JOURNAL_TRANSITION))
+		for (int i = 0; i < n; i++)
+		{
+			if (events[i].leaf != leaf)
 				continue;
-			journal_rel_insert(session_rel(&session, table, leaf), slots, m, table == JOURNAL_EVENT ? lost : NULL);
-			if (table == JOURNAL_TRANSITION)
-				news_add(session_rel(&session, table, leaf)->rel, leaf, xid, slots, m, NULL);
-			for (int j = 0; j < m; j++)
-				ExecDropSingleTupleTableSlot(slots[j]);
+			first[i].xid = xid;
+			event_rows[m] = &events[i];
+			first_rows[m++] = &first[i];
 		}
-	wakeup_at_commit();
-	session_close(&session);
+		if (m == 0)
+			continue;
+		insert_events(&tables, leaf, event_rows, m, NULL);
+		insert_transitions(&tables, leaf, first_rows, m, NULL);
+	}
+	tables_close(&tables);
+}
+
+/*
+ * Insert an event whose id the publisher has chosen, with its first transition, whose xid is
+ * filled in here.  Returns false if the id is taken: this or another transaction, which may
+ * still be open, has inserted an event with it.  Nothing is left of this one then.
+ */
+bool
+journal_publish_given(const Event *event, Transition *first)
+{
+	OpenTables tables = {CurrentMemoryContext};
+	bool lost;
+
+	first->xid = U64FromFullTransactionId(GetTopFullTransactionId());
+	insert_events(&tables, event->leaf, &event, 1, &lost);
+	if (!lost)
+		insert_transitions(&tables, event->leaf, &first, 1, NULL);
+	tables_close(&tables);
+	return !lost;
 }
 
 /* ------------------------------------------------------------------------
  * Reading
  * ------------------------------------------------------------------------ */
 
+/*
+ * Read an event from one table, and wait for an open transaction that is publishing it; false if
+ * it is not there.
+ */
 static bool
 read_event_in(JournalRel *jrel, const pg_uuid_t *id, bool whole, Event *out)
 {
@@ -457,7 +551,10 @@ read_event_in(JournalRel *jrel, const pg_uuid_t *id, bool whole, Event *out)
 	return found == LOOK_FOUND;
 }
 
-/* The event, as published, if it is in this leaf (see journal_read_event() for whole); waits for an open transaction that is publishing it. */
+/*
+ * Read an event, with its headers and payload if whole is set; false if it is not in this
+ * leaf.  Waits for an open transaction that is publishing the event.
+ */
 bool
 journal_event(int leaf, const pg_uuid_t *id, bool whole, Event *out)
 {
@@ -468,19 +565,25 @@ journal_event(int leaf, const pg_uuid_t *id, bool whole, Event *out)
 	return found;
 }
 
-/* Read events, in the order of their references; one that is missing is an error. */
+/*
+ * Read n events into out, in the order of their references; whole as in journal_event().
+ * The events must exist.
+ */
 void
 journal_read_events(const EventRef *refs, int n, bool whole, Event *out)
 {
-	Session session = {CurrentMemoryContext};
+	OpenTables tables = {CurrentMemoryContext};
 
 	for (int i = 0; i < n; i++)
-		if (!read_event_in(session_rel(&session, JOURNAL_EVENT, refs[i].leaf), &refs[i].id, whole, &out[i]))
-			elog(ERROR, "event %s has transitions and no event", uuid_text(&refs[i].id));
-	session_close(&session);
+		if (!read_event_in(tables_get(&tables, JOURNAL_EVENT, refs[i].leaf), &refs[i].id, whole, &out[i]))
+			elog(ERROR, "event %s has transitions but no row in eda.event", uuid_text(&refs[i].id));
+	tables_close(&tables);
 }
 
-/* The event, as published but for headers and payload, wherever it is. */
+/*
+ * Read an event without its headers and payload, whichever leaf it is in; false if it does
+ * not exist.  Waits for an open transaction that is publishing the event.
+ */
 bool
 journal_find_event(const pg_uuid_t *id, Event *out)
 {
@@ -493,7 +596,11 @@ journal_find_event(const pg_uuid_t *id, Event *out)
 	return false;
 }
 
-/* One transition of an event by version, or the first one of at least that version. */
+/*
+ * Read the transition of an event with this version, or with or_later the first one with this
+ * version or a higher one.  False if there is none, or if another transaction, which is still
+ * open, has written it.
+ */
 bool
 journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_later, Transition *out)
 {
@@ -511,7 +618,10 @@ journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_la
 	return found == LOOK_FOUND;
 }
 
-/* The last steps of an event's life, as the active snapshot sees it, at most max of them, oldest first; how many. */
+/*
+ * Read the last transitions of an event that the active snapshot sees, at most max of them,
+ * oldest first.  Returns how many.
+ */
 int
 journal_history(int leaf, const pg_uuid_t *id, Transition *out, int max)
 {

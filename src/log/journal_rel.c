@@ -1,23 +1,25 @@
 /*
  * journal_rel.c
- *		A table of the log with its indexes, opened for direct access.
+ *		A table of the log with its indexes, opened for direct access: rows go through the
+ *		access methods of table and indexes, without the executor.
  *
- * Going past the executor has duties: every index that is ready gets its entry,
- * with its predicate evaluated, and follows DDL (journal_shape.c); nothing here
- * keeps a BulkInsertState, whose ring of buffers would evict the pages that the
- * engine reads next.
+ * What the executor does otherwise has to be done here: every index that is ready for inserts
+ * gets an entry for each row that its predicate accepts, and DDL on the table is followed
+ * (journal_shape.c).  No BulkInsertState is used: its ring of buffers would evict the pages
+ * that the engine reads next.
  *
- * An index is opened and locked when the first row needs an entry in it, which
- * most rows do not in most of the partial ones.  The lock on the table, taken
- * before, is what keeps an index from being dropped, built or rebuilt meanwhile.
- * The index's own lock is against what locks nothing else, ALTER INDEX ... SET
- * TABLESPACE: that has moved the index when we get the lock, or waits for us.
+ * An index is opened and locked when the first row needs an entry in it.  Most indexes are
+ * partial, and most rows need no entry in most of them.  The lock on the table, which is taken
+ * before, prevents others from dropping, building or rebuilding an index meanwhile.  The lock
+ * on the index itself is needed because of ALTER INDEX ... SET TABLESPACE, which locks nothing
+ * else: either it has moved the index by the time we get the lock, or it waits for us.
  *
- * A row that lost the race for its primary key is gone at once if it was inserted
- * alone (speculatively).  One of many is deleted by the transaction that wrote
- * it; until that ends, others see it as "being inserted".  journal_rel_look()
- * knows it by its xmax and passes over it; the unique index does not, so whoever
- * loses to it has to wait after all: journal_rel_lost_row().
+ * A row that loses the race for its primary key vanishes at once if it was inserted alone
+ * (speculatively).  If it was inserted together with others, its own transaction deletes it,
+ * and until that transaction ends, other sessions see the row as being inserted.
+ * journal_rel_look() recognizes such a row by its xmax and skips it.  The unique index does
+ * not, so a writer that loses to such a row has to wait for its transaction after all:
+ * journal_rel_lost_row().
  */
 #include "log/log.h"
 
@@ -35,7 +37,10 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-/* Open a table of the log for inserting and looking up. */
+/*
+ * Open a table of the log for inserts and looks, and lock it.  Raises ED011 if somebody has
+ * altered the table in a way that direct access would ignore.
+ */
 JournalRel *
 journal_rel_open(Oid relid, LOCKMODE lock)
 {
@@ -50,7 +55,7 @@ journal_rel_open(Oid relid, LOCKMODE lock)
 	return jrel;
 }
 
-/* Close what journal_rel_open() opened; the locks stay until the end of the transaction. */
+/* Close a table and its indexes; the locks stay until the end of the transaction. */
 void
 journal_rel_close(JournalRel *jrel)
 {
@@ -70,16 +75,16 @@ journal_rel_close(JournalRel *jrel)
 	pfree(jrel);
 }
 
-/* Open an index, unless it is. */
+/* Index i of the table, opened if it is not open yet. */
 static Relation
-need_index(JournalRel *jrel, int i)
+open_index(JournalRel *jrel, int i)
 {
 	if (!jrel->index[i].rel)
 	{
 		MemoryContext context = GetMemoryChunkContext(jrel);
 		IndexInfo *info = MemoryContextAlloc(context, sizeof(IndexInfo));
 
-		/* A copy, because an access method may keep in it what lasts as long as the index is open. */
+		/* A copy, because the access method may keep state in it as long as the index is open. */
 		*info = *jrel->shape->info[i];
 		info->ii_Context = context;
 		jrel->index[i].info = info;
@@ -88,7 +93,10 @@ need_index(JournalRel *jrel, int i)
 	return jrel->index[i].rel;
 }
 
-/* Which indexes each row belongs into, row by row; they are open then. */
+/*
+ * Find out which rows need an entry in which indexes, and open these indexes.  Returns an
+ * array of flags: for each row, one for each index of the shape.
+ */
 static bool *
 choose_indexes(JournalRel *jrel, TupleTableSlot **slots, int n)
 {
@@ -108,14 +116,17 @@ choose_indexes(JournalRel *jrel, TupleTableSlot **slots, int n)
 			*next =
 				info->ii_ReadyForInserts && (info->ii_Predicate == NIL || ExecQual(info->ii_PredicateState, econtext));
 			if (*next++)
-				need_index(jrel, i);
+				open_index(jrel, i);
 		}
 		ResetPerTupleExprContext(shape->estate);
 	}
 	return wanted;
 }
 
-/* Enter one row into one index; false if the row lost its unique key to another. */
+/*
+ * Enter a row into index i.  False if the index has another row with the same key and check is
+ * UNIQUE_CHECK_PARTIAL; with UNIQUE_CHECK_YES that is an error (23505).
+ */
 static bool
 insert_entry(JournalRel *jrel, int i, TupleTableSlot *slot, IndexUniqueCheck check)
 {
@@ -130,10 +141,9 @@ insert_entry(JournalRel *jrel, int i, TupleTableSlot *slot, IndexUniqueCheck che
 }
 
 /*
- * Whether an index that keeps one summary for many blocks (BRIN) has nothing to
- * learn from a row: the one before, just entered, was in the same block with the
- * same value.  Both were in the table by then, so a summary made anew since has
- * seen them.
+ * Whether a BRIN index, which keeps one summary for a range of blocks, needs no entry for a
+ * row: the row that was entered before it is in the same block and has the same value.  Both
+ * rows were in the table by then, so a summary that was computed anew since covers both.
  */
 static bool
 is_summarized(JournalRel *jrel, int i, TupleTableSlot *before, TupleTableSlot *slot)
@@ -148,7 +158,10 @@ is_summarized(JournalRel *jrel, int i, TupleTableSlot *before, TupleTableSlot *s
 	       before->tts_values[column] == slot->tts_values[column];
 }
 
-/* Enter a row into its indexes but the primary key; before is the row that this was last done for, if any. */
+/*
+ * Enter a row into all its indexes except the primary key.  before is the row for which this
+ * was done last, or NULL.
+ */
 static void
 insert_other_entries(JournalRel *jrel, TupleTableSlot *before, TupleTableSlot *slot, const bool *wanted)
 {
@@ -157,7 +170,10 @@ insert_other_entries(JournalRel *jrel, TupleTableSlot *before, TupleTableSlot *s
 			insert_entry(jrel, i, slot, jrel->index[i].info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO);
 }
 
-/* Insert one row as INSERT ... ON CONFLICT does; false if its key is taken, and then it is gone for everybody at once. */
+/*
+ * Insert one row as INSERT ... ON CONFLICT does.  False if its primary key is taken; the row
+ * has vanished for all sessions then.
+ */
 static bool
 insert_speculatively(JournalRel *jrel, TupleTableSlot *slot, const bool *wanted)
 {
@@ -175,7 +191,10 @@ insert_speculatively(JournalRel *jrel, TupleTableSlot *slot, const bool *wanted)
 	return won;
 }
 
-/* Insert many rows; those whose key is taken are deleted again, and leave a dead tuple. */
+/*
+ * Insert n rows with one call of the table's access method.  A row whose primary key is taken
+ * is deleted again and leaves a dead tuple.  lost: as in journal_rel_insert().
+ */
 static void
 insert_together(JournalRel *jrel, TupleTableSlot **slots, int n, const bool *wanted, bool *lost)
 {
@@ -207,14 +226,17 @@ insert_together(JournalRel *jrel, TupleTableSlot **slots, int n, const bool *wan
 }
 
 /*
- * Insert rows, in the order given.  lost[i] tells that row i found its primary
- * key taken, by whatever transaction, and is gone again; nothing here waits for
- * one.  Without lost, a key that is taken is an error.
+ * Insert n rows, in the order given.
+ *
+ * lost is NULL or an array of n flags.  In the array, lost[i] is set to whether row i found its
+ * primary key taken, by a row of any transaction, open ones and our own included; row i is
+ * gone again then.  Nothing here waits for those transactions.  With NULL, a primary key that
+ * is taken is an error (23505).
  */
 void
 journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost)
 {
-	/* Before the first write: the lock on an index may have to be waited for. */
+	/* This comes before the first write, because it may have to wait for the lock on an index. */
 	bool *wanted = choose_indexes(jrel, slots, n);
 
 	if (n == 1 && lost)
@@ -225,7 +247,10 @@ journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost)
 	pfree(wanted);
 }
 
-/* Whether the transaction that is inserting this row has deleted it again. */
+/*
+ * Whether the open transaction that has inserted this row has also deleted it, after it lost its
+ * race.
+ */
 static bool
 is_lost_row(TupleTableSlot *slot)
 {
@@ -235,27 +260,28 @@ is_lost_row(TupleTableSlot *slot)
 	       HeapTupleHeaderGetRawXmax(tuple->t_data) == HeapTupleHeaderGetRawXmin(tuple->t_data);
 }
 
+/* Start a scan of the primary key. */
 static void
-start_scan(JournalRel *jrel, ScanKey keys, int nkeys)
+start_key_scan(JournalRel *jrel, ScanKey keys, int nkeys)
 {
 	if (!jrel->scan)
 	{
 		jrel->found = table_slot_create(jrel->rel, NULL);
 		InitDirtySnapshot(jrel->dirty);
-		jrel->scan = index_beginscan_compat(jrel->rel, need_index(jrel, 0), &jrel->dirty, nkeys);
+		jrel->scan = index_beginscan_compat(jrel->rel, open_index(jrel, 0), &jrel->dirty, nkeys);
 	}
 	index_rescan(jrel->scan, keys, nkeys, NULL, 0);
 }
 
 /*
- * The first row by primary key in a direction, committed or our own, into
- * jrel->found; or the transaction in progress that wrote it, which
- * journal_rel_wait() waits for.
+ * Look for the first row by primary key in the given direction, rows of open transactions
+ * included, except those that were deleted again.  The row is in jrel->found.  With LOOK_BUSY,
+ * jrel->busy_with is the transaction that has inserted it, and journal_rel_wait() waits for that.
  */
 JournalLook
 journal_rel_look(JournalRel *jrel, ScanKey keys, int nkeys, ScanDirection direction)
 {
-	start_scan(jrel, keys, nkeys);
+	start_key_scan(jrel, keys, nkeys);
 	while (index_getnext_slot(jrel->scan, direction, jrel->found))
 	{
 		jrel->busy_with = jrel->dirty.xmin;
@@ -268,21 +294,25 @@ journal_rel_look(JournalRel *jrel, ScanKey keys, int nkeys, ScanDirection direct
 }
 
 /*
- * For a row that lost although journal_rel_look() sees nothing in its way: the
- * index also counts the lost rows of others, for as long as their transactions
- * run.  Whether the last row by primary key is one of those; it is busy then.
+ * For a caller whose insert lost although journal_rel_look() sees no other row with that key:
+ * the unique index also counts rows that their own transactions have deleted again, for as
+ * long as these transactions are open.  Returns whether the last row by primary key belongs to
+ * another, open transaction; if so, jrel->busy_with is that transaction.
  */
 bool
 journal_rel_lost_row(JournalRel *jrel, ScanKey keys, int nkeys)
 {
-	start_scan(jrel, keys, nkeys);
+	start_key_scan(jrel, keys, nkeys);
 	if (!index_getnext_slot(jrel->scan, BackwardScanDirection, jrel->found))
 		return false;
 	jrel->busy_with = jrel->dirty.xmin;
 	return TransactionIdIsValid(jrel->dirty.xmin);
 }
 
-/* Wait for the transaction that the last look found busy; a speculative insertion takes a moment only. */
+/*
+ * Wait for the transaction jrel->busy_with, which the last look has found, to end.  If it is
+ * inserting the row speculatively, wait only for that insertion, which takes a moment.
+ */
 void
 journal_rel_wait(JournalRel *jrel)
 {
@@ -298,7 +328,11 @@ time_or_never(TupleTableSlot *slot, int column)
 	return slot->tts_isnull[column] ? EDA_NEVER : DatumGetTimestampTz(slot->tts_values[column]);
 }
 
-/* Whether a detail is that of a failed attempt.  One stored out of line has a stack trace, and is not fetched for this. */
+/*
+ * Whether a transition's detail says that an attempt has failed: it has the key "error".  A
+ * detail that is stored out of line is that large because of a stack trace, so it is not
+ * fetched to find out.
+ */
 static bool
 has_error(Datum detail)
 {
@@ -308,7 +342,7 @@ has_error(Datum detail)
 	       getKeyJsonValueFromContainer(&DatumGetJsonbP(detail)->root, "error", strlen("error"), &buffer) != NULL;
 }
 
-/* A row of eda.transition; detail only if the whole is wanted.  Strings are copied. */
+/* Read a row of eda.transition and copy it, without its detail unless whole is set. */
 void
 journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole)
 {
@@ -349,7 +383,10 @@ journal_read_transition(TupleTableSlot *slot, Transition *out, bool whole)
 	             has_error(v[T_DETAIL]);
 }
 
-/* A row of eda.event, copied; headers and payload, which may be large, only if the whole is wanted. */
+/*
+ * Read a row of eda.event and copy it, without headers and payload, which may be large, unless
+ * whole is set.
+ */
 void
 journal_read_event(TupleTableSlot *slot, Event *out, bool whole)
 {
@@ -373,7 +410,7 @@ journal_read_event(TupleTableSlot *slot, Event *out, bool whole)
 	out->payload = whole ? DatumGetJsonbPCopy(v[E_PAYLOAD]) : NULL;
 }
 
-/* An empty slot of the table; all columns are null. */
+/* A slot for a row of the table, with null in all columns. */
 static TupleTableSlot *
 empty_slot(JournalRel *jrel)
 {
@@ -384,7 +421,7 @@ empty_slot(JournalRel *jrel)
 }
 
 static void
-put(TupleTableSlot *slot, int column, Datum value)
+put_datum(TupleTableSlot *slot, int column, Datum value)
 {
 	slot->tts_values[column] = value;
 	slot->tts_isnull[column] = false;
@@ -394,72 +431,73 @@ static void
 put_text(TupleTableSlot *slot, int column, const char *value)
 {
 	if (value)
-		put(slot, column, CStringGetTextDatum(value));
+		put_datum(slot, column, CStringGetTextDatum(value));
 }
 
 static void
 put_time(TupleTableSlot *slot, int column, TimestampTz value)
 {
 	if (value != EDA_NEVER)
-		put(slot, column, TimestampTzGetDatum(value));
+		put_datum(slot, column, TimestampTzGetDatum(value));
 }
 
-/* A transition as a row to insert; it points into *t. */
+/* A slot with a transition to insert.  The slot points into *t, which must outlive it. */
 TupleTableSlot *
 journal_transition_slot(JournalRel *jrel, const Transition *t)
 {
 	const EdaCatalog *c = catalog_get(false);
 	TupleTableSlot *slot = empty_slot(jrel);
 
-	put(slot, T_EVENT_ID, UUIDPGetDatum(&t->event_id));
-	put(slot, T_AT, TimestampTzGetDatum(t->at));
-	put(slot, T_XID, Int64GetDatum((int64) t->xid));
-	put(slot, T_VERSION, Int32GetDatum(t->version));
-	put(slot, T_TYPE, Int32GetDatum(t->type));
-	put(slot, T_STATE, ObjectIdGetDatum(c->state[t->state]));
-	put(slot, T_ATTEMPT, Int32GetDatum(t->attempt));
-	put(slot, T_ATTEMPT_BASE, Int32GetDatum(t->attempt_base));
-	put(slot, T_RETURNS, Int16GetDatum(t->returns));
-	put(slot, T_SEGMENT, Int16GetDatum(t->leaf));
+	put_datum(slot, T_EVENT_ID, UUIDPGetDatum(&t->event_id));
+	put_datum(slot, T_AT, TimestampTzGetDatum(t->at));
+	put_datum(slot, T_XID, Int64GetDatum((int64) t->xid));
+	put_datum(slot, T_VERSION, Int32GetDatum(t->version));
+	put_datum(slot, T_TYPE, Int32GetDatum(t->type));
+	put_datum(slot, T_STATE, ObjectIdGetDatum(c->state[t->state]));
+	put_datum(slot, T_ATTEMPT, Int32GetDatum(t->attempt));
+	put_datum(slot, T_ATTEMPT_BASE, Int32GetDatum(t->attempt_base));
+	put_datum(slot, T_RETURNS, Int16GetDatum(t->returns));
+	put_datum(slot, T_SEGMENT, Int16GetDatum(t->leaf));
 	if (t->prev_state != EDA_NONE)
-		put(slot, T_PREV_STATE, ObjectIdGetDatum(c->state[t->prev_state]));
+		put_datum(slot, T_PREV_STATE, ObjectIdGetDatum(c->state[t->prev_state]));
 	if (t->token != 0)
-		put(slot, T_TOKEN, Int32GetDatum(t->token));
+		put_datum(slot, T_TOKEN, Int32GetDatum(t->token));
 	put_time(slot, T_WAKE_AT, t->wake_at);
 	put_time(slot, T_EXPIRES_AT, t->expires_at);
 	put_text(slot, T_SUSPENDED_BY, lifecycle_suspended_by_name(t->suspended_by));
 	put_text(slot, T_WORKER, t->worker);
 	if (t->detail)
-		put(slot, T_DETAIL, JsonbPGetDatum(t->detail));
+		put_datum(slot, T_DETAIL, JsonbPGetDatum(t->detail));
 	return ExecStoreVirtualTuple(slot);
 }
 
-/* An event as a row to insert; it points into *e. */
+/* A slot with an event to insert.  The slot points into *e, which must outlive it. */
 TupleTableSlot *
 journal_event_slot(JournalRel *jrel, const Event *e)
 {
 	TupleTableSlot *slot = empty_slot(jrel);
 
-	put(slot, E_ID, UUIDPGetDatum(&e->id));
-	put(slot, E_CREATED_AT, TimestampTzGetDatum(e->created_at));
-	put(slot, E_SEGMENT, Int16GetDatum(e->leaf));
+	put_datum(slot, E_ID, UUIDPGetDatum(&e->id));
+	put_datum(slot, E_CREATED_AT, TimestampTzGetDatum(e->created_at));
+	put_datum(slot, E_SEGMENT, Int16GetDatum(e->leaf));
 	put_text(slot, E_EVENT_TYPE, e->event_type);
 	put_text(slot, E_FLOW_TYPE, e->flow_type);
 	put_text(slot, E_FLOW_ID, e->flow_id);
 	put_time(slot, E_EXPIRES_AT, e->expires_at);
 	if (e->has_parent)
-		put(slot, E_PARENT_ID, UUIDPGetDatum(&e->parent_id));
+		put_datum(slot, E_PARENT_ID, UUIDPGetDatum(&e->parent_id));
 	put_text(slot, E_CORRELATION_ID, e->correlation_id);
 	put_text(slot, E_ON_FAIL, e->on_fail_event_type);
 	if (e->headers)
-		put(slot, E_HEADERS, JsonbPGetDatum(e->headers));
-	put(slot, E_PAYLOAD, JsonbPGetDatum(e->payload));
+		put_datum(slot, E_HEADERS, JsonbPGetDatum(e->headers));
+	put_datum(slot, E_PAYLOAD, JsonbPGetDatum(e->payload));
 	return ExecStoreVirtualTuple(slot);
 }
 
 /*
- * For the engine, which never waits: lock every leaf in use for writing.  False
- * if one is locked against us; locks that were taken go with the transaction.
+ * Lock all leaves in use for writing, without waiting: for the engine, which never waits.
+ * False if a conflicting lock is in the way.  The locks taken until then stay until the end of
+ * the transaction.
  */
 bool
 journal_lock_leaves(void)

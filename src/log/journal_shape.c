@@ -1,22 +1,22 @@
 /*
  * journal_shape.c
- *		What inserting into a table of the log needs to know, kept for the session.
+ *		What an insert into a table of the log needs to know about it, cached for the session:
+ *		its columns, and its indexes with their prepared predicates and expressions.
  *
- * A table that somebody altered in a way that direct access would ignore is
- * refused.  Its columns, indexes and their predicates, prepared, are kept until a
- * message of the relation cache names the table or one of its indexes.
+ * A table that somebody has altered in a way that direct access would ignore is refused.
  *
- * Whoever adds an index, drops or rebuilds one, or alters the table, sends such a
- * message at commit, and either locks the table against writers or (CONCURRENTLY)
- * waits, after each step, for those who had it locked before.  Messages come in
- * with the lock on the table.  So once that is taken, what is kept is true, or
- * whoever is making it untrue will wait for us, and look for the rows that we did
- * not enter.  An index that is not ready is kept too: that it has become ready is
- * told by a message that names the index alone.
+ * A cached shape is valid until a relcache message names the table or one of its indexes.  A
+ * command that adds, drops or rebuilds an index, or alters the table, sends such a message
+ * when it commits.  The command either locks the table against writers, or (CONCURRENTLY)
+ * waits after each of its steps for all transactions that had locked the table before.  A
+ * session processes its messages whenever it locks a table.  So after we hold the table lock
+ * the cached shape is current; a CREATE INDEX CONCURRENTLY that starts now will wait for us
+ * and index the rows that we did not.  An index that is not ready for inserts is in the shape
+ * too, because the message that it has become ready names only the index.
  *
- * Messages come at any time, so a shape may be outdated while a JournalRel has
- * it.  It then stays until the end of the transaction, which no JournalRel
- * outlives, with or without an error.
+ * Messages are processed at any time, so a shape may become outdated while a JournalRel uses
+ * it.  Such a shape is kept until the end of the transaction; no JournalRel lives longer, with
+ * or without an error.
  */
 #include "log/log.h"
 
@@ -29,13 +29,13 @@
 #include "utils/memutils.h"
 
 static JournalShape *shapes;
-static uint64 messages; /* of the relation cache, that have come so far */
+static uint64 messages; /* how many relcache messages have come so far */
 
-/* A table's columns as the install script makes them: how many, and which may be null. */
+/* A table's columns as the install script makes them. */
 typedef struct Columns
 {
 	int n;
-	uint32 nullable;
+	uint32 nullable; /* a bit for each column that may be null */
 } Columns;
 
 #define BIT(column) (UINT32_C(1) << (column))
@@ -47,7 +47,10 @@ static const Columns transition_columns = {T_COUNT, BIT(T_PREV_STATE) | BIT(T_TO
                                                         BIT(T_DETAIL)};
 static const Columns idempotency_columns = {K_COUNT, 0};
 
-/* Whether a table has these columns.  One that was added stays in the catalog when it is dropped, and is null in new rows. */
+/*
+ * Whether a table has the expected columns.  Columns that were added and dropped again are
+ * fine: they stay in the catalog, and new rows have nulls there.
+ */
 static bool
 has_columns(TupleDesc desc, const Columns *expected)
 {
@@ -67,12 +70,12 @@ static void
 refuse_altered(Relation rel)
 {
 	ereport(ERROR, errcode(ERRCODE_EDA_LOG_ALTERED), errmsg("table eda.%s was altered", RelationGetRelationName(rel)),
-	        errdetail("eda writes it directly, and would ignore columns, constraints, rules, triggers and a detachment "
-	                  "that it does not know."),
-	        errhint("Take back what was changed; keep your own data in a table of your own."));
+	        errdetail("eda writes this table without the executor.  It would ignore added columns, constraints, rules "
+	                  "and triggers, and that a partition was detached."),
+	        errhint("Undo the change; keep your own data in a table of your own."));
 }
 
-/* Refuse a table with what direct access would not honour. */
+/* Raise ED011 if the table has something that direct access would ignore. */
 static void
 check_shape(Relation rel)
 {
@@ -91,13 +94,15 @@ check_shape(Relation rel)
 	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
 		altered |= strcmp(rel->trigdesc->triggers[i].tgname, "refuse_write") != 0 &&
 		           strcmp(rel->trigdesc->triggers[i].tgname, "restored") != 0;
-	/* What lies in a leaf that was detached, no view shows. */
+	/* The views do not show the rows of a leaf that was detached. */
 	altered |= columns != &idempotency_columns && !rel->rd_rel->relispartition;
 	if (altered || !has_columns(desc, columns) || (desc->constr && desc->constr->num_check > 0))
 		refuse_altered(rel);
 }
 
-/* The oids of a table's indexes, the primary key first. */
+/*
+ * The oids of a table's indexes, the primary key first; raises ED011 if there is no primary key.
+ */
 static List *
 index_list(Relation rel)
 {
@@ -111,7 +116,10 @@ index_list(Relation rel)
 	return lcons_oid(primary, list_delete_oid(indexes, primary));
 }
 
-/* Check a table and read what inserting into it needs, into a memory context that goes with the caller's for now. */
+/*
+ * Check a table and read its shape.  The shape is in a memory context of its own, which is a
+ * child of the caller's, so that it goes away if there is an error.
+ */
 static JournalShape *
 read_shape(Relation rel, LOCKMODE lock)
 {
@@ -148,8 +156,9 @@ read_shape(Relation rel, LOCKMODE lock)
 	return shape;
 }
 
+/* A relcache message has come: relid is a table or an index, or InvalidOid for all of them. */
 static void
-forget_shapes(Datum arg, Oid relid)
+shape_relcache_callback(Datum arg, Oid relid)
 {
 	messages++;
 	for (JournalShape *shape = shapes; shape; shape = shape->next)
@@ -162,7 +171,11 @@ forget_shapes(Datum arg, Oid relid)
 	}
 }
 
-/* The shape of a table, which must have been locked before. */
+/*
+ * The shape of a table, which the caller has opened and locked; its indexes are locked in the
+ * same mode when they are read.  The shape can be used until the end of the transaction.
+ * Raises ED011 if the table was altered.
+ */
 JournalShape *
 journal_shape_find(Relation rel, LOCKMODE lock)
 {
@@ -175,12 +188,15 @@ journal_shape_find(Relation rel, LOCKMODE lock)
 			return shape;
 
 	if (!registered)
-		CacheRegisterRelcacheCallback(forget_shapes, (Datum) 0);
+		CacheRegisterRelcacheCallback(shape_relcache_callback, (Datum) 0);
 	registered = true;
 	seen = messages;
 	shape = read_shape(rel, lock);
 	shape->valid = messages == seen;
-	/* Nobody counts who uses the others: a call that does ends before its transaction. */
+	/*
+	 * Outdated shapes have no reference counts: whoever uses one is done when the transaction
+	 * ends.
+	 */
 	for (JournalShape **s = &shapes; *s;)
 	{
 		JournalShape *old = *s;

@@ -1,17 +1,22 @@
 /*
  * lease.c
- *		The right to process one attempt, and the token that proves it.
+ *		A worker's right to process one attempt of an event (the lease), and the number that
+ *		proves it (the token).
  *
- * A token is the version of the transition that opened the lease.  Every row of
- * the lease carries it, and so does the row with which its holder closes it;
- * rows by which somebody else takes the lease away (the engine's rescue,
- * cancel) do not.  That is how "already finished" differs from "stale".
+ * The token is the version of the transition that opened the lease.  Every transition of the
+ * lease carries the token, and so does the one with which the worker closes the lease.  A
+ * transition by which somebody else ends the lease (the engine when it has run out, or
+ * eda.cancel()) does not.  This tells "already finished" from "stale".
  */
 #include "log/log.h"
 
 #include "access/xact.h"
 
-/* End an attempt without success: another one at retry_at if there is one left, else failed. */
+/*
+ * Let the step's event move on after an attempt without success: fill in step->next to wait
+ * until retry_at if retry is set and an attempt is left, else to fail.  type has the rules of
+ * the event type; without rules (NULL) no attempt is left.
+ */
 void
 lease_end_attempt(JournalStep *step, const EventType *type, bool retry, TimestampTz retry_at)
 {
@@ -26,7 +31,10 @@ lease_end_attempt(JournalStep *step, const EventType *type, bool retry, Timestam
 		step->next.state = EDA_FAILED;
 }
 
-/* The row with which the lease of this token was closed; an error if there was no such lease. */
+/*
+ * Find the transition that closed the lease with this token, which is not open any more.
+ * Raises ED002 if no lease of the event has ever had this token.
+ */
 static void
 find_closing(const JournalStep *step, int32 token, Transition *closing)
 {
@@ -50,10 +58,16 @@ is_my_transaction(uint64 xid)
 }
 
 /*
- * Check that the caller holds the event's lease.  A lease that the caller has closed
- * already is permitted in the transaction that closed it, for the same outcome, or with
- * finished_ok.  Otherwise an error: ED001 no lease is open, ED002 stale token, ED003
- * already finished, ED006 the token is missing.
+ * Check that the caller holds the event's lease.  token is the one that the caller has passed,
+ * or EDA_TOKEN_LEFT_OUT, which is allowed in the transaction that has acquired the event;
+ * wanted is the state that the caller moves the event to.
+ *
+ * Returns LEASE_OPEN, or LEASE_CLOSED_BY_US if the caller repeats itself: the lease was closed
+ * under this token, and either finished_ok is set, or this same transaction has closed it with
+ * the same outcome (success or not).
+ *
+ * Raises ED001 if the event is not being processed, ED002 if the token is stale, ED003 if the
+ * event is already finished under this token, and ED006 if the token is missing.
  */
 LeaseCheck
 lease_check(const JournalStep *step, int32 token, EdaState wanted, bool finished_ok)
@@ -75,13 +89,13 @@ lease_check(const JournalStep *step, int32 token, EdaState wanted, bool finished
 			        errhint("Pass the token that eda.acquire() or eda.acquire_next() returned with the event."));
 		else
 		{
-			/* Some of these moves are legal, but not a worker's. */
+			/* The move may be legal for somebody else, such as suspend, but not for a worker. */
 			lifecycle_check(t, wanted);
 			ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
 			        errmsg("event %s is not being processed: it is \"%s\"", uuid_text(&step->event_id),
 			               lifecycle_state_name(t->state)),
 			        errdetail("Version %d was written at %s.", t->version, timestamptz_to_str(t->at)),
-			        errhint("Take it with eda.acquire() or eda.acquire_next() first."));
+			        errhint("Acquire the event first, with eda.acquire() or eda.acquire_next()."));
 		}
 		if (t->state == EDA_BEING_PROCESSED)
 			return LEASE_OPEN;
@@ -95,12 +109,12 @@ lease_check(const JournalStep *step, int32 token, EdaState wanted, bool finished
 			ERROR, errcode(ERRCODE_EDA_ALREADY_FINISHED),
 			errmsg("event %s is already finished under token %d", uuid_text(&step->event_id), token),
 			errdetail("It moved to \"%s\" at %s.", lifecycle_state_name(row.state), timestamptz_to_str(row.at)),
-			errhint("Roll back what this transaction did again.  If the work is outside the database, treat this as "
-		            "success, or pass if_finished => 'ok'."));
+			errhint("Roll back this transaction, which has done the work again.  If the work is outside the database, "
+		            "treat this as success, or pass if_finished => 'ok'."));
 	}
 	ereport(ERROR, errcode(ERRCODE_EDA_STALE_TOKEN),
 	        errmsg("token %d is stale for event %s", token, uuid_text(&step->event_id)),
 	        errdetail("The lease was lost: the event moved to \"%s\" at %s%s%s.", lifecycle_state_name(row.state),
 	                  timestamptz_to_str(row.at), row.worker ? " by " : "", row.worker ? row.worker : ""),
-	        errhint("Roll back the work of this attempt: it is no longer this worker's to finish."));
+	        errhint("Roll back the work of this attempt; this worker may no longer finish the event."));
 }

@@ -1,6 +1,6 @@
 /*
  * log.h
- *		The log of events: append to it, look it up, and tell the engine what is new.
+ *		The log of events: append to it, read it, and announce new rows to the engine.
  */
 #ifndef EDA_LOG_H
 #define EDA_LOG_H
@@ -8,7 +8,7 @@
 #include "process/process.h"
 
 /* ------------------------------------------------------------------------
- * journal.c: the only writer of event and transition
+ * journal.c: append to the log and look events up
  * ------------------------------------------------------------------------ */
 
 /* A row of eda.event. */
@@ -29,49 +29,53 @@ typedef struct Event
 	Jsonb *payload;
 } Event;
 
-/* Where to find an event. */
+/* An event and the leaf that it is in. */
 typedef struct EventRef
 {
 	pg_uuid_t id;
 	int leaf;
 } EventRef;
 
+/* What journal_append() does with an event that another, open transaction has changed. */
 typedef enum JournalPolicy
 {
-	JOURNAL_SKIP,        /* leave what an open transaction has touched */
-	JOURNAL_WAIT,        /* wait for that transaction */
-	JOURNAL_WAIT_BRIEFLY /* wait up to eda.lock_wait, then name the blocker */
+	JOURNAL_SKIP,        /* leave the event alone */
+	JOURNAL_WAIT,        /* wait until that transaction ends */
+	JOURNAL_WAIT_BRIEFLY /* wait up to eda.lock_wait, then raise ED008 */
 } JournalPolicy;
 
 typedef enum JournalStatus
 {
-	JOURNAL_MISSING, /* no such event */
-	JOURNAL_FOUND,   /* looked at, nothing appended */
-	JOURNAL_BUSY,    /* an open transaction has appended to it */
-	JOURNAL_APPENDED
+	JOURNAL_MISSING, /* there is no such event */
+	JOURNAL_FOUND,   /* the event was looked up, and nothing was appended */
+	JOURNAL_BUSY,    /* another, open transaction has changed the event, which was left alone */
+	JOURNAL_APPENDED /* step->next is in the log */
 } JournalStatus;
 
 /* One event on its way through journal_append(). */
 typedef struct JournalStep
 {
 	pg_uuid_t event_id;
-	int leaf; /* where to look first; where it was found */
+	int leaf; /* before: the leaf to search first, or -1; after: the leaf that the event is in */
 	JournalStatus status;
-	TransactionId busy_with; /* JOURNAL_BUSY: that transaction */
-	Transition current;      /* the latest transition, unless missing or busy */
-	Transition next;         /* what decide() wants appended */
-	TimestampTz now;         /* the clock's time; next.at is never before current.at */
-	bool known; /* leaf and current are what the caller has read: to be looked at only if the append loses */
-	int item;   /* for the caller: the place of this event in its call; journal_append() sorts by event id */
-	int errors; /* for the engine: how often the move of this event has raised an error */
-	bool moving;
+	TransactionId busy_with; /* with JOURNAL_BUSY: the transaction that has changed the event */
+	Transition current;      /* the latest transition, unless the event is missing or busy */
+	Transition next;         /* the transition that decide() wants appended */
+	TimestampTz now;         /* the clock's time; next.at may be later, to follow current.at */
+	bool known;              /* see journal_know() */
+	int item;                /* for the caller: the event's place in its arguments */
+	int errors;              /* for the engine: how often this move has raised an error */
+	bool moving;             /* decide() wants step->next appended */
 } JournalStep;
 
 /*
- * Looks at step->current and either fills in step->next (prepared as a copy of
- * current with version, prev_state and at set, and what belongs to one
- * transition only cleared) and returns true, or returns false to leave the
- * event alone.  May raise an error.  It is asked again after a lost race.
+ * Decides what the step's event moves to, given step->current.  Either fills in step->next and
+ * returns true, or returns false to leave the event alone.  May raise an error.
+ *
+ * step->next comes as a copy of step->current in which version, prev_state, leaf and at are
+ * those of the new transition, and token, suspended_by, wake_at, worker and detail are empty.
+ *
+ * After a lost race the function is called again, with a newer step->current.
  */
 typedef bool (*JournalDecide)(JournalStep *step, void *arg);
 
@@ -79,7 +83,8 @@ extern int journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, 
 extern Brief journal_brief(const Transition *t);
 extern void journal_know(JournalStep *step, EdaState state, const Brief *brief);
 extern int journal_unique(JournalStep *steps, int nsteps);
-extern void journal_publish(Event *events, Transition *first, int n, bool *lost);
+extern void journal_publish(const Event *events, Transition *first, int n);
+extern bool journal_publish_given(const Event *event, Transition *first);
 extern bool journal_event(int leaf, const pg_uuid_t *id, bool whole, Event *out);
 extern void journal_read_events(const EventRef *refs, int n, bool whole, Event *out);
 extern bool journal_find_event(const pg_uuid_t *id, Event *out);
@@ -90,19 +95,22 @@ extern void journal_require_found(const JournalStep *step);
 extern const EventType *journal_require_type(const JournalStep *step);
 
 /* ------------------------------------------------------------------------
- * journal_shape.c: what inserting into a table needs to know, kept for the session
+ * journal_shape.c: what an insert into a table needs to know about it, cached for the session
  * ------------------------------------------------------------------------ */
 
-/* What all openings of a table share, as long as nobody alters it. */
+/*
+ * The columns and indexes of a table; shared by all its JournalRels until somebody alters the
+ * table.
+ */
 typedef struct JournalShape
 {
 	struct JournalShape *next;
-	MemoryContext context; /* of all this */
-	bool valid;
+	MemoryContext context; /* holds this struct and all that it points to */
+	bool valid;            /* no relcache message has come for the table or its indexes */
 	Oid relid;
-	TupleDesc desc; /* a copy, not reference-counted: the resource owner need not remember a thousand slots */
+	TupleDesc desc; /* a copy without reference count, so that slots need no resource owner */
 	EState *estate; /* evaluates predicates and expressions */
-	int nindexes;   /* with those that are not ready for rows */
+	int nindexes;   /* including indexes that are not ready for inserts yet */
 	Oid *index;     /* index[0] is the primary key */
 	IndexInfo **info;
 } JournalShape;
@@ -176,23 +184,23 @@ typedef struct JournalRel
 	Relation rel;
 	LOCKMODE lock;
 	JournalShape *shape;
-	TupleDesc desc;     /* of slots to insert */
-	IndexScanDesc scan; /* of the primary key, with a dirty snapshot; NULL until asked for */
-	SnapshotData dirty;
-	TransactionId busy_with; /* after LOOK_BUSY */
-	TupleTableSlot *found;
+	TupleDesc desc;          /* for slots to insert */
+	IndexScanDesc scan;      /* over the primary key; NULL before the first look */
+	SnapshotData dirty;      /* also says what the last look found: see InitDirtySnapshot() */
+	TransactionId busy_with; /* after LOOK_BUSY: the open transaction that has inserted the row */
+	TupleTableSlot *found;   /* the row of the last look */
 	struct
 	{
-		Relation rel; /* NULL: not needed so far */
+		Relation rel; /* NULL: no row has needed this index so far */
 		IndexInfo *info;
 	} index[FLEXIBLE_ARRAY_MEMBER]; /* in the order of shape->index */
 } JournalRel;
 
 typedef enum JournalLook
 {
-	LOOK_NOTHING,
-	LOOK_FOUND,
-	LOOK_BUSY
+	LOOK_NOTHING, /* there is no row */
+	LOOK_FOUND,   /* the row is committed, or our own transaction has inserted it */
+	LOOK_BUSY     /* another, open transaction has inserted the row */
 } JournalLook;
 
 extern JournalRel *journal_rel_open(Oid relid, LOCKMODE lock);
@@ -211,19 +219,19 @@ extern bool journal_lock_leaves(void);
  * lease.c: the right to process one attempt, and the token that proves it
  * ------------------------------------------------------------------------ */
 
-#define EDA_TOKEN_LEFT_OUT PG_INT32_MIN
+#define EDA_TOKEN_LEFT_OUT PG_INT32_MIN /* in place of a token: the caller has passed none */
 
 typedef enum LeaseCheck
 {
-	LEASE_OPEN,
-	LEASE_CLOSED_BY_US /* a repeat that is permitted: there is nothing to append */
+	LEASE_OPEN,        /* the caller holds the lease */
+	LEASE_CLOSED_BY_US /* a permitted repeat: there is nothing to append */
 } LeaseCheck;
 
 extern void lease_end_attempt(JournalStep *step, const EventType *type, bool retry, TimestampTz retry_at);
 extern LeaseCheck lease_check(const JournalStep *step, int32 token, EdaState wanted, bool finished_ok);
 
 /* ------------------------------------------------------------------------
- * news.c: where the new transitions lie
+ * news.c: writers announce to the engine where their new transitions are
  * ------------------------------------------------------------------------ */
 
 extern void news_init(void);

@@ -1,20 +1,21 @@
 /*
  * news.c
- *		How writers tell the engine where their transitions lie.
+ *		Writers announce to the engine where their new transitions are.
  *
- * A transaction lists the rows of eda.transition that it inserts, and before it
- * becomes visible it puts the list into its database's area.  So whatever a
- * snapshot of the engine sees has been announced by the time it has that snapshot.
+ * A transaction lists the rows of eda.transition that it inserts.  Just before it commits, it
+ * announces them: it copies the list into its database's area of shared memory.  So when the
+ * engine has a snapshot, every row that the snapshot sees has been announced.
  *
- * What is announced is a hint, not the news itself: the rows may be invisible, of a
- * transaction that failed after it announced; or gone, and their places taken by others.
- * The engine looks at each row's visibility and xid (tail.c).  Places can be used
- * twice in one transaction too, where a savepoint was rolled back and its rows
- * vacuumed meanwhile: what a subtransaction listed is forgotten when it aborts.
+ * An announcement is only a hint.  Its rows may be invisible, because the transaction failed
+ * after it had announced them; or vacuum may have removed them, and other rows may be in their
+ * places.  So the engine checks the visibility and the xid of each row (tail.c).  Two rows of
+ * one transaction can have the same place too, if a savepoint was rolled back and its rows
+ * vacuumed before the second one was inserted.  So when a subtransaction aborts, its rows are
+ * taken off the list.
  *
- * Where there is no area there is no engine, and a starting one reads what came
- * before it from the table.  When the area is full, only the blocks in which
- * news are found are noted.
+ * A database without an area has no engine, and nothing is announced: an engine that starts
+ * reads from the table what was written before.  When the area has no room for more rows
+ * (NEWS_SIZE entries), only the range of blocks that they are in is announced.
  */
 #include "log/log.h"
 
@@ -29,12 +30,16 @@ typedef struct OwnNews
 	SubTransactionId sub;
 } OwnNews;
 
-static OwnNews *own = NULL; /* in the transaction's memory */
+static OwnNews *own = NULL; /* rows to announce; in TopTransactionContext */
 static int nown = 0;
 static int max_own = 0;
-static bool announced = false; /* what is still to come is announced at once */
+static bool pre_commit_has_passed = false; /* from now on announce rows at once */
 
-/* Add blocks to a range; of different files of the leaf: all there are. */
+/*
+ * Widen a range so that it includes the blocks from begin to before end of a leaf's file.  If
+ * the range is of another file, the leaf was rewritten in between: the range then includes all
+ * blocks.
+ */
 void
 news_widen(NewsRange *range, Oid file, BlockNumber begin, BlockNumber end)
 {
@@ -46,9 +51,9 @@ news_widen(NewsRange *range, Oid file, BlockNumber begin, BlockNumber end)
 		*range = (NewsRange){file, Min(range->begin, begin), Max(range->end, end)};
 }
 
-/* Tell what is listed. */
+/* Announce the listed rows, and empty the list. */
 static void
-announce(void)
+announce_own_news(void)
 {
 	EngineArea *area = nown > 0 ? shmem_my_area() : NULL;
 	News *news;
@@ -81,22 +86,25 @@ news_xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			announce();
-			announced = true;
+			announce_own_news();
+			pre_commit_has_passed = true;
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			own = NULL;
 			nown = max_own = 0;
-			announced = false;
+			pre_commit_has_passed = false;
 			break;
 		default:
 			break;
 	}
 }
 
-/* Subtransactions are numbered in the order in which they begin: the later ones are within the one that aborts. */
+/*
+ * When a subtransaction aborts, take its rows off the list, and those of the subtransactions
+ * inside it, which have begun later and so have higher numbers.
+ */
 static void
 news_subxact_callback(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *arg)
 {
@@ -104,7 +112,10 @@ news_subxact_callback(SubXactEvent event, SubTransactionId sub, SubTransactionId
 		nown--;
 }
 
-/* At server start: a callback registered within another's pre-commit would come too late. */
+/*
+ * Called at server start.  If the callbacks were registered with a session's first row, that
+ * could happen in the pre-commit callback of another extension, and ours would not be called.
+ */
 void
 news_init(void)
 {
@@ -112,7 +123,10 @@ news_init(void)
 	RegisterSubXactCallback(news_subxact_callback, NULL);
 }
 
-/* Add a row to the last entry, if it is the next one on the same page. */
+/*
+ * Add a row to the last entry of the list, if it comes right after that entry's rows on the same
+ * page.
+ */
 static bool
 extend_last(const NewsItem *row, SubTransactionId sub)
 {
@@ -136,7 +150,11 @@ list_row(const NewsItem *row)
 	own[nown++] = (OwnNews){*row, sub};
 }
 
-/* For journal.c: these rows were inserted into a leaf of transition, but for those that lost (may be NULL). */
+/*
+ * List rows that this transaction has just inserted into a leaf of eda.transition, to announce
+ * them before it commits.  xid is the top-level transaction's.  lost says which rows lost the
+ * race for their primary key and are gone again; NULL: none.
+ */
 void
 news_add(Relation rel, int leaf, uint64 xid, TupleTableSlot **slots, int n, const bool *lost)
 {
@@ -149,14 +167,14 @@ news_add(Relation rel, int leaf, uint64 xid, TupleTableSlot **slots, int n, cons
 		if (lost == NULL || !lost[i])
 			list_row(&row);
 	}
-	if (announced)
-		announce();
+	if (pre_commit_has_passed)
+		announce_own_news();
 }
 
 /*
- * For the engine: take what has been announced, into items, which has room for
- * NEWS_SIZE; how many.  Where that is not all, is_full is set, and omitted are the
- * blocks of the rest, by leaf.
+ * For the engine: take all announcements out of the area into items, which has room for
+ * NEWS_SIZE entries.  Returns how many there were.  *is_full says whether the area had no room
+ * for more; if so, omitted[leaf] is the range of blocks that the rows without an entry are in.
  */
 int
 news_take(EngineArea *area, NewsItem *items, bool *is_full, NewsRange omitted[EDA_LEAVES])

@@ -1,7 +1,7 @@
 /*
  * refuse.c
- *		The triggers on the tables of the log and of the rules: SQL may not write the log,
- *		and a change of the rules is announced.
+ *		The triggers on the extension's tables.  One refuses to let SQL write the log; the other
+ *		makes all processes read the event types or the segments again after a change.
  */
 #include "log/log.h"
 
@@ -18,7 +18,7 @@ mark_found(TupleTableSlot *slot, void *found)
 	*(bool *) found = true;
 }
 
-/* Whether the engine's state has a row: this database is, or was, the log's home. */
+/* Whether eda.engine_state has a row: some database has become the log's home. */
 static bool
 has_home(void)
 {
@@ -29,10 +29,10 @@ has_home(void)
 }
 
 /*
- * Statement trigger on the log and each of its leaves, and against the deletion
- * of event types.  A dump is restored into
- * a fresh extension by plain INSERT or COPY, before any eda.configure() has made
- * the database the log's home; from then on there is no writing by SQL.
+ * Statement trigger on eda.event, eda.transition and each of their leaves, and on
+ * eda.event_type against DELETE and TRUNCATE: raises ED010.  INSERT and COPY are allowed as
+ * long as the log has no home, which the first eda.configure() gives it, because that is how a
+ * dump is restored into a fresh extension.
  */
 Datum
 eda_refuse_write(PG_FUNCTION_ARGS)
@@ -45,13 +45,14 @@ eda_refuse_write(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	ereport(ERROR, errcode(ERRCODE_EDA_LOG_IS_APPEND_ONLY),
 	        errmsg("\"%s\" is written through eda's functions only", RelationGetRelationName(trigdata->tg_relation)),
-	        errdetail("The log of events is append-only, and refers to its event types for ever."),
-	        errhint("Use eda.publish(), eda.cancel(), eda.redrive() and the like."));
+	        errdetail("The log of events is append-only, and its events refer to their event types for ever."),
+	        errhint("Use functions such as eda.publish(), eda.cancel() and eda.redrive()."));
 }
 
 /*
- * Statement trigger on eda.event_type and eda.segment: have every session read the table
- * again (a change of rows sends no relation cache message by itself), and the engine too.
+ * Statement trigger on eda.event_type and eda.segment: makes every session read the changed
+ * table again, by a relcache message, which a change of rows does not send by itself.  The
+ * engine compares eda.config.version, as it may be awake before the message has arrived.
  */
 Datum
 eda_config_changed(PG_FUNCTION_ARGS)
@@ -62,7 +63,7 @@ eda_config_changed(PG_FUNCTION_ARGS)
 	CacheInvalidateRelcacheByRelid(RelationGetRelid(((TriggerData *) fcinfo->context)->tg_relation));
 	SPI_connect();
 	if (SPI_execute("UPDATE eda.config SET version = version OPERATOR(pg_catalog.+) 1", false, 0) != SPI_OK_UPDATE)
-		elog(ERROR, "could not count eda.config up");
+		elog(ERROR, "could not increment the version in eda.config");
 	SPI_finish();
 	wakeup_at_commit();
 	return PointerGetDatum(NULL);
