@@ -1,6 +1,6 @@
 /*
  * acquire.c
- *		What workers call to get events: eda.acquire() and eda.acquire_next().
+ *		The SQL functions by which workers acquire events: eda.acquire() and eda.acquire_next().
  */
 #include "api/api.h"
 
@@ -18,10 +18,14 @@ PG_FUNCTION_INFO_V1(eda_acquire_next);
 typedef struct AcquireArgs
 {
 	const char *worker;
-	bool has_lease;
+	bool has_lease; /* false: the lease is as long as the event type says */
 	Interval lease;
 } AcquireArgs;
 
+/*
+ * JournalDecide: a dispatched event is acquired, unless its type is suspended or the event has
+ * expired.
+ */
 static bool
 decide_acquire(JournalStep *step, void *arg)
 {
@@ -40,6 +44,7 @@ decide_acquire(JournalStep *step, void *arg)
 	return true;
 }
 
+/* Read the arguments worker (number first) and lease (the next one). */
 static void
 read_acquire_args(FunctionCallInfo fcinfo, int first, AcquireArgs *args)
 {
@@ -58,7 +63,10 @@ compare_items(const void *a, const void *b)
 	return ((const JournalStep *) a)->item - ((const JournalStep *) b)->item;
 }
 
-/* Return a row for each event that was taken, in the order of their items; how many. */
+/*
+ * Return a row for each event that was acquired, in the order of the steps' items.  Returns how
+ * many there are.
+ */
 static int
 return_acquired(FunctionCallInfo fcinfo, JournalStep *steps, int nsteps)
 {
@@ -101,7 +109,7 @@ return_acquired(FunctionCallInfo fcinfo, JournalStep *steps, int nsteps)
 	return n;
 }
 
-/* eda.acquire(): errors ED004. */
+/* eda.acquire(); raises ED004 */
 Datum
 eda_acquire(PG_FUNCTION_ARGS)
 {
@@ -120,7 +128,11 @@ eda_acquire(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Pop up to max events and take those that can be taken; how many. */
+/*
+ * Pop up to max offers, and acquire and return those events that can be acquired.  The other
+ * offers go back to the engine.  Returns how many events were acquired; *popped_any says
+ * whether there was an offer.
+ */
 static int
 acquire_popped(FunctionCallInfo fcinfo, const char *flow_type, int max, AcquireArgs *args, bool *popped_any)
 {
@@ -143,6 +155,7 @@ acquire_popped(FunctionCallInfo fcinfo, const char *flow_type, int max, AcquireA
 	return return_acquired(fcinfo, steps, n);
 }
 
+/* Raise ED005 if no event type has this flow type. */
 static void
 require_flow_type(const char *flow_type)
 {
@@ -162,7 +175,7 @@ require_flow_type(const char *flow_type)
 	                : errhint("Configure one first: SELECT eda.configure('...', flow_type => '%s').", flow_type));
 }
 
-/* eda.acquire_next(): errors ED005, 22023. */
+/* eda.acquire_next(); raises 22004, 22023 and ED005 */
 Datum
 eda_acquire_next(PG_FUNCTION_ARGS)
 {

@@ -1,6 +1,6 @@
 /*
  * args.c
- *		What the SQL functions of this folder read from their call.
+ *		Read the arguments of the SQL functions in this folder.
  */
 #include "api/api.h"
 
@@ -8,14 +8,17 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
-/* A text argument, or NULL. */
+/* Argument n, a text, as a string; NULL if it is null. */
 const char *
 args_text(FunctionCallInfo fcinfo, int n)
 {
 	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
-/* Who is calling, for transition.worker: the application's name, else the role. */
+/*
+ * A name of the caller, for transition.worker: application_name, or the session's role if that
+ * is empty.
+ */
 const char *
 args_caller(void)
 {

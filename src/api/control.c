@@ -1,7 +1,8 @@
 /*
  * control.c
- *		What operators call.  These wait for another transaction only up to
- *		eda.lock_wait, and then name it.
+ *		The SQL functions for operators.  If another transaction, which is still open, has
+ *		changed the event, they wait for it up to eda.lock_wait, and then raise ED008, which
+ *		names it.
  */
 #include "api/api.h"
 
@@ -16,18 +17,19 @@ PG_FUNCTION_INFO_V1(eda_redrive);
 PG_FUNCTION_INFO_V1(eda_redrive_many);
 PG_FUNCTION_INFO_V1(eda_redrive_if_dead);
 
-/* What an operator asks for. */
+/* The arguments of a call. */
 typedef struct Request
 {
 	EdaState to;
 	const char *reason;
 	const char *caller;
-	int32 token;          /* suspend by a worker; or EDA_TOKEN_LEFT_OUT */
-	bool has_deadline;    /* suspend; without one, the event type's timeout */
-	TimestampTz deadline; /* EDA_NEVER: none */
-	bool if_dead;         /* redrive: leave alone what is not dead any more */
+	int32 token;          /* suspend: the worker's token, or EDA_TOKEN_LEFT_OUT */
+	bool has_deadline;    /* suspend: false if the event type's suspend_timeout decides */
+	TimestampTz deadline; /* suspend */
+	bool if_dead;         /* redrive: leave events alone that are neither failed nor expired */
 } Request;
 
+/* Fill in the fields of step->next that all requests set. */
 static void
 fill_in_request(JournalStep *step, const Request *request)
 {
@@ -40,6 +42,7 @@ fill_in_request(JournalStep *step, const Request *request)
 	step->next.state = request->to;
 }
 
+/* JournalDecide: cancel the event, in any state from which that is legal. */
 static bool
 decide_cancel(JournalStep *step, void *arg)
 {
@@ -47,6 +50,7 @@ decide_cancel(JournalStep *step, void *arg)
 	return true;
 }
 
+/* JournalDecide: a suspended event waits again and is due at once; others raise ED001. */
 static bool
 decide_resume(JournalStep *step, void *arg)
 {
@@ -61,6 +65,10 @@ decide_resume(JournalStep *step, void *arg)
 	return true;
 }
 
+/*
+ * JournalDecide: a failed or expired event waits again and is due at once, with all its attempts
+ * and a new lifespan.  Other events raise ED001, or are left alone with if_dead.
+ */
 static bool
 decide_redrive(JournalStep *step, void *arg)
 {
@@ -82,6 +90,10 @@ decide_redrive(JournalStep *step, void *arg)
 	return true;
 }
 
+/*
+ * JournalDecide: suspend the event.  An event that is being processed can be suspended only by
+ * its worker, with the token, and gets the attempt back.
+ */
 static bool
 decide_suspend(JournalStep *step, void *arg)
 {
@@ -104,7 +116,10 @@ decide_suspend(JournalStep *step, void *arg)
 	return true;
 }
 
-/* Carry a request out on some events, all or none; how many it moved. */
+/*
+ * Carry a request out on n events, or on none if there is an error; ED004 if one does not
+ * exist.  what is the name of the SQL function.  Returns how many events have moved.
+ */
 static int
 carry_out_request(const pg_uuid_t *ids, int n, const char *what, JournalDecide decide, Request *request)
 {
@@ -124,6 +139,7 @@ carry_out_request(const pg_uuid_t *ids, int n, const char *what, JournalDecide d
 	return moved;
 }
 
+/* The argument event_id. */
 static const pg_uuid_t *
 id_arg(FunctionCallInfo fcinfo)
 {
@@ -132,7 +148,7 @@ id_arg(FunctionCallInfo fcinfo)
 	return PG_GETARG_UUID_P(0);
 }
 
-/* eda.cancel(): errors ED001, ED004, ED008. */
+/* eda.cancel(); raises ED001, ED004, ED008 */
 Datum
 eda_cancel(PG_FUNCTION_ARGS)
 {
@@ -141,7 +157,7 @@ eda_cancel(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(carry_out_request(id_arg(fcinfo), 1, "eda.cancel()", decide_cancel, &request));
 }
 
-/* eda.suspend(): errors ED001 to ED004, ED006, ED008. */
+/* eda.suspend(); raises ED001 to ED004, ED006, ED008 */
 Datum
 eda_suspend(PG_FUNCTION_ARGS)
 {
@@ -154,7 +170,7 @@ eda_suspend(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(carry_out_request(id_arg(fcinfo), 1, "eda.suspend()", decide_suspend, &request));
 }
 
-/* eda.resume(): errors ED001, ED004, ED008. */
+/* eda.resume(); raises ED001, ED004, ED008 */
 Datum
 eda_resume(PG_FUNCTION_ARGS)
 {
@@ -163,7 +179,7 @@ eda_resume(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(carry_out_request(id_arg(fcinfo), 1, "eda.resume()", decide_resume, &request));
 }
 
-/* eda.redrive(uuid): errors ED001, ED004, ED008. */
+/* eda.redrive(uuid); raises ED001, ED004, ED008 */
 Datum
 eda_redrive(PG_FUNCTION_ARGS)
 {
@@ -194,14 +210,14 @@ redrive_array(FunctionCallInfo fcinfo, bool if_dead)
 	PG_RETURN_INT32(carry_out_request(ids, n, "eda.redrive_many()", decide_redrive, &request));
 }
 
-/* eda.redrive_many(): errors ED001, ED004, ED008. */
+/* eda.redrive_many(); raises ED001, ED004, ED008 */
 Datum
 eda_redrive_many(PG_FUNCTION_ARGS)
 {
 	return redrive_array(fcinfo, false);
 }
 
-/* eda.redrive_if_dead(), for eda.redrive(text): errors ED008. */
+/* eda.redrive_if_dead(), which eda.redrive(text) calls; raises ED004, ED008 */
 Datum
 eda_redrive_if_dead(PG_FUNCTION_ARGS)
 {

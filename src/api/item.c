@@ -1,6 +1,7 @@
 /*
  * item.c
- *		What is to be published, read from JSON: for publish_many and for spinoffs.
+ *		Read events that are to be published from JSON: the argument of eda.publish_many(), and
+ *		spinoffs.
  */
 #include "api/api.h"
 
@@ -20,7 +21,10 @@ parse_time(const char *text)
 		DirectFunctionCall3(timestamptz_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
-/* For an error's context: which item of a list it is about. */
+/*
+ * Error context callback: name the list, and the place in it, of the item that an error is
+ * about.
+ */
 void
 item_context(void *arg)
 {
@@ -30,7 +34,11 @@ item_context(void *arg)
 		errcontext("element %d of %s", item->element, item->list);
 }
 
-/* Put one member of an object into the item. */
+/*
+ * Set the field of the item that belongs to a key of its JSON object; a JSON null leaves the
+ * field as it is.  what names the list in errors.  Raises 22023 for an unknown key, and for a
+ * value of the wrong type.
+ */
 static void
 set_member(PublishItem *item, const char *key, JsonbValue *value, const char *what)
 {
@@ -84,7 +92,10 @@ set_member(PublishItem *item, const char *key, JsonbValue *value, const char *wh
 		                "on_fail_event_type, headers, correlation_id, parent_id and flow_type."));
 }
 
-/* Give an item its parent's flow, correlation and trace, where it has none of its own. */
+/*
+ * Fill in what an item inherits from its parent if it has no value of its own: flow_id,
+ * correlation_id, parent_id (the parent itself), and the headers of distributed tracing.
+ */
 void
 item_inherit(PublishItem *item, const Event *parent)
 {
@@ -118,8 +129,9 @@ item_inherit(PublishItem *item, const Event *parent)
 }
 
 /*
- * Read an array of objects (or one object) as items; how many.  What names it
- * in errors; parent is whose spinoffs they are, or NULL.
+ * Read an array of JSON objects, or a single object, as items.  Returns how many.  what names
+ * the array in errors.  parent is the event whose spinoffs the items are, or NULL.
+ * Raises 22023 if the JSON is something else.
  */
 int
 item_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **items)

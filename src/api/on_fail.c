@@ -1,10 +1,14 @@
 /*
  * on_fail.c
- *		The event that is published when another one fails.
+ *		Publish the on-fail event when an event has failed.
  */
 #include "api/api.h"
 
-/* Publish the on-fail events of those steps that moved to failed. */
+/*
+ * Publish the on-fail events of those steps that have just moved to failed.  An event's own
+ * on_fail_event_type comes before that of its event type.  If the named event type does not
+ * exist, there is a warning and no on-fail event.
+ */
 void
 on_fail_publish(JournalStep *steps, int nsteps)
 {

@@ -1,9 +1,11 @@
 /*
  * publish.c
- *		What publishers call; spinoffs and on-fail events come this way too.
+ *		The SQL functions that publish events.  Spinoffs and on-fail events are also published
+ *		here, with publish_items().
  *
- * All checks, then all waits (for a transaction that is publishing the same id
- * or key), then the writes.
+ * A call first makes all its checks.  Then it claims its idempotency keys, and last it writes
+ * the events.  Claiming and writing may wait for another transaction with the same key or id;
+ * both go through their keys or ids in order, so that two calls cannot deadlock.
  */
 #include "api/api.h"
 
@@ -15,9 +17,9 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
-#define MAX_FLOW_ID 512     /* bytes: it is an index key */
+#define MAX_FLOW_ID 512     /* bytes; limited because flow_id is an index key */
 #define MAX_HEADERS 8192    /* bytes, names and values together */
-#define KEY_SCOPE "publish" /* other users of eda.idempotency have scopes of their own */
+#define KEY_SCOPE "publish" /* the scope of our keys in eda.idempotency, which has others too */
 
 PG_FUNCTION_INFO_V1(eda_publish);
 PG_FUNCTION_INFO_V1(eda_publish_many);
@@ -27,7 +29,10 @@ PG_FUNCTION_INFO_V1(eda_publish_many_arrays);
  * Event ids
  * ------------------------------------------------------------------------ */
 
-/* Random bytes, bought by the half kilobyte: the generator's call costs more than the bytes. */
+/*
+ * Get n random bytes.  They are generated 512 at a time, because a call costs more than its
+ * bytes.
+ */
 static void
 random_bytes(uint8 *out, int n)
 {
@@ -37,7 +42,7 @@ random_bytes(uint8 *out, int n)
 	if (left < n)
 	{
 		if (!pg_strong_random(pool, sizeof(pool)))
-			ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make random bytes for an event id"));
+			ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random bytes for an event id"));
 		left = sizeof(pool);
 	}
 	left -= n;
@@ -45,9 +50,9 @@ random_bytes(uint8 *out, int n)
 }
 
 /*
- * A UUID v7 (RFC 9562): milliseconds, then 12 bits of the microseconds within
- * (method 3), then random.  Within a session each is greater than the one
- * before, also when the clock stands still or steps back a little.
+ * Make a UUID v7 (RFC 9562): the milliseconds of now, then the microseconds within the
+ * millisecond as 12 bits (method 3), then random bits.  Each id that a session makes is greater
+ * than the one before it, even if the clock stands still or steps back by up to a second.
  */
 static void
 make_event_id(TimestampTz now, pg_uuid_t *id)
@@ -56,7 +61,10 @@ make_event_id(TimestampTz now, pg_uuid_t *id)
 	uint64 us = (uint64) (now + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 	uint64 stamp = ((us / 1000) << 12) | ((us % 1000) * 4096 / 1000);
 
-	/* A jump back of over a second is a clock that was set: follow it, the id names the leaf. */
+	/*
+	 * If the clock has jumped back by more than a second, somebody has set it.  The id follows,
+	 * because its time decides which leaf the event is in.
+	 */
 	if (stamp <= last && last - stamp < ((uint64) 1000 << 12))
 		stamp = last + 1;
 	last = stamp;
@@ -72,6 +80,7 @@ make_event_id(TimestampTz now, pg_uuid_t *id)
  * Checks
  * ------------------------------------------------------------------------ */
 
+/* Whether c may be in an HTTP token (RFC 9110). */
 static bool
 is_token_char(char c)
 {
@@ -94,7 +103,10 @@ check_header_name(const char *name, int len)
 		        errhint("Names that start with \"Nats-\" or \"Eda-\" are set by eda itself."));
 }
 
-/* Headers are an object of strings that can travel as HTTP or NATS headers. */
+/*
+ * Check that headers are an object of strings which can be sent as HTTP and NATS headers.
+ * Raises 22023, and ED009 if they are too large.
+ */
 static void
 check_headers(Jsonb *headers)
 {
@@ -120,10 +132,14 @@ check_headers(Jsonb *headers)
 	}
 	if (size > MAX_HEADERS)
 		ereport(ERROR, errcode(ERRCODE_EDA_TOO_LARGE), errmsg("headers have %d bytes", size),
-		        errhint("They can have %d bytes together; put the rest into the payload.", MAX_HEADERS));
+		        errhint("Names and values can have at most %d bytes together; put the rest into the payload.",
+		                MAX_HEADERS));
 }
 
-/* Refuse what cannot be published, before anything is written. */
+/*
+ * Check an item before anything is written.  Returns the rules of its event type.  Raises
+ * 22004, 22023, ED005 or ED009.
+ */
 static const EventType *
 check_item(const PublishItem *item)
 {
@@ -138,7 +154,7 @@ check_item(const PublishItem *item)
 		        errhint("Give the id of the business transaction that the event belongs to, such as an order number."));
 	if (strlen(item->flow_id) > MAX_FLOW_ID)
 		ereport(ERROR, errcode(ERRCODE_EDA_TOO_LARGE), errmsg("flow_id has %zu bytes", strlen(item->flow_id)),
-		        errhint("It can have %d bytes.", MAX_FLOW_ID));
+		        errhint("It can have at most %d bytes.", MAX_FLOW_ID));
 	if (item->flow_type && strcmp(item->flow_type, type->flow_type) != 0)
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 		        errmsg("event type \"%s\" belongs to flow type \"%s\", not \"%s\"", type->name, type->flow_type,
@@ -155,13 +171,16 @@ check_item(const PublishItem *item)
 		(void) event_type_by_name(item->on_fail_event_type, false);
 	if (item->has_scheduled_at && TIMESTAMP_NOT_FINITE(item->scheduled_at))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("scheduled_at must be finite"),
-		        errhint("Leave it out for an event that is due at once."));
+		        errhint("Leave scheduled_at out if the event is due at once."));
 	if (item->idempotency_key && item->idempotency_key[0] == '\0')
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("idempotency_key must not be empty"));
 	return type;
 }
 
-/* An id or key was used before: that must have been for the same thing. */
+/*
+ * The item's id or key has been used for an event before, which has this id, event type and flow
+ * id.  Raise ED007 unless the item has the same event type and flow id.
+ */
 static void
 check_same(const PublishItem *item, const pg_uuid_t *id, const char *type, const char *flow_id)
 {
@@ -176,6 +195,7 @@ check_same(const PublishItem *item, const pg_uuid_t *id, const char *type, const
 	        errhint("Use a new id or key for each event; repeat a call with the same arguments only."));
 }
 
+/* The same for an event that is in the log. */
 static void
 check_same_as_published(const PublishItem *item, const pg_uuid_t *id)
 {
@@ -189,16 +209,17 @@ check_same_as_published(const PublishItem *item, const pg_uuid_t *id)
  * Publishing
  * ------------------------------------------------------------------------ */
 
-/* An item on its way into the journal. */
+/* An item on its way into the log. */
 typedef struct Publishing
 {
 	PublishItem *item;
 	const EventType *type;
 	pg_uuid_t *id;
 	pg_uuid_t key_hash;
-	bool done;
+	bool done; /* the idempotency key already has an event: there is nothing to write */
 } Publishing;
 
+/* The first 16 bytes of the SHA-256 of an idempotency key. */
 static void
 hash_key(const char *key, pg_uuid_t *hash)
 {
@@ -222,7 +243,10 @@ compare_hashes(const void *a, const void *b)
 	return order != 0 ? order : (x > y) - (x < y);
 }
 
-/* Claim the keys, in the order of their hashes so that two batches cannot deadlock. */
+/*
+ * Claim the idempotency keys, in the order of their hashes, so that two calls cannot deadlock.
+ * An item whose key already has an event is done, and gets that event's id.
+ */
 static void
 claim_keys(Publishing *pubs, int n)
 {
@@ -256,6 +280,7 @@ claim_keys(Publishing *pubs, int n)
 	}
 }
 
+/* Make the event and its first transition, except for its xid. */
 static void
 make_rows(const Publishing *p, TimestampTz now, Event *event, Transition *first)
 {
@@ -292,7 +317,10 @@ make_rows(const Publishing *p, TimestampTz now, Event *event, Transition *first)
 	first->expires_at = event->expires_at;
 }
 
-/* Publish an event under the id that its publisher has chosen, unless it has been published already. */
+/*
+ * Publish an event under the id that its publisher has chosen, unless it has been published
+ * already.
+ */
 static void
 write_given(Publishing *p, TimestampTz now)
 {
@@ -316,7 +344,11 @@ compare_given(const void *a, const void *b)
 	return memcmp((*(Publishing *const *) a)->id, (*(Publishing *const *) b)->id, UUID_LEN);
 }
 
-/* Write what is not done: given ids one by one in their order, so that two batches cannot deadlock; the rest together. */
+/*
+ * Write the items that are not done.  Those with ids that their publisher has chosen are
+ * written one by one in the order of their ids, so that two calls cannot deadlock; then all
+ * others together.
+ */
 static void
 write_events(Publishing *pubs, int n, TimestampTz now)
 {
@@ -346,7 +378,14 @@ write_events(Publishing *pubs, int n, TimestampTz now)
 		journal_publish(events, first, m);
 }
 
-/* Publish all items, or raise an error; ids[i] is the id of item i's event. */
+/*
+ * Publish n items and set ids[i] to the id of item i's event: a new event, or an earlier one
+ * that was published under the same id or idempotency key.  Waits for other transactions that
+ * are publishing under the same id or key.
+ *
+ * Raises 22004 or 22023 for a missing or bad value, ED005 for an unknown event type, ED007 for
+ * an id or key that was used for another event, and ED009 for a value that is too large.
+ */
 void
 publish_items(PublishItem *items, int n, pg_uuid_t *ids)
 {
@@ -389,7 +428,7 @@ uuid_array(const pg_uuid_t *ids, int n)
 	return PointerGetDatum(construct_array(elements, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 }
 
-/* eda.publish(): errors 22004, 22023, ED005, ED007, ED009. */
+/* eda.publish(); raises the errors of publish_items() */
 Datum
 eda_publish(PG_FUNCTION_ARGS)
 {
@@ -417,7 +456,7 @@ eda_publish(PG_FUNCTION_ARGS)
 	PG_RETURN_UUID_P(id);
 }
 
-/* eda.publish_many(jsonb). */
+/* eda.publish_many(jsonb) */
 Datum
 eda_publish_many(PG_FUNCTION_ARGS)
 {
@@ -433,7 +472,7 @@ eda_publish_many(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(uuid_array(ids, n));
 }
 
-/* eda.publish_many(text, text[], jsonb[], timestamptz). */
+/* eda.publish_many(text, text[], jsonb[], timestamptz) */
 Datum
 eda_publish_many_arrays(PG_FUNCTION_ARGS)
 {

@@ -2,11 +2,11 @@
  * queue.c
  *		The workers' side of the ready queue.
  *
- * What a transaction pops comes back if that transaction, or the subtransaction
- * that popped it, rolls back: the entry is marked RETURNED and the engine
- * decides what becomes of the event.  A commit needs nothing: the engine sees
- * the new transition in the log and frees the entry.  Entries are checked by
- * generation, because the engine may have reused one meanwhile.
+ * An offer that a transaction has popped goes back if that transaction, or the subtransaction
+ * that popped it, rolls back: the offer is marked OFFER_RETURNED, and the engine decides what
+ * becomes of the event.  At commit there is nothing to do: the engine reads the new transition
+ * in the log and frees the offer.  The engine may have used its place for another offer since;
+ * then the generation has changed.
  */
 #include "api/api.h"
 
@@ -18,10 +18,10 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
-/* Of libpq/libpq.h, which cannot be included without the headers of GSSAPI. */
+/* Declared in libpq/libpq.h, which needs the headers of GSSAPI. */
 extern bool pq_check_connection(void);
 
-#define CHECK_CLIENT_MS 1000 /* how often a waiting session looks whether its client is there */
+#define CHECK_CLIENT_MS 1000 /* how often a waiting session checks its connection */
 
 typedef struct Pop
 {
@@ -30,7 +30,7 @@ typedef struct Pop
 	SubTransactionId subid;
 } Pop;
 
-/* What this transaction has popped. */
+/* The offers that this transaction has popped. */
 static Pop *pops = NULL;
 static int npops = 0;
 static int max_pops = 0;
@@ -39,7 +39,10 @@ static int max_pops = 0;
  * Giving back
  * ------------------------------------------------------------------------ */
 
-/* Move an entry that is still ours out of POPPED, and let the engine know. */
+/*
+ * Give an offer back to the engine in the state OFFER_RETURNED or OFFER_REFUSED, if we still
+ * have it.
+ */
 static void
 give_offer_back(int offer, uint32 generation, OfferState state)
 {
@@ -60,7 +63,7 @@ give_offer_back(int offer, uint32 generation, OfferState state)
 	shmem_wake_engine(area);
 }
 
-/* At the end of a transaction: keep nothing; give back what was popped if it rolled back. */
+/* At the end of a transaction, forget its offers; if it rolled back, give them back first. */
 static void
 queue_xact_callback(XactEvent event, void *arg)
 {
@@ -71,6 +74,10 @@ queue_xact_callback(XactEvent event, void *arg)
 		npops = 0;
 }
 
+/*
+ * At the end of a subtransaction, give its offers back if it rolled back; if it committed, they
+ * are its parent's from now on.
+ */
 static void
 queue_subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
@@ -92,7 +99,10 @@ queue_subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransaction
 	npops = kept;
 }
 
-/* Make room to remember n more entries, before any is popped. */
+/*
+ * Make room to remember n more offers.  This comes before they are popped, because it may
+ * raise an error.
+ */
 static void
 reserve_pops(int n)
 {
@@ -109,14 +119,17 @@ reserve_pops(int n)
 		return;
 	pops = pops == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(Pop) * size)
 	                    : repalloc_huge(pops, sizeof(Pop) * size);
-	max_pops = size; /* not before: there may be no memory, and the session goes on */
+	max_pops = size; /* not earlier: if there is no memory, the array keeps its old size */
 }
 
 /* ------------------------------------------------------------------------
- * Taking
+ * Popping
  * ------------------------------------------------------------------------ */
 
-/* The area, if what is on offer in it is of this log. */
+/*
+ * This database's area; NULL if there is none, or if its offers are of an extension that was
+ * dropped since.
+ */
 static EngineArea *
 area_of_log(void)
 {
@@ -126,8 +139,9 @@ area_of_log(void)
 }
 
 /*
- * Take up to max events of a flow type from the ready queue, the highest
- * priority first; how many.  The events may have moved on meanwhile: look.
+ * Pop up to max offers of a flow type from the ready queue, those with the highest priority
+ * first.  Returns how many there were.  The events may have moved on since they were offered,
+ * so the caller has to check them.
  */
 int
 queue_pop(const char *flow_type, int max, Popped *out)
@@ -159,7 +173,7 @@ queue_pop(const char *flow_type, int max, Popped *out)
 	return n;
 }
 
-/* Put back an event that could not be taken just now; the engine looks after it. */
+/* Give back an offer whose event could not be acquired; the engine decides what becomes of it. */
 void
 queue_refuse(const Popped *p)
 {
@@ -174,9 +188,10 @@ typedef struct Waiter
 {
 	EngineArea *area;
 	FlowQueue *queue;
-	int wanted;
+	int wanted; /* how many events the worker has asked for */
 } Waiter;
 
+/* Add the waiter to the queue's counts (sign is 1), or take it off (-1). */
 static void
 count_waiter(const Waiter *w, int sign)
 {
@@ -186,6 +201,7 @@ count_waiter(const Waiter *w, int sign)
 	LWLockRelease(&w->area->lock);
 }
 
+/* Undo count_waiter(); also called if there is an error, or if the process exits. */
 static void
 stop_waiting(int code, Datum arg)
 {
@@ -194,8 +210,8 @@ stop_waiting(int code, Datum arg)
 }
 
 /*
- * End the session if its client is gone: it must not take an event that nobody
- * would ever see, which would cost an attempt and a whole lease.
+ * End the session if its client is gone.  Otherwise it would acquire an event and send it to
+ * nobody, which costs the event an attempt, and a whole lease before the next one.
  */
 static void
 check_client(void)
@@ -207,7 +223,10 @@ check_client(void)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Sleep until the queue has something; false if the time has come, or the area is another database's now. */
+/*
+ * Sleep until the queue has an offer.  False if the time until has come before, or if the area
+ * has been given to another database.
+ */
 static bool
 sleep_in_queue(const Waiter *w, TimestampTz until)
 {
@@ -216,7 +235,10 @@ sleep_in_queue(const Waiter *w, TimestampTz until)
 		long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 		bool ready;
 
-		/* Be on the list before looking, in each turn: check_client() may swallow a wake-up. */
+		/*
+		 * Enter the list of sleepers before each look at the queue, so that no wake-up is lost
+		 * between the look and the sleep, or in check_client(), which may reset our latch.
+		 */
 		ConditionVariablePrepareToSleep(&w->queue->ready);
 		LWLockAcquire(&w->area->lock, LW_SHARED);
 		ready = w->queue->queued > 0;
@@ -230,9 +252,12 @@ sleep_in_queue(const Waiter *w, TimestampTz until)
 }
 
 /*
- * Sleep until the flow type's queue has something or the time (of the system's
- * clock) has come; false then.  The wait shows in the queue's count of waiting
- * workers, also by which the engine sizes its window.
+ * Wait until the flow type's queue has an offer, but no longer than until, a time of the
+ * system's clock.  True means that the caller should look at the queue again; false, that the
+ * time is over.
+ *
+ * wanted is how many events the worker has asked for.  While it waits, the queue counts the
+ * worker and the wanted events, and the engine dispatches more events for them.
  */
 bool
 queue_wait(const char *flow_type, int wanted, TimestampTz until)
@@ -248,7 +273,7 @@ queue_wait(const char *flow_type, int wanted, TimestampTz until)
 	}
 	if (w.queue == NULL)
 	{
-		/* No engine has run yet: look again in a moment. */
+		/* No engine has run yet.  Ask for one, and have the caller look again after 100 ms. */
 		wakeup_request_engine();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

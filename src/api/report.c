@@ -1,7 +1,7 @@
 /*
  * report.c
- *		What workers report: succeed, fail, heartbeat, release, for one event or
- *		many.  A single call is the case n = 1.
+ *		The SQL functions by which workers report on events that they have acquired: succeed,
+ *		fail, heartbeat and release, for one event or many.  A call for one is the case n = 1.
  */
 #include "api/api.h"
 
@@ -18,30 +18,31 @@ PG_FUNCTION_INFO_V1(eda_heartbeat_many);
 PG_FUNCTION_INFO_V1(eda_release);
 PG_FUNCTION_INFO_V1(eda_release_many);
 
-/* What a worker says of one event. */
+/* A worker's report on one event.  Fields that do not apply are NULL. */
 typedef struct Report
 {
 	pg_uuid_t event_id;
 	int32 token; /* or EDA_TOKEN_LEFT_OUT */
 	const char *error;
 	const char *stack;
-	Jsonb *json; /* result or progress */
+	Jsonb *json; /* the result, or with heartbeat the progress */
 	Jsonb *spinoffs;
 } Report;
 
-/* A call: the reports and what they have in common. */
+/* The reports of one call, and the arguments that apply to all of them. */
 typedef struct Reports
 {
 	int n;
 	Report *report;
-	bool finished_ok;
+	bool finished_ok; /* if_finished => 'ok' */
 	bool retry;
 	bool has_interval;
-	Interval interval; /* retry_in, or the lease's extension */
+	Interval interval; /* retry_in, or with heartbeat extend */
 	const char *reason;
-	const char *worker;
+	const char *worker; /* for leases that were acquired without a worker's name */
 } Reports;
 
+/* The transition's detail; NULL if there is nothing to say.  json_key is the key of r->json. */
 static Jsonb *
 make_detail(const Report *r, const char *json_key, const char *reason)
 {
@@ -55,14 +56,15 @@ make_detail(const Report *r, const char *json_key, const char *reason)
 	return json_end(&o);
 }
 
-/* What all closing rows have in common. */
+/* Fill in the fields of step->next that all transitions by the holder of the lease have. */
 static void
-close_lease(JournalStep *step, const Reports *reports)
+put_lease(JournalStep *step, const Reports *reports)
 {
 	step->next.token = step->current.token;
 	step->next.worker = step->current.worker ? step->current.worker : reports->worker;
 }
 
+/* JournalDecide: the event has succeeded. */
 static bool
 decide_succeed(JournalStep *step, void *arg)
 {
@@ -72,11 +74,15 @@ decide_succeed(JournalStep *step, void *arg)
 	if (lease_check(step, r->token, EDA_SUCCEEDED, reports->finished_ok) != LEASE_OPEN)
 		return false;
 	step->next.state = EDA_SUCCEEDED;
-	close_lease(step, reports);
+	put_lease(step, reports);
 	step->next.detail = make_detail(r, "result", NULL);
 	return true;
 }
 
+/*
+ * JournalDecide: the attempt has failed.  The event waits for its next attempt, or fails if none
+ * is left or the worker wants none.
+ */
 static bool
 decide_fail(JournalStep *step, void *arg)
 {
@@ -91,11 +97,12 @@ decide_fail(JournalStep *step, void *arg)
 	                  reports->has_interval
 	                      ? interval_add_to(now, &reports->interval)
 	                      : event_type_attempt_at(type, step->current.attempt - step->current.attempt_base, now));
-	close_lease(step, reports);
+	put_lease(step, reports);
 	step->next.detail = make_detail(r, "result", NULL);
 	return true;
 }
 
+/* JournalDecide: extend the lease. */
 static bool
 decide_heartbeat(JournalStep *step, void *arg)
 {
@@ -106,13 +113,14 @@ decide_heartbeat(JournalStep *step, void *arg)
 	(void) lease_check(step, r->token, EDA_BEING_PROCESSED, false);
 	lifecycle_check(&step->current, EDA_BEING_PROCESSED);
 	step->next.state = EDA_BEING_PROCESSED;
-	close_lease(step, reports);
+	put_lease(step, reports);
 	step->next.wake_at =
 		interval_add_to(step->now, reports->has_interval ? &reports->interval : &journal_require_type(step)->lease);
 	step->next.detail = make_detail(r, "progress", NULL);
 	return true;
 }
 
+/* JournalDecide: hand the event back; the attempt does not count. */
 static bool
 decide_release(JournalStep *step, void *arg)
 {
@@ -124,12 +132,12 @@ decide_release(JournalStep *step, void *arg)
 	step->next.state = EDA_AWAITING;
 	step->next.wake_at = reports->has_interval ? interval_add_to(step->now, &reports->interval) : step->now;
 	step->next.attempt--;
-	close_lease(step, reports);
+	put_lease(step, reports);
 	step->next.detail = make_detail(r, "result", reports->reason);
 	return true;
 }
 
-/* Publish the spinoffs of those events that this call finished. */
+/* Publish the spinoffs of those events that this call has finished. */
 static void
 publish_spinoffs(const Reports *reports, const JournalStep *steps)
 {
@@ -146,7 +154,7 @@ publish_spinoffs(const Reports *reports, const JournalStep *steps)
 		if (spinoffs == NULL || steps[i].status != JOURNAL_APPENDED)
 			continue;
 		if (!journal_event(steps[i].leaf, &steps[i].event_id, true, &parent))
-			elog(ERROR, "event %s has transitions and no event", uuid_text(&steps[i].event_id));
+			elog(ERROR, "event %s has transitions but no row in eda.event", uuid_text(&steps[i].event_id));
 		n = item_parse(spinoffs, "spinoffs", &parent, &items);
 		all = all ? repalloc(all, sizeof(PublishItem) * (nall + n + 1)) : palloc(sizeof(PublishItem) * (n + 1));
 		memcpy(all + nall, items, sizeof(PublishItem) * n);
@@ -156,7 +164,14 @@ publish_spinoffs(const Reports *reports, const JournalStep *steps)
 		publish_items(all, nall, palloc(sizeof(pg_uuid_t) * nall));
 }
 
-/* Carry out a call; the steps, sorted by event id, tell what became of each event. */
+/*
+ * Carry out a call, whose SQL function is named what, and publish the on-fail events and
+ * spinoffs that follow from it.  Raises ED004 if an event does not exist, and the errors of
+ * lease_check().
+ *
+ * *appended is set to how many events have moved.  Returns the steps, sorted by event id, whose
+ * status says what became of each event.
+ */
 static JournalStep *
 carry_out_reports(Reports *reports, const char *what, JournalDecide decide, int *appended)
 {
@@ -182,6 +197,7 @@ carry_out_reports(Reports *reports, const char *what, JournalDecide decide, int 
  * Arguments
  * ------------------------------------------------------------------------ */
 
+/* Argument n, if_finished: whether it is 'ok'. */
 static bool
 read_if_finished(FunctionCallInfo fcinfo, int n)
 {
@@ -193,6 +209,10 @@ read_if_finished(FunctionCallInfo fcinfo, int n)
 	return strcmp(value, "ok") == 0;
 }
 
+/*
+ * Argument n, an interval, into reports.  Raises 22023 if it is negative, or with above_zero if
+ * it is zero.
+ */
 static void
 read_interval(FunctionCallInfo fcinfo, int n, const char *name, bool above_zero, Reports *reports)
 {
@@ -205,7 +225,7 @@ read_interval(FunctionCallInfo fcinfo, int n, const char *name, bool above_zero,
 	moved = interval_add_to(0, &reports->interval);
 	if (moved < 0 || (above_zero && moved == 0))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		        errmsg("%s must %s", name, above_zero ? "be above zero" : "not be negative"));
+		        above_zero ? errmsg("%s must be above zero", name) : errmsg("%s must not be negative", name));
 }
 
 /* The reports of a call for one event: its id and token. */
@@ -221,7 +241,10 @@ one_report(FunctionCallInfo fcinfo, int token_arg)
 	return reports;
 }
 
-/* An array argument that goes with event_ids, or NULL. */
+/*
+ * The elements of an array argument; NULL if the argument is null.  Raises 22023 unless there
+ * are n of them, one for each event id.  name is the plural of the element's name, for the error.
+ */
 static Datum *
 read_array(FunctionCallInfo fcinfo, int arg, const char *name, Oid type, int typlen, char align, bool **nulls, int n)
 {
@@ -263,7 +286,7 @@ many_reports(FunctionCallInfo fcinfo, int token_arg)
 }
 
 /* ------------------------------------------------------------------------
- * SQL.  All reports: errors ED001 to ED004, ED006.
+ * SQL.  All these functions raise 22004, 22023, ED001 to ED004, and ED006.
  * ------------------------------------------------------------------------ */
 
 /* eda.succeed() */
