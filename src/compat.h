@@ -1,6 +1,6 @@
 /*
  * compat.h
- *		The only file that knows PostgreSQL versions (PG_VERSION_NUM), 15 to 19.
+ *		The differences between PostgreSQL 15 to 19.  Only this file tests PG_VERSION_NUM.
  */
 #ifndef EDA_COMPAT_H
 #define EDA_COMPAT_H
@@ -16,7 +16,7 @@
 #include "commands/dbcommands.h"
 #endif
 
-/* 18 (commit 9324c8c580) shows a library's name and version in pg_get_loaded_modules() */
+/* 18 (commit 9324c8c580) lets a library give its name and version, for pg_get_loaded_modules() */
 #if PG_VERSION_NUM >= 180000
 #define PG_MODULE_MAGIC_COMPAT(name_, version_) PG_MODULE_MAGIC_EXT(.name = name_, .version = version_)
 #else
@@ -24,8 +24,8 @@
 #endif
 
 /*
- * 19 (commit dcd8cc1c85) lets the caller of a scan say more about it, most of all that its transaction
- * does not modify the table, so that the scan may mark pages as all-visible.  No scan of ours says so.
+ * 19 (commit dcd8cc1c85) added flags to a scan.  One of them promises that the transaction does
+ * not modify the table, so that the scan may mark pages as all-visible.  Our scans set no flag.
  */
 #if PG_VERSION_NUM >= 190000
 #define table_beginscan_compat(rel, snap) table_beginscan(rel, snap, 0, NULL, SO_NONE)
@@ -33,7 +33,10 @@
 #define table_beginscan_compat(rel, snap) table_beginscan(rel, snap, 0, NULL)
 #endif
 
-/* 18 (commit 0fbceae841) added a place for instrumentation, 19 the flags of table_beginscan() */
+/*
+ * 18 (commit 0fbceae841) added an argument for instrumentation, 19 the flags of
+ * table_beginscan()
+ */
 #if PG_VERSION_NUM >= 190000
 #define index_beginscan_compat(heap, index, snap, nkeys) index_beginscan(heap, index, snap, NULL, nkeys, 0, SO_NONE)
 #elif PG_VERSION_NUM >= 180000
@@ -42,7 +45,10 @@
 #define index_beginscan_compat(heap, index, snap, nkeys) index_beginscan(heap, index, snap, nkeys, 0)
 #endif
 
-/* 17 (commit c1ec02be1d) lets an access method keep state between inserts of one statement */
+/*
+ * 17 (commit c1ec02be1d) lets an index access method keep state between inserts, and free it at
+ * the end
+ */
 #if PG_VERSION_NUM >= 170000
 #define index_insert_cleanup_compat(index, info) index_insert_cleanup(index, info)
 #else
@@ -50,8 +56,9 @@
 #endif
 
 /*
- * 19 (commit c456e39113) can be promised that what is stored in a slot has no null in a column that is
- * NOT NULL, as a row read from its table has none.  It is not promised for rows that are yet to be checked.
+ * 19 (commit c456e39113) added a flag by which the caller promises that the slot has no null in
+ * a column that is NOT NULL.  Rows that come from the table have none, but our slots are for
+ * rows to insert, and nothing has checked these yet.
  */
 #if PG_VERSION_NUM >= 190000
 #define MakeTupleTableSlot_compat(desc, ops) MakeTupleTableSlot(desc, ops, 0)
@@ -59,7 +66,9 @@
 #define MakeTupleTableSlot_compat(desc, ops) MakeTupleTableSlot(desc, ops)
 #endif
 
-/* 19 made a set of options of the last argument, which says that the row moves to another partition */
+/*
+ * 19 replaced the last argument, whether the row moves to another partition, by a set of options
+ */
 #if PG_VERSION_NUM >= 190000
 #define table_tuple_delete_compat(rel, tid, cid, failure) \
 	table_tuple_delete(rel, tid, cid, 0, InvalidSnapshot, InvalidSnapshot, true, failure)
@@ -69,8 +78,8 @@
 #endif
 
 /*
- * 19 (commit 0986e95161) made JsonbInState public, and pushJsonbValue() leaves the finished value in it.
- * Before 19, the callers of pushJsonbValue() keep both themselves.
+ * 19 (commit 0986e95161) made JsonbInState public, and pushJsonbValue() stores its result in it.
+ * Before 19 the caller has two variables, one for the parse state and one for the result.
  */
 #if PG_VERSION_NUM >= 190000
 #define pushJsonbValue_compat(state, token, value) pushJsonbValue(state, token, value)
@@ -84,7 +93,10 @@ typedef struct JsonbInState
 	((state)->result = pushJsonbValue(&(state)->parseState, token, value))
 #endif
 
-/* 19 (commit 38b602b028) keeps the names of LWLock tranches in shared memory; before, each process had to know them */
+/*
+ * 19 (commit 38b602b028) stores the names of LWLock tranches in shared memory.  Before 19 each
+ * process registers them.
+ */
 #if PG_VERSION_NUM >= 190000
 #define LWLockNewTrancheId_compat(name) LWLockNewTrancheId(name)
 #define LWLockRegisterTranche_compat(id, name) ((void) 0)
@@ -93,14 +105,14 @@ typedef struct JsonbInState
 #define LWLockRegisterTranche_compat(id, name) LWLockRegisterTranche(id, name)
 #endif
 
-/* 18 (commit 6d376c3b0d) can log the failure to get a lock at once */
+/* 18 (commit 6d376c3b0d) added an argument: whether to log that the lock was not available */
 #if PG_VERSION_NUM >= 180000
 #define ConditionalXactLockTableWait_compat(xid) ConditionalXactLockTableWait(xid, false)
 #else
 #define ConditionalXactLockTableWait_compat(xid) ConditionalXactLockTableWait(xid)
 #endif
 
-/* 17 (commit 173b56f1ef) can flush a logical message at once */
+/* 17 (commit 173b56f1ef) added an argument: whether to flush the message to disk at once */
 #if PG_VERSION_NUM >= 170000
 #define LogLogicalMessage_compat(prefix, message, size, transactional) \
 	LogLogicalMessage(prefix, message, size, transactional, false)
@@ -109,21 +121,27 @@ typedef struct JsonbInState
 	LogLogicalMessage(prefix, message, size, transactional)
 #endif
 
-/* 17 (commit 024c521117) replaced pgprocno and backend ids by one number */
+/* 17 (commit 024c521117) replaced pgprocno and backend ids by one number for each process */
 #if PG_VERSION_NUM >= 170000
 #define MY_PROC_NUMBER MyProcNumber
 #else
 #define MY_PROC_NUMBER MyProc->pgprocno
 #endif
 
-/* 16 (commit afbfc02983) made one function of the ownership checks */
+/*
+ * 16 (commit afbfc02983) replaced the ownership checks, one for each class of objects, by one
+ * function
+ */
 #if PG_VERSION_NUM >= 160000
 #define database_ownercheck_compat(db, role) object_ownercheck(DatabaseRelationId, db, role)
 #else
 #define database_ownercheck_compat(db, role) pg_database_ownercheck(db, role)
 #endif
 
-/* 15.4 marks a database whose DROP was interrupted, by a value of its own; older minor versions have no name for it */
+/*
+ * Whether DROP DATABASE was interrupted: since 15.4, datconnlimit is -2 then.  Earlier minor
+ * versions have no name for this value.
+ */
 #define DATABASE_IS_INVALID_COMPAT(form) ((form)->datconnlimit == -2)
 
 #endif

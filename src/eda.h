@@ -1,8 +1,8 @@
 /*
  * eda.h
- *		What every folder of the extension sees: PostgreSQL's common headers, the settings, and
- *		the few constants that all of the code agrees on.  Each folder has one header, which
- *		includes those of the folders below it (see README in this folder).
+ *		Common to all folders of the extension: PostgreSQL's headers, the settings, and a few
+ *		constants.  Each folder has one header of its own, which includes the headers of the
+ *		folders that it may call (see README in this folder).
  */
 #ifndef EDA_H
 #define EDA_H
@@ -23,9 +23,9 @@
 
 #include "compat.h"
 
-#define EDA_LEAVES 17
-#define EDA_ATTIC 0        /* the leaf of ids that carry no time */
-#define EDA_NEVER DT_NOEND /* in C, where SQL has a null deadline */
+#define EDA_LEAVES 17      /* leaves are numbered from 0 to 16; SQL knows them as segments */
+#define EDA_ATTIC 0        /* the leaf of events whose ids contain no time */
+#define EDA_NEVER DT_NOEND /* stands for a deadline that is null in SQL */
 
 /* ------------------------------------------------------------------------
  * eda.c: settings
@@ -45,7 +45,7 @@ typedef enum EdaFeedLevel
 	EDA_FEED_FULL
 } EdaFeedLevel;
 
-/* The build passes the control file's version. */
+/* The Makefile defines this as the version in eda.control. */
 #ifndef EDA_VERSION
 #define EDA_VERSION "unknown"
 #endif
@@ -54,11 +54,11 @@ extern int eda_engine_mode;
 extern int eda_feed_level;
 extern int eda_max_databases;
 extern int eda_max_event_types;
-extern int eda_queue_size;       /* events: offers a database can have out */
-extern int eda_ready_window;     /* events dispatched ahead of the workers, per flow type */
+extern int eda_queue_size;       /* events in a database's ready queue, popped ones included */
+extern int eda_ready_window;     /* events of a flow type that are dispatched before workers ask */
 extern int eda_max_payload_size; /* kB */
 extern int eda_lock_wait;        /* ms */
-extern int eda_max_returns;
+extern int eda_max_returns;      /* times in a row, before the event fails */
 extern int eda_idempotency_ttl;  /* s */
 extern int eda_segment_interval; /* s */
 extern char *eda_nats_url;
