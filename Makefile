@@ -20,7 +20,7 @@ MODULE_big = eda
 EDA_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" eda.control)
 
 OBJS = src/eda.o \
-	$(addprefix src/base/, catalog.o event_type.o segment.o lifecycle.o json.o interval.o uuid.o array.o) \
+	$(addprefix src/base/, relcache.o catalog.o event_type.o segment.o lifecycle.o json.o interval.o uuid.o array.o) \
 	$(addprefix src/shared/, shmem.o ready_queue.o clock.o) \
 	$(addprefix src/process/, launcher.o attach.o ddl.o wakeup.o) \
 	$(addprefix src/log/, journal.o journal_rel.o journal_shape.o idempotency.o news.o lease.o refuse.o) \

@@ -89,6 +89,14 @@ extern void lifecycle_check(const Transition *current, EdaState to);
 extern void lifecycle_finish_move(const Transition *current, Transition *next, TimestampTz now);
 
 /* ------------------------------------------------------------------------
+ * relcache.c: messages of the relation cache
+ * ------------------------------------------------------------------------ */
+
+typedef void (*RelcacheCallback)(Oid relid); /* InvalidOid: all relations */
+
+extern void relcache_watch(RelcacheCallback callback);
+
+/* ------------------------------------------------------------------------
  * catalog.c: the extension's own relations, by oid
  * ------------------------------------------------------------------------ */
 

@@ -20,7 +20,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -29,7 +28,7 @@ static EdaCatalog catalog;
 static bool catalog_is_valid = false;
 
 static void
-catalog_relcache_callback(Datum arg, Oid relid)
+catalog_relcache_callback(Oid relid)
 {
 	if (!OidIsValid(relid) || relid == catalog.config)
 		catalog_is_valid = false;
@@ -82,17 +81,12 @@ relation_oid(const EdaCatalog *c, const char *name)
 const EdaCatalog *
 catalog_get(bool missing_ok)
 {
-	static bool registered = false;
 	EdaCatalog c = {0};
 	Oid state_type;
 
 	if (catalog_is_valid)
 		return &catalog;
-	if (!registered)
-	{
-		CacheRegisterRelcacheCallback(catalog_relcache_callback, (Datum) 0);
-		registered = true;
-	}
+	relcache_watch(catalog_relcache_callback);
 	if (!read_extension(&c))
 	{
 		if (missing_ok)

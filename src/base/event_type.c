@@ -38,7 +38,7 @@ static Oid config_relid = InvalidOid; /* eda.event_type, when the rules were rea
 PG_FUNCTION_INFO_V1(eda_event_type_id);
 
 static void
-event_type_relcache_callback(Datum arg, Oid relid)
+event_type_relcache_callback(Oid relid)
 {
 	if (!OidIsValid(relid) || relid == config_relid)
 		config_is_valid = false;
@@ -149,7 +149,6 @@ add_event_type(TupleTableSlot *slot, void *arg)
 static const Config *
 get_config(void)
 {
-	static bool registered = false;
 	Oid relid = catalog_get(false)->event_type;
 	Config fresh = {0};
 	MemoryContext old;
@@ -157,9 +156,7 @@ get_config(void)
 	AcceptInvalidationMessages();
 	if (config_is_valid)
 		return &config;
-	if (!registered)
-		CacheRegisterRelcacheCallback(event_type_relcache_callback, (Datum) 0);
-	registered = true;
+	relcache_watch(event_type_relcache_callback);
 
 	/* Set the flag before reading: a message that arrives meanwhile clears it again. */
 	config_relid = relid;

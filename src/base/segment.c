@@ -30,7 +30,7 @@ static bool map_is_valid = false;
 static Oid map_relid = InvalidOid; /* eda.segment, when the map was read */
 
 static void
-segment_relcache_callback(Datum arg, Oid relid)
+segment_relcache_callback(Oid relid)
 {
 	if (!OidIsValid(relid) || relid == map_relid)
 		map_is_valid = false;
@@ -67,16 +67,13 @@ read_segment(TupleTableSlot *slot, void *arg)
 static const SegmentMap *
 get_map(void)
 {
-	static bool registered = false;
 	Oid relid = catalog_get(false)->segment;
 	SegmentMap fresh = {0};
 
 	AcceptInvalidationMessages();
 	if (map_is_valid)
 		return &map;
-	if (!registered)
-		CacheRegisterRelcacheCallback(segment_relcache_callback, (Datum) 0);
-	registered = true;
+	relcache_watch(segment_relcache_callback);
 
 	/* Set the flag before reading: a message that arrives meanwhile clears it again. */
 	map_relid = relid;

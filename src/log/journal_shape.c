@@ -25,7 +25,6 @@
 #include "catalog/pg_am.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 
 static JournalShape *shapes;
@@ -158,7 +157,7 @@ read_shape(Relation rel, LOCKMODE lock)
 
 /* A relcache message has come: relid is a table or an index, or InvalidOid for all of them. */
 static void
-shape_relcache_callback(Datum arg, Oid relid)
+shape_relcache_callback(Oid relid)
 {
 	messages++;
 	for (JournalShape *shape = shapes; shape; shape = shape->next)
@@ -179,7 +178,6 @@ shape_relcache_callback(Datum arg, Oid relid)
 JournalShape *
 journal_shape_find(Relation rel, LOCKMODE lock)
 {
-	static bool registered = false;
 	JournalShape *shape;
 	uint64 seen;
 
@@ -187,9 +185,7 @@ journal_shape_find(Relation rel, LOCKMODE lock)
 		if (shape->relid == RelationGetRelid(rel) && shape->valid)
 			return shape;
 
-	if (!registered)
-		CacheRegisterRelcacheCallback(shape_relcache_callback, (Datum) 0);
-	registered = true;
+	relcache_watch(shape_relcache_callback);
 	seen = messages;
 	shape = read_shape(rel, lock);
 	shape->valid = messages == seen;
