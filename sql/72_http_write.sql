@@ -1,9 +1,10 @@
 /* ------------------------------------------------------------------------
  * The HTTP gateway's writing
  *
- * What a caller may not do is called in a statement (SELECT INTO, PERFORM), not
- * in an expression: PL/pgSQL keeps an expression ready for the rest of the
- * transaction, and the right to call a function is checked when it is made ready.
+ * A function that a caller may lack the right to call stands in FROM, or in PERFORM, and not in
+ * an expression.  PL/pgSQL prepares an expression once for the rest of the transaction, and
+ * PostgreSQL checks the right to call a function only then: another role of that transaction
+ * would get past the check.  From PostgreSQL 19 on, "SELECT f() INTO v" is such an expression, too.
  * ------------------------------------------------------------------------ */
 
 -- What the answers to acquire and succeed say, for those who may not read events.
@@ -116,7 +117,7 @@ BEGIN
 				HINT = 'Give it once; of an array, the header stands for "<key>#1", "<key>#2", ...';
 		END IF;
 	END IF;
-	SELECT eda.publish_many(events) INTO ids;
+	SELECT p INTO ids FROM eda.publish_many(events) p;
 	IF is_array THEN
 		RETURN (201, NULL, NULL, json_build_object('event_ids', ids), NULL, NULL)::eda_http.response;
 	END IF;
@@ -188,8 +189,8 @@ BEGIN
 	IF spinoffs IS NOT NULL THEN
 		PERFORM eda_http.check_events(spinoffs);
 	END IF;
-	SELECT eda.succeed(succeed.event_id, eda_http.token(args, match), eda_http.json_value(args, 'result'), spinoffs,
-		coalesce(args ->> 'if_finished', 'error')) INTO finished;
+	SELECT s INTO finished FROM eda.succeed(succeed.event_id, eda_http.token(args, match),
+		eda_http.json_value(args, 'result'), spinoffs, coalesce(args ->> 'if_finished', 'error')) s;
 	IF spinoffs IS NOT NULL OR NOT finished THEN
 		SELECT l.spinoff_event_ids INTO ids FROM eda.last_step(succeed.event_id) l;
 	END IF;
@@ -207,9 +208,9 @@ DECLARE
 		"retry_in": "a number of seconds or an interval as a string", "if_finished": "a string"}');
 	state text;
 BEGIN
-	SELECT eda.fail(fail.event_id, args ->> 'error_message', args ->> 'stack_trace', eda_http.token(args, match),
-		coalesce((args ->> 'retry')::boolean, true), eda_http.time_span('retry_in', args -> 'retry_in'),
-		coalesce(args ->> 'if_finished', 'error')) INTO state;
+	SELECT f INTO state FROM eda.fail(fail.event_id, args ->> 'error_message', args ->> 'stack_trace',
+		eda_http.token(args, match), coalesce((args ->> 'retry')::boolean, true),
+		eda_http.time_span('retry_in', args -> 'retry_in'), coalesce(args ->> 'if_finished', 'error')) f;
 	RETURN eda_http.answer(json_build_object('event_id', fail.event_id, 'state', state));
 END $$;
 COMMENT ON FUNCTION eda_http.fail(uuid, jsonb, integer) IS 'POST /api/events/{id}/failure: end an attempt with an error.';
@@ -222,8 +223,8 @@ DECLARE
 	token CONSTANT integer := eda_http.token(args, match);
 	lease_until timestamptz;
 BEGIN
-	SELECT eda.heartbeat(heartbeat.event_id, token, eda_http.time_span('extend', args -> 'extend'),
-		eda_http.json_value(args, 'progress')) INTO lease_until;
+	SELECT h INTO lease_until FROM eda.heartbeat(heartbeat.event_id, token,
+		eda_http.time_span('extend', args -> 'extend'), eda_http.json_value(args, 'progress')) h;
 	RETURN eda_http.answer(json_build_object('event_id', heartbeat.event_id, 'token', token, 'lease_until', lease_until),
 		token::text);
 END $$;
@@ -236,8 +237,8 @@ DECLARE
 		'{"token": "a whole number", "retry_in": "a number of seconds or an interval as a string", "reason": "a string"}');
 	state text;
 BEGIN
-	SELECT eda.release(release.event_id, eda_http.token(args, match),
-		coalesce(eda_http.time_span('retry_in', args -> 'retry_in'), interval '0'), args ->> 'reason') INTO state;
+	SELECT r INTO state FROM eda.release(release.event_id, eda_http.token(args, match),
+		coalesce(eda_http.time_span('retry_in', args -> 'retry_in'), interval '0'), args ->> 'reason') r;
 	RETURN eda_http.answer(json_build_object('event_id', release.event_id, 'state', state));
 END $$;
 COMMENT ON FUNCTION eda_http.release(uuid, jsonb, integer) IS
@@ -305,10 +306,10 @@ BEGIN
 			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = '"event_ids" must be an array of event ids',
 				DETAIL = SQLERRM;
 		END;
-		SELECT eda.redrive_many(ids, args ->> 'reason') INTO redriven;
+		SELECT r INTO redriven FROM eda.redrive_many(ids, args ->> 'reason') r;
 	ELSE
-		SELECT eda.redrive(args ->> 'event_type', coalesce(eda_http.point_in_time(args, 'since'), '-infinity'), args ->> 'reason')
-		INTO redriven;
+		SELECT r INTO redriven FROM eda.redrive(args ->> 'event_type',
+			coalesce(eda_http.point_in_time(args, 'since'), '-infinity'), args ->> 'reason') r;
 	END IF;
 	RETURN eda_http.answer(json_build_object('redriven', redriven));
 END $$;
@@ -385,9 +386,9 @@ DECLARE
 	changed boolean;
 BEGIN
 	IF suspended THEN
-		SELECT eda.suspend_event_type(suspend_event_type.event_type) INTO changed;
+		SELECT s INTO changed FROM eda.suspend_event_type(suspend_event_type.event_type) s;
 	ELSE
-		SELECT eda.unsuspend_event_type(suspend_event_type.event_type) INTO changed;
+		SELECT u INTO changed FROM eda.unsuspend_event_type(suspend_event_type.event_type) u;
 	END IF;
 	RETURN eda_http.answer(json_build_object('event_type', suspend_event_type.event_type, 'suspended', suspended,
 		'changed', changed));
