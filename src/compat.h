@@ -67,7 +67,8 @@
 #endif
 
 /*
- * 19 replaced the last argument, whether the row moves to another partition, by a set of options
+ * 19 replaced the last argument of table_tuple_delete(), which says whether the row moves to
+ * another partition, by a set of options.
  */
 #if PG_VERSION_NUM >= 190000
 #define table_tuple_delete_compat(rel, tid, cid, failure) \

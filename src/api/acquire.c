@@ -64,8 +64,8 @@ compare_items(const void *a, const void *b)
 }
 
 /*
- * Return a row for each event that was acquired, in the order of the steps' items.  Returns how
- * many there are.
+ * Add a row to the SQL function's result for each event that was acquired, in the order of the
+ * steps' items.  Returns how many rows.
  */
 static int
 return_acquired(FunctionCallInfo fcinfo, JournalStep *steps, int nsteps)

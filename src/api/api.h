@@ -38,7 +38,7 @@ typedef struct PublishItem
 
 extern void publish_items(PublishItem *items, int n, pg_uuid_t *ids);
 extern void item_context(void *arg);
-extern int item_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **items);
+extern int item_parse(Jsonb *array, const char *list, const Event *parent, PublishItem **items);
 extern void item_inherit(PublishItem *item, const Event *parent);
 
 /* ------------------------------------------------------------------------

@@ -118,15 +118,15 @@ decide_suspend(JournalStep *step, void *arg)
 
 /*
  * Carry a request out on n events, or on none if there is an error; ED004 if one does not
- * exist.  what is the name of the SQL function.  Returns how many events have moved.
+ * exist.  function is the name of the SQL function.  Returns how many events have moved.
  */
 static int
-carry_out_request(const pg_uuid_t *ids, int n, const char *what, JournalDecide decide, Request *request)
+carry_out_request(const pg_uuid_t *ids, int n, const char *function, JournalDecide decide, Request *request)
 {
 	JournalStep *steps = palloc0(sizeof(JournalStep) * Max(n, 1));
 	int moved;
 
-	journal_require_write(what);
+	journal_require_write(function);
 	request->caller = args_caller();
 	for (int i = 0; i < n; i++)
 	{

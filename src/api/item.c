@@ -36,11 +36,11 @@ item_context(void *arg)
 
 /*
  * Set the field of the item that belongs to a key of its JSON object; a JSON null leaves the
- * field as it is.  what names the list in errors.  Raises 22023 for an unknown key, and for a
+ * field as it is.  list is a name for errors.  Raises 22023 for an unknown key, and for a
  * value of the wrong type.
  */
 static void
-set_member(PublishItem *item, const char *key, JsonbValue *value, const char *what)
+set_member(PublishItem *item, const char *key, JsonbValue *value, const char *list)
 {
 	struct
 	{
@@ -63,7 +63,7 @@ set_member(PublishItem *item, const char *key, JsonbValue *value, const char *wh
 		{
 			if (text == NULL)
 				ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				        errmsg("\"%s\" of %s must be a string", key, what));
+				        errmsg("\"%s\" of %s must be a string", key, list));
 			*texts[i].field = text;
 			return;
 		}
@@ -87,7 +87,7 @@ set_member(PublishItem *item, const char *key, JsonbValue *value, const char *wh
 		item->parent_id = parse_uuid(text);
 	}
 	else
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid key \"%s\" in %s", key, what),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid key \"%s\" in %s", key, list),
 		        errhint("Keys are event_type, flow_id, payload, scheduled_at, event_id, idempotency_key, "
 		                "on_fail_event_type, headers, correlation_id, parent_id and flow_type."));
 }
@@ -129,12 +129,12 @@ item_inherit(PublishItem *item, const Event *parent)
 }
 
 /*
- * Read an array of JSON objects, or a single object, as items.  Returns how many.  what names
- * the array in errors.  parent is the event whose spinoffs the items are, or NULL.
+ * Read an array of JSON objects, or a single object, as items.  Returns how many.  list is
+ * the array's name for errors.  parent is the event whose spinoffs the items are, or NULL.
  * Raises 22023 if the JSON is something else.
  */
 int
-item_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **items)
+item_parse(Jsonb *array, const char *list, const Event *parent, PublishItem **items)
 {
 	JsonbIterator *it = JsonbIteratorInit(&array->root);
 	JsonbIteratorToken token;
@@ -147,7 +147,7 @@ item_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **it
 	ErrorContextCallback context = {.previous = error_context_stack, .callback = item_context};
 
 	if (JB_ROOT_IS_SCALAR(array))
-		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a JSON array of objects", what),
+		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a JSON array of objects", list),
 		        errhint("For example '[{\"event_type\": \"...\", \"flow_id\": \"...\", \"payload\": {}}]'."));
 	*items = palloc0(sizeof(PublishItem) * Max(single ? 1 : JB_ROOT_COUNT(array), 1));
 	error_context_stack = &context;
@@ -157,7 +157,7 @@ item_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **it
 		{
 			case WJB_BEGIN_OBJECT:
 				item = &(*items)[n++];
-				item->list = what;
+				item->list = list;
 				item->element = n;
 				break;
 			case WJB_KEY:
@@ -165,7 +165,7 @@ item_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **it
 				break;
 			case WJB_VALUE:
 				if (item && key)
-					set_member(item, key, &v, what);
+					set_member(item, key, &v, list);
 				break;
 			case WJB_END_OBJECT:
 				if (parent && item)
@@ -176,7 +176,7 @@ item_parse(Jsonb *array, const char *what, const Event *parent, PublishItem **it
 			case WJB_ELEM:
 				if (token == WJB_ELEM || inside)
 					ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					        errmsg("element %d of %s is not an object", n + 1, what));
+					        errmsg("element %d of %s is not an object", n + 1, list));
 				inside = true;
 				break;
 			default:

@@ -62,8 +62,8 @@ make_event_id(TimestampTz now, pg_uuid_t *id)
 	uint64 stamp = ((us / 1000) << 12) | ((us % 1000) * 4096 / 1000);
 
 	/*
-	 * If the clock has jumped back by more than a second, somebody has set it.  The id follows,
-	 * because its time decides which leaf the event is in.
+	 * If the clock has jumped back by more than a second, somebody has set it.  The id then has
+	 * the new time, because the time in an id decides which leaf the event is in.
 	 */
 	if (stamp <= last && last - stamp < ((uint64) 1000 << 12))
 		stamp = last + 1;

@@ -18,7 +18,7 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
-/* Declared in libpq/libpq.h, which needs the headers of GSSAPI. */
+/* libpq/libpq.h declares this, but cannot be included without the headers of GSSAPI. */
 extern bool pq_check_connection(void);
 
 #define CHECK_CLIENT_MS 1000 /* how often a waiting session checks its connection */

@@ -37,12 +37,12 @@ typedef struct Reports
 	bool finished_ok; /* if_finished => 'ok' */
 	bool retry;
 	bool has_interval;
-	Interval interval; /* retry_in, or with heartbeat extend */
+	Interval interval; /* the argument retry_in, or extend of a heartbeat */
 	const char *reason;
 	const char *worker; /* for leases that were acquired without a worker's name */
 } Reports;
 
-/* The transition's detail; NULL if there is nothing to say.  json_key is the key of r->json. */
+/* The transition's detail; NULL if all of its fields are NULL.  json_key is the key of r->json. */
 static Jsonb *
 make_detail(const Report *r, const char *json_key, const char *reason)
 {
@@ -165,7 +165,7 @@ publish_spinoffs(const Reports *reports, const JournalStep *steps)
 }
 
 /*
- * Carry out a call, whose SQL function is named what, and publish the on-fail events and
+ * Carry out a call of the named SQL function, and publish the on-fail events and
  * spinoffs that follow from it.  Raises ED004 if an event does not exist, and the errors of
  * lease_check().
  *
@@ -173,11 +173,11 @@ publish_spinoffs(const Reports *reports, const JournalStep *steps)
  * status says what became of each event.
  */
 static JournalStep *
-carry_out_reports(Reports *reports, const char *what, JournalDecide decide, int *appended)
+carry_out_reports(Reports *reports, const char *function, JournalDecide decide, int *appended)
 {
 	JournalStep *steps = palloc0(sizeof(JournalStep) * Max(reports->n, 1));
 
-	journal_require_write(what);
+	journal_require_write(function);
 	reports->worker = args_caller();
 	for (int i = 0; i < reports->n; i++)
 	{

@@ -46,15 +46,15 @@ typedef struct OpenTables
 
 /*
  * Raise PostgreSQL's usual error if nothing may be written here: in a read-only transaction
- * or during recovery (25006), or in a parallel operation (25000).  what is the name of the
- * SQL function, for the message.
+ * or during recovery (25006), or in a parallel operation (25000).  function is the name
+ * of the SQL function, for the message.
  */
 void
-journal_require_write(const char *what)
+journal_require_write(const char *function)
 {
-	PreventCommandIfReadOnly(what);
-	PreventCommandIfParallelMode(what);
-	PreventCommandDuringRecovery(what);
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+	PreventCommandDuringRecovery(function);
 }
 
 /* Raise ED004 if journal_append() has not found the step's event. */
@@ -191,9 +191,9 @@ uuid_key(ScanKey key, AttrNumber column, const pg_uuid_t *id)
  * Look for the latest transition of the step's event in one leaf, and read it into
  * step->current if it is found.
  *
- * If our insert lost but no newer transition is visible, we lost to a row whose own
- * transaction has already deleted it.  The unique index keeps that row's entry until the
- * transaction ends, so we must wait for it: the event is busy.
+ * If an insert of this step has lost its race but no newer transition is visible, it lost to a
+ * row whose own transaction has already deleted it.  The unique index keeps that row's entry
+ * until the transaction ends, so we must wait for it: the event is busy.
  */
 static JournalLook
 look_in_leaf(JournalRel *jrel, JournalStep *step)
@@ -513,7 +513,7 @@ journal_publish(const Event *events, Transition *first, int n)
 /*
  * Insert an event whose id the publisher has chosen, with its first transition, whose xid is
  * filled in here.  Returns false if the id is taken: this or another transaction, which may
- * still be open, has inserted an event with it.  Nothing is left of this one then.
+ * still be open, has inserted an event with it.  No row of the new event is left then.
  */
 bool
 journal_publish_given(const Event *event, Transition *first)

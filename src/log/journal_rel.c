@@ -143,7 +143,8 @@ insert_entry(JournalRel *jrel, int i, TupleTableSlot *slot, IndexUniqueCheck che
 /*
  * Whether a BRIN index, which keeps one summary for a range of blocks, needs no entry for a
  * row: the row that was entered before it is in the same block and has the same value.  Both
- * rows were in the table by then, so a summary that was computed anew since covers both.
+ * rows were in the table before the first of them was entered, so if another session computes
+ * a new summary in between, that covers both.
  */
 static bool
 is_summarized(JournalRel *jrel, int i, TupleTableSlot *before, TupleTableSlot *slot)

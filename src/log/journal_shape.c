@@ -190,8 +190,8 @@ journal_shape_find(Relation rel, LOCKMODE lock)
 	shape = read_shape(rel, lock);
 	shape->valid = messages == seen;
 	/*
-	 * Outdated shapes have no reference counts: whoever uses one is done when the transaction
-	 * ends.
+	 * Free the outdated shapes at the end of the transaction: until then a JournalRel may use
+	 * them.
 	 */
 	for (JournalShape **s = &shapes; *s;)
 	{

@@ -32,8 +32,8 @@ lease_end_attempt(JournalStep *step, const EventType *type, bool retry, Timestam
 }
 
 /*
- * Find the transition that closed the lease with this token, which is not open any more.
- * Raises ED002 if no lease of the event has ever had this token.
+ * Find the transition that closed the lease with this token; the caller has seen that the lease
+ * is not open.  Raises ED002 if no lease of the event has ever had this token.
  */
 static void
 find_closing(const JournalStep *step, int32 token, Transition *closing)
@@ -89,7 +89,7 @@ lease_check(const JournalStep *step, int32 token, EdaState wanted, bool finished
 			        errhint("Pass the token that eda.acquire() or eda.acquire_next() returned with the event."));
 		else
 		{
-			/* The move may be legal for somebody else, such as suspend, but not for a worker. */
+			/* Even if an operator may make this move, such as suspend, a worker may not. */
 			lifecycle_check(t, wanted);
 			ereport(ERROR, errcode(ERRCODE_EDA_ILLEGAL_MOVE),
 			        errmsg("event %s is not being processed: it is \"%s\"", uuid_text(&step->event_id),

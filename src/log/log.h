@@ -17,7 +17,7 @@ typedef struct Event
 	pg_uuid_t id;
 	int16 leaf;
 	TimestampTz created_at;
-	TimestampTz expires_at; /* EDA_NEVER: null */
+	TimestampTz expires_at; /* EDA_NEVER if the column is null */
 	const char *event_type;
 	const char *flow_type;
 	const char *flow_id;
@@ -61,7 +61,7 @@ typedef struct JournalStep
 	TransactionId busy_with; /* with JOURNAL_BUSY: the transaction that has changed the event */
 	Transition current;      /* the latest transition, unless the event is missing or busy */
 	Transition next;         /* the transition that decide() wants appended */
-	TimestampTz now;         /* the clock's time; next.at may be later, to follow current.at */
+	TimestampTz now;         /* the clock's time; next.at is Max(now, current.at) */
 	bool known;              /* see journal_know() */
 	int item;                /* for the caller: the event's place in its arguments */
 	int errors;              /* for the engine: how often this move has raised an error */
@@ -90,7 +90,7 @@ extern void journal_read_events(const EventRef *refs, int n, bool whole, Event *
 extern bool journal_find_event(const pg_uuid_t *id, Event *out);
 extern bool journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_later, Transition *out);
 extern int journal_history(int leaf, const pg_uuid_t *id, Transition *out, int max);
-extern void journal_require_write(const char *what);
+extern void journal_require_write(const char *function);
 extern void journal_require_found(const JournalStep *step);
 extern const EventType *journal_require_type(const JournalStep *step);
 
@@ -184,11 +184,11 @@ typedef struct JournalRel
 	Relation rel;
 	LOCKMODE lock;
 	JournalShape *shape;
-	TupleDesc desc;          /* for slots to insert */
+	TupleDesc desc;          /* describes the slots of rows to insert */
 	IndexScanDesc scan;      /* over the primary key; NULL before the first look */
 	SnapshotData dirty;      /* also says what the last look found: see InitDirtySnapshot() */
 	TransactionId busy_with; /* after LOOK_BUSY: the open transaction that has inserted the row */
-	TupleTableSlot *found;   /* the row of the last look */
+	TupleTableSlot *found;   /* the row that the last look has found */
 	struct
 	{
 		Relation rel; /* NULL: no row has needed this index so far */
@@ -224,7 +224,7 @@ extern bool journal_lock_leaves(void);
 typedef enum LeaseCheck
 {
 	LEASE_OPEN,        /* the caller holds the lease */
-	LEASE_CLOSED_BY_US /* a permitted repeat: there is nothing to append */
+	LEASE_CLOSED_BY_US /* the caller repeats what it has reported: nothing to append */
 } LeaseCheck;
 
 extern void lease_end_attempt(JournalStep *step, const EventType *type, bool retry, TimestampTz retry_at);
