@@ -108,9 +108,9 @@ tables_close(OpenTables *tables)
  * Waiting
  * ------------------------------------------------------------------------ */
 
-/* Raise ED008: transaction xid, which has changed the event, has not ended in time. */
+/* Raise ED008: transaction xid, which has changed the event, has not ended within waited ms. */
 static void
-report_busy(TransactionId xid, const pg_uuid_t *id)
+report_busy(TransactionId xid, const pg_uuid_t *id, int waited)
 {
 	/* 0 if the transaction is a prepared one, or has ended just now */
 	int pid = BackendXidGetPid(SubTransGetTopmostTransaction(xid));
@@ -118,9 +118,9 @@ report_busy(TransactionId xid, const pg_uuid_t *id)
 	ereport(
 		ERROR, errcode(ERRCODE_EDA_BUSY), errmsg("event %s is being changed by another transaction", uuid_text(id)),
 		pid ? errdetail("Process %d has changed the event in transaction %u, which did not end within %d ms.", pid, xid,
-	                    eda_lock_wait)
+	                    waited)
 			: errdetail("Transaction %u, perhaps a prepared one, has changed the event and did not end within %d ms.",
-	                    xid, eda_lock_wait),
+	                    xid, waited),
 		pid ? errhint("Try again when that transaction has ended, raise eda.lock_wait, or end the process with "
 	                  "pg_terminate_backend().")
 			: errhint("Try again when that transaction has ended, raise eda.lock_wait, or end a prepared "
@@ -136,14 +136,15 @@ static void
 wait_briefly(TransactionId xid, const pg_uuid_t *id, Relation rel)
 {
 	int saved = LockTimeout;
+	int wait = saved > 0 ? Min(saved, eda_lock_wait) : eda_lock_wait;
 
 	if (eda_lock_wait == 0)
 	{
 		if (!ConditionalXactLockTableWait_compat(xid))
-			report_busy(xid, id);
+			report_busy(xid, id, 0);
 		return;
 	}
-	LockTimeout = saved > 0 ? Min(saved, eda_lock_wait) : eda_lock_wait;
+	LockTimeout = wait;
 	PG_TRY();
 	{
 		XactLockTableWait(xid, rel, NULL, XLTW_None);
@@ -158,7 +159,7 @@ wait_briefly(TransactionId xid, const pg_uuid_t *id, Relation rel)
 		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
 			PG_RE_THROW();
 		FlushErrorState();
-		report_busy(xid, id);
+		report_busy(xid, id, wait);
 	}
 	PG_END_TRY();
 	LockTimeout = saved;

@@ -131,6 +131,10 @@ SELECT * FROM dblink('other', format('SELECT eda.suspend(%L)', :'id')) x(moved i
 SET eda.lock_wait = '100 ms';
 SELECT t.try(format('SELECT eda.%s(%L::uuid)', f, :'id')) FROM unnest('{cancel,suspend,resume}'::text[]) WITH ORDINALITY fs(f, n) ORDER BY n;
 RESET eda.lock_wait;
+-- nor longer than lock_timeout
+SET lock_timeout = '50 ms';
+SELECT t.try(format('SELECT eda.cancel(%L)', :'id'));
+RESET lock_timeout;
 -- it comes through as soon as the other is done
 SELECT dblink_send_query('other', 'SELECT pg_sleep(0.2); COMMIT');
 SELECT eda.cancel(:'id');

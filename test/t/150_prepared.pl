@@ -21,7 +21,7 @@ $server->ask("BEGIN; SELECT count(*) FROM eda.acquire_next('flow'); PREPARE TRAN
 $server->ask("BEGIN; SELECT count(*) FROM eda.acquire_next('flow'); PREPARE TRANSACTION 'three'");
 is($server->ask("SELECT count(*) FROM eda.event_state"), '3', 'nothing of it can be seen yet');
 is($server->ask("SELECT count(*) FROM eda.acquire_next('flow', 10)"), '0', 'what they took is not handed out again');
-like($server->refusal("SET eda.lock_wait = '50 ms'; SELECT eda.cancel('$id')"), qr/ED008/, 'an operator is told that it is held');
+like($server->refusal("SET eda.lock_wait = '50 ms'; SELECT eda.cancel('$id')"), qr/ED008.*DETAIL: .*prepared.*HINT: .*COMMIT PREPARED/s, 'an operator is told that it is held, and how to end that');
 
 # Its lease ends meanwhile: the engine leaves it alone.
 $server->ask("SELECT eda.move_clock('11 min')");
