@@ -25,7 +25,7 @@ typedef struct Request
 	const char *caller;
 	int32 token;          /* suspend: the worker's token, or EDA_TOKEN_LEFT_OUT */
 	bool has_deadline;    /* suspend: false if the event type's suspend_timeout decides */
-	TimestampTz deadline; /* suspend */
+	TimestampTz deadline; /* suspend: until when; EDA_NEVER: for ever */
 	bool if_dead;         /* redrive: leave events alone that are neither failed nor expired */
 } Request;
 

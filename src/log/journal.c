@@ -402,7 +402,7 @@ insert_moving(OpenTables *tables, JournalStep *steps, int nsteps)
  *
  * Returns how many transitions were appended.  The steps come back sorted by event id; the
  * status of each says what became of its event.  Besides the errors of decide(), raises ED001
- * if it decided on an illegal move, and ED008 under JOURNAL_WAIT_BRIEFLY.
+ * if decide() has chosen an illegal move, and ED008 under JOURNAL_WAIT_BRIEFLY.
  */
 int
 journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDecide decide, void *arg)

@@ -36,7 +36,7 @@ static int max_own = 0;
 static bool pre_commit_has_passed = false; /* from now on announce rows at once */
 
 /*
- * Widen a range so that it includes the blocks from begin to before end of a leaf's file.  If
+ * Widen a range so that it includes the blocks from begin to end - 1 of a leaf's file.  If
  * the range is of another file, the leaf was rewritten in between: the range then includes all
  * blocks.
  */
