@@ -60,7 +60,7 @@ export class Banner {
 			return [
 				"warn",
 				"The engine is paused",
-				"eda.engine = paused: it reads and tells, but moves nothing. Publishing goes on.",
+				"eda.engine = paused: it reads the log and publishes the feed, but moves no event. New events can be published.",
 			];
 		const broker = engine?.broker;
 		if (["unreachable", "refused", "blocked"].includes(broker))
