@@ -93,8 +93,8 @@ COMMENT ON FUNCTION eda.event_type_id(text) IS
 	'Return the id of the event type that has this name.  Errors: 22004 event_type is null, '
 	'ED005 unknown event type.';
 
--- The same delays as event_type_retry_at() in src computes, without jitter: one that has grown by
--- backoff is at most 30 days, or the configured delay if that is longer.
+-- The same delays as event_type_attempt_at() in src/base computes, without jitter: one that has
+-- grown by backoff is at most 30 days, or the configured delay if that is longer.
 CREATE FUNCTION eda.total_delay(attempt_delays interval[], max_attempts integer, backoff double precision)
 RETURNS interval
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp

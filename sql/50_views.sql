@@ -7,8 +7,8 @@ CREATE FUNCTION eda.lifecycle_moves(
 RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'eda_lifecycle_moves' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 30;
 COMMENT ON FUNCTION eda.lifecycle_moves() IS
-	'Return the legal moves.  They are defined in src (lifecycle.c); the view eda.lifecycle '
-	'shows them.';
+	'Return the legal moves, which src/base/lifecycle.c defines; the view eda.lifecycle shows '
+	'them.';
 
 CREATE VIEW eda.lifecycle AS SELECT * FROM eda.lifecycle_moves();
 COMMENT ON VIEW eda.lifecycle IS

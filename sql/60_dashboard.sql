@@ -156,7 +156,8 @@ DECLARE
 	-- How many of the newest errors are searched for those after which the event is retried.
 	look_back CONSTANT integer := 2000;
 	plain CONSTANT boolean := getdatabaseencoding() <> 'UTF8' OR current_setting('client_encoding') <> 'UTF8';
-	-- succeeded, being_processed, dispatched, awaiting_processing, suspended, failed or expired, canceled
+	-- succeeded, being_processed, dispatched, awaiting_processing, suspended, failed or expired,
+	-- canceled
 	glyphs text[] := '{#,+,o,:,=,x,-}';
 	dot text := '.';
 	rule text := '-';

@@ -1,8 +1,8 @@
 /* ------------------------------------------------------------------------
- * One event, with its past and its family
+ * The HTTP gateway's functions that read: one event, with its history and family
  * ------------------------------------------------------------------------ */
 
--- An id says when it was made, and with that almost always in which leaf the event lies.
+-- The time in an event's id almost always tells which leaf holds it: look there first.
 CREATE FUNCTION eda.leaf(event_id uuid) RETURNS smallint
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
@@ -19,13 +19,14 @@ BEGIN
 	END IF;
 	RETURN found_in;
 END $$;
-COMMENT ON FUNCTION eda.leaf(uuid) IS 'The leaf of the log that an event lies in; null if there is no such event.';
+COMMENT ON FUNCTION eda.leaf(uuid) IS
+	'Return the number of the leaf table that holds an event; null if there is no such event.';
 
 CREATE FUNCTION eda.steps(event_id uuid, leaf smallint DEFAULT NULL) RETURNS json
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-	most CONSTANT integer := 1000;
+	most CONSTANT integer := 1000;		-- transitions
 	in_leaf CONSTANT smallint := coalesce(steps.leaf, eda.leaf(steps.event_id));
 BEGIN
 	RETURN array_to_json(ARRAY(
@@ -40,9 +41,12 @@ BEGIN
 				ORDER BY t.version DESC LIMIT most) t
 			ORDER BY t.version) step));
 END $$;
-COMMENT ON FUNCTION eda.steps(uuid, smallint) IS 'The newest 1000 steps of an event''s life as JSON.';
+COMMENT ON FUNCTION eda.steps(uuid, smallint) IS
+	'Return the last 1000 transitions of an event, oldest first, as a JSON array.  leaf: that of '
+	'the event, if the caller knows it.';
 
--- Leaf by leaf: a plan for one leaf, known when it starts, is far cheaper than one that may need all of them.
+-- One query for each leaf: with the leaf as a parameter, the executor skips all other partitions
+-- when it starts, which is far cheaper than a query over all of them.
 CREATE FUNCTION eda.children(parents uuid[], most integer DEFAULT NULL) RETURNS uuid[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
@@ -57,7 +61,9 @@ BEGIN
 	END LOOP;
 	RETURN ids;
 END $$;
-COMMENT ON FUNCTION eda.children(uuid[], integer) IS 'The events that have one of these as parent, or the first few of them.';
+COMMENT ON FUNCTION eda.children(uuid[], integer) IS
+	'Return the ids of the events whose parent is one of the given events, at most as many as '
+	'most says (null: all).';
 
 CREATE FUNCTION eda.relative(event_id uuid, leaf smallint) RETURNS json
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -73,26 +79,27 @@ BEGIN
 				WHERE t.segment = relative.leaf AND t.event_id = relative.event_id ORDER BY t.version DESC LIMIT 1) t
 			WHERE e.segment = relative.leaf AND e.id = relative.event_id) x);
 END $$;
-COMMENT ON FUNCTION eda.relative(uuid, smallint) IS 'What a family tells of an event, as JSON.';
+COMMENT ON FUNCTION eda.relative(uuid, smallint) IS
+	'Return one member of an event''s family as JSON; leaf: that of the event.';
 
 CREATE FUNCTION eda.family(event_id uuid, OUT members json, OUT complete boolean) RETURNS record
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-	most CONSTANT integer := 200;
+	most CONSTANT integer := 200;			-- members
 	path uuid[] := ARRAY[family.event_id];	-- from the root to the event
 	leaf smallint := eda.leaf(family.event_id);
 	parent uuid;
-	ids uuid[] := '{}';						-- parents before children
-	level uuid[];
-	born uuid[];
-	room integer;
+	ids uuid[] := '{}';						-- members, parents before children
+	level uuid[];							-- members of one generation
+	born uuid[];							-- their children that are not on the path
+	room integer;							-- how many more members there may be
 BEGIN
 	complete := true;
 	LOOP
 		SELECT e.parent_id INTO parent FROM eda.event e WHERE e.segment = leaf AND e.id = path[1];
 		leaf := eda.leaf(parent);
-		-- What a publisher named as parent may not be there, or be a descendant.
+		-- The parent that a publisher named may not exist, or may be a descendant of the event.
 		EXIT WHEN leaf IS NULL OR parent = ANY (path);
 		IF cardinality(path) = most / 2 THEN
 			complete := false;
@@ -119,7 +126,9 @@ BEGIN
 		SELECT eda.relative(i.id, eda.leaf(i.id)) FROM unnest(ids) WITH ORDINALITY i(id, n) ORDER BY i.n));
 END $$;
 COMMENT ON FUNCTION eda.family(uuid) IS
-	'The tree of events that an event is in, as JSON, parents first, at most 200; complete tells whether that is all of it.';
+	'Return the family of an event: the tree of its ancestors and all their descendants, as a '
+	'JSON array of at most 200 events, parents before children.  complete: whether that is the '
+	'whole family.';
 
 CREATE FUNCTION eda.event_report(event_id uuid, OUT token integer, OUT report json) RETURNS record
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -131,7 +140,7 @@ DECLARE
 	relatives json := json_build_array(itself);
 	relatives_complete boolean := true;
 BEGIN
-	-- Most events are alone.
+	-- Most events have neither parent nor children.
 	IF itself ->> 'parent_id' IS NOT NULL OR cardinality(eda.children(ARRAY[event_report.event_id], 1)) > 0 THEN
 		SELECT f.members, f.complete INTO relatives, relatives_complete FROM eda.family(event_report.event_id) f;
 	END IF;
@@ -159,7 +168,8 @@ BEGIN
 		WHERE e.segment = leaf AND e.id = event_report.event_id) x;
 END $$;
 COMMENT ON FUNCTION eda.event_report(uuid) IS
-	'All there is to say about an event, as JSON: its columns of eda.event_state, its history and its family.';
+	'Return an event as JSON, with the columns of eda.event_state, its history and its family, '
+	'and the token of its lease.  Both are null if there is no such event.';
 
 /* ------------------------------------------------------------------------
  * Events
@@ -170,7 +180,9 @@ SELECT s.id AS event_id, s.event_type, s.flow_type, s.flow_id, s.state, s.prev_s
 	s.attempts_failed, s.wake_at, s.expires_at, s.lease_until, s.suspended_by, s.worker, s.error, s.correlation_id,
 	s.parent_id, s.created_at, s.changed_at
 FROM eda.event_state s;
-COMMENT ON VIEW eda_http.summary IS 'What lists tell of an event.';
+COMMENT ON VIEW eda_http.summary IS
+	'An event as the lists of the HTTP API show it: eda.event_state without payload, headers and '
+	'detail.';
 
 CREATE FUNCTION eda_http.event(event_id uuid) RETURNS eda_http.response
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -184,7 +196,9 @@ BEGIN
 	END IF;
 	RETURN eda_http.answer(r.report, r.token::text);
 END $$;
-COMMENT ON FUNCTION eda_http.event(uuid) IS 'GET /api/events/{id}: an event with its history and its family.';
+COMMENT ON FUNCTION eda_http.event(uuid) IS
+	'GET /api/events/{id}: return an event with its history and its family.  Errors: ED004 no '
+	'such event.';
 
 CREATE FUNCTION eda_http.events(
 	state		text DEFAULT NULL,
@@ -195,11 +209,11 @@ CREATE FUNCTION eda_http.events(
 	page_size	integer DEFAULT NULL
 ) RETURNS eda_http.response
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
--- One by one from the end of an index, whatever the size of the log.
+-- The cursors read the events one by one from the end of an index, whatever the size of the log.
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET enable_sort = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-	look_at CONSTANT integer := 5000;		-- events a call
+	look_at CONSTANT integer := 5000;		-- events that one call looks at
 	below CONSTANT uuid := coalesce(events.before, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
 	wanted CONSTANT integer := eda_http.page_size(events.page_size);
 	all_events CURSOR FOR SELECT * FROM eda_http.summary s WHERE s.event_id < below ORDER BY s.event_id DESC;
@@ -227,7 +241,7 @@ BEGIN
 		FETCH walk INTO s;
 		EXIT WHEN NOT FOUND;
 		IF n = look_at OR cardinality(page) = wanted THEN
-			next := last;		-- there is more
+			next := last;		-- there are more events
 			EXIT;
 		END IF;
 		last := s.event_id;
@@ -241,14 +255,17 @@ BEGIN
 	RETURN eda_http.answer(json_build_object('events', array_to_json(page), 'next', next));
 END $$;
 COMMENT ON FUNCTION eda_http.events(text, text, text, text, uuid, integer) IS
-	'GET /api/events: events, newest first; next, if not null, is where to go on, though a page may be short.';
+	'GET /api/events: return the newest events with the given state, flow type, flow id and '
+	'event type, and with ids below before.  page_size: 1 to 500, null: 50.  A call looks at '
+	'5000 events at most, so that a page may be shorter; next is the before of the next page, or '
+	'null after the last one.  Errors: 22023 unknown state or invalid page_size.';
 
 CREATE FUNCTION eda_http.flow(flow_type text, flow_id text) RETURNS eda_http.response
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET max_parallel_workers_per_gather = 0 SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-	most CONSTANT integer := 200;
+	most CONSTANT integer := 200;			-- events
 	events json[];
 BEGIN
 	events := ARRAY(
@@ -267,7 +284,9 @@ BEGIN
 		'events', array_to_json(events[1:most]), 'complete', cardinality(events) <= most));
 END $$;
 COMMENT ON FUNCTION eda_http.flow(text, text) IS
-	'GET /api/flows/{flow_type}/{flow_id}: the events of a business transaction with their history, oldest first, at most 200.';
+	'GET /api/flows/{flow_type}/{flow_id}: return the oldest 200 events of a business '
+	'transaction with their history, and in complete whether these are all.  Errors: ED004 there '
+	'is no event.';
 
 /* ------------------------------------------------------------------------
  * Counts, rules and errors
@@ -288,7 +307,9 @@ BEGIN
 			FROM eda.queue_metrics m JOIN eda.event_type et USING (event_type)
 			GROUP BY m.event_type, m.flow_type, et.suspended) t) x;
 END $$;
-COMMENT ON FUNCTION eda_http.counts() IS 'GET /api/counts: the engine, and the events of each type by state, from counters.';
+COMMENT ON FUNCTION eda_http.counts() IS
+	'GET /api/counts: return the engine''s status, and how many events of each event type are in '
+	'each state, from the engine''s counters.';
 
 CREATE FUNCTION eda_http.ready() RETURNS eda_http.response
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -302,7 +323,8 @@ BEGIN
 	RETURN (503, NULL, NULL, json_build_object('status', 'not ready', 'engine', engine.state,
 		'detail', format('the engine of database "%s" is %s', current_database(), engine.state)), NULL, NULL)::eda_http.response;
 END $$;
-COMMENT ON FUNCTION eda_http.ready() IS 'GET /ready: 200 if the engine runs or is paused, else 503.';
+COMMENT ON FUNCTION eda_http.ready() IS
+	'GET /ready: return status 200 if the engine runs or is paused, else 503.';
 
 CREATE FUNCTION eda_http.rules(type eda.event_type) RETURNS json
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -312,7 +334,8 @@ RETURN json_build_object('event_type', type.event_type, 'flow_type', type.flow_t
 	'suspended', type.suspended, 'suspend_timeout', type.suspend_timeout, 'on_suspend_timeout', type.on_suspend_timeout,
 	'delivery', type.delivery, 'subject', type.subject, 'priority', type.priority, 'max_in_flight', type.max_in_flight,
 	'max_dispatched', type.max_dispatched);
-COMMENT ON FUNCTION eda_http.rules(eda.event_type) IS 'The rules of an event type: all its columns but the id.';
+COMMENT ON FUNCTION eda_http.rules(eda.event_type) IS
+	'Return the rules of an event type, that is, all its columns but id, as JSON.';
 
 CREATE FUNCTION eda_http.event_types() RETURNS eda_http.response
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -320,7 +343,8 @@ RETURN (
 	SELECT eda_http.answer(json_build_object('event_types',
 		coalesce(json_agg(eda_http.rules(et) ORDER BY et.flow_type, et.event_type), '[]')))
 	FROM eda.event_type et);
-COMMENT ON FUNCTION eda_http.event_types() IS 'GET /api/event-types: the rules of all event types.';
+COMMENT ON FUNCTION eda_http.event_types() IS
+	'GET /api/event-types: return the rules of all event types.';
 
 CREATE FUNCTION eda_http.event_type(event_type text) RETURNS eda_http.response
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -330,16 +354,19 @@ BEGIN
 	SELECT * INTO type FROM eda.event_type et WHERE et.event_type = event_type.event_type;
 	IF type.id IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'ED005', MESSAGE = format('unknown event type "%s"', left(event_type.event_type, 100)),
-			HINT = 'Names are matched with their case.';
+			HINT = 'The case of the name must match.';
 	END IF;
 	RETURN eda_http.answer(eda_http.rules(type));
 END $$;
-COMMENT ON FUNCTION eda_http.event_type(text) IS 'GET /api/event-types/{type}: the rules of an event type.';
+COMMENT ON FUNCTION eda_http.event_type(text) IS
+	'GET /api/event-types/{type}: return the rules of an event type.  Errors: ED005 unknown '
+	'event type.';
 
 CREATE FUNCTION eda_http.lifecycle() RETURNS eda_http.response
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN (SELECT eda_http.answer(json_build_object('moves', json_agg(row_to_json(m)))) FROM eda.lifecycle m);
-COMMENT ON FUNCTION eda_http.lifecycle() IS 'GET /api/lifecycle: the legal moves.';
+COMMENT ON FUNCTION eda_http.lifecycle() IS
+	'GET /api/lifecycle: return the legal moves of an event from one state to another.';
 
 CREATE FUNCTION eda_http.errors(page_size integer DEFAULT NULL) RETURNS eda_http.response
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -351,14 +378,19 @@ BEGIN
 	RETURN eda_http.answer(json_build_object('errors', array_to_json(ARRAY(
 		SELECT row_to_json(l) FROM (SELECT * FROM eda.error_log l ORDER BY l.at DESC LIMIT wanted) l))));
 END $$;
-COMMENT ON FUNCTION eda_http.errors(integer) IS 'GET /api/errors: the newest attempts that ended badly.';
+COMMENT ON FUNCTION eda_http.errors(integer) IS
+	'GET /api/errors: return the newest rows of eda.error_log.  page_size: 1 to 500, null: 50.  '
+	'Errors: 22023 invalid page_size.';
 
 /* ------------------------------------------------------------------------
  * Dead letters
  * ------------------------------------------------------------------------ */
 
--- Type by type, because that is how the index is.  One that was redriven is told without its letter: a page is
--- so many transitions, not so many letters, or a type that was redriven as a whole would be read to its end.
+-- The query takes the newest transitions of each event type, because the index begins with the
+-- event type, and then the newest of these.  Events that were redriven since are returned, too,
+-- but without their dead letter: look_at limits the number of transitions, because a limit on the
+-- number of dead letters would read all transitions of an event type whose dead letters were all
+-- redriven.
 CREATE FUNCTION eda.newest_dead_letters(
 	flow_type text, event_type text, before_at timestamptz, before_id uuid, look_at integer,
 	OUT died_at timestamptz, OUT event_id uuid, OUT letter json) RETURNS SETOF record
@@ -391,7 +423,9 @@ BEGIN
 	FROM newest n ORDER BY n.at DESC, n.event_id DESC;
 END $$;
 COMMENT ON FUNCTION eda.newest_dead_letters(text, text, timestamptz, uuid, integer) IS
-	'The newest steps into failed or expired before one of them; letter is null if the event was redriven since.';
+	'Return the newest look_at transitions to failed or expired of the given flow type and event '
+	'type (null: any), older than the transition of event before_id at before_at.  letter: the '
+	'dead letter as JSON; null: the event was redriven since.';
 
 CREATE FUNCTION eda_http.dead_letters(
 	flow_type	text DEFAULT NULL,
@@ -418,13 +452,13 @@ BEGIN
 		EXCEPTION WHEN data_exception THEN
 			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
 				MESSAGE = format('before is "%s"', left(dead_letters.before, 100)),
-				HINT = 'Give what "next" of the page before said.';
+				HINT = 'It must be the value of "next" of the previous page.';
 		END;
 	END IF;
 	FOR r IN SELECT * FROM eda.newest_dead_letters(dead_letters.flow_type, dead_letters.event_type, before_at, before_id,
 		look_at + 1) LOOP
 		IF seen = look_at OR cardinality(page) = wanted THEN
-			next := last;		-- there is more
+			next := last;		-- there are more dead letters
 			EXIT;
 		END IF;
 		seen := seen + 1;
@@ -436,4 +470,7 @@ BEGIN
 	RETURN eda_http.answer(json_build_object('dead_letters', array_to_json(page), 'next', next));
 END $$;
 COMMENT ON FUNCTION eda_http.dead_letters(text, text, text, integer) IS
-	'GET /api/dead-letters: newest first; next, if not null, is where to go on, though a page may be short.';
+	'GET /api/dead-letters: return the newest dead letters of the given flow type and event type '
+	'(null: any), older than before.  page_size: 1 to 500, null: 50.  A page may be shorter if '
+	'events were redriven; next is the before of the next page, or null after the last one.  '
+	'Errors: 22023 invalid before or page_size.';

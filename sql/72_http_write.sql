@@ -1,5 +1,5 @@
 /* ------------------------------------------------------------------------
- * The HTTP gateway's writing
+ * The HTTP gateway's functions that write
  *
  * A function that a caller may lack the right to call stands in FROM, or in PERFORM, and not in
  * an expression.  PL/pgSQL prepares an expression once for the rest of the transaction, and
@@ -7,7 +7,7 @@
  * would get past the check.  From PostgreSQL 19 on, "SELECT f() INTO v" is such an expression, too.
  * ------------------------------------------------------------------------ */
 
--- What the answers to acquire and succeed say, for those who may not read events.
+-- A worker may not read the views, but the answers to acquire and succeed need the event's state.
 CREATE FUNCTION eda.last_step(event_id uuid, OUT state text, OUT spinoff_event_ids uuid[]) RETURNS record
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
@@ -18,7 +18,7 @@ BEGIN
 	SELECT t.state, t.xid INTO state, made_by FROM eda.transition t
 	WHERE t.segment = leaf AND t.event_id = last_step.event_id ORDER BY t.version DESC LIMIT 1;
 	spinoff_event_ids := '{}';
-	-- Those that its success published came in the same transaction; a restored row has forgotten its own.
+	-- Spinoff events were published in the transaction of the success.  A restored row has xid 0.
 	IF state = 'succeeded' AND made_by <> 0 THEN
 		spinoff_event_ids := ARRAY(
 			SELECT c.id FROM unnest(eda.children(ARRAY[last_step.event_id])) c(id)
@@ -27,13 +27,16 @@ BEGIN
 			WHERE first.xid = made_by ORDER BY c.id);
 	END IF;
 END $$;
-COMMENT ON FUNCTION eda.last_step(uuid) IS 'The state of an event, and the ids of the events that its success published.';
+COMMENT ON FUNCTION eda.last_step(uuid) IS
+	'Return the state of an event, and the ids of its spinoff events if it has succeeded.';
 
--- The spelling, because a name in another case is a mistake that is worth its own sentence.
+-- With the stored spelling, eda_http.configure() can tell a caller that the name exists in
+-- another case.
 CREATE FUNCTION eda.event_type_named(event_type text) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 RETURN (SELECT et.event_type FROM eda.event_type et WHERE lower(et.event_type) = lower(event_type_named.event_type));
-COMMENT ON FUNCTION eda.event_type_named(text) IS 'The event type of a name, without regard to case, as it is written; null if there is none.';
+COMMENT ON FUNCTION eda.event_type_named(text) IS
+	'Return the name of the event type that has this name in any case; null if there is none.';
 
 CREATE FUNCTION eda_http.token(args jsonb, match integer) RETURNS integer
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -42,25 +45,30 @@ DECLARE
 BEGIN
 	IF token <> match THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-			MESSAGE = format('the token is %s in the body and %s in If-Match', token, match), HINT = 'Give it once.';
+			MESSAGE = format('the token is %s in the body and %s in the header If-Match', token, match),
+			HINT = 'Give the token only once.';
 	END IF;
 	RETURN coalesce(match, token);
 END $$;
-COMMENT ON FUNCTION eda_http.token(jsonb, integer) IS 'The token of a request: from its If-Match header or its body.';
+COMMENT ON FUNCTION eda_http.token(jsonb, integer) IS
+	'Return the token of a request, from its header If-Match or from its body; null if neither '
+	'has one.  Errors: 22023 the two differ.';
 
 CREATE FUNCTION eda_http.json_value(args jsonb, key text) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN nullif(args -> key, 'null');
 END $$;
-COMMENT ON FUNCTION eda_http.json_value(jsonb, text) IS 'A member of the body; a JSON null counts as not given.';
+COMMENT ON FUNCTION eda_http.json_value(jsonb, text) IS
+	'Return the value of a key of the body; null if the key is missing or its value is a JSON '
+	'null.';
 
 /* ------------------------------------------------------------------------
  * Publishers
  * ------------------------------------------------------------------------ */
 
--- What an event may hold is said in one place, src/api/item.c, which takes any scalar for a text.  In JSON that
--- would be a mistake that goes unnoticed, and one among many events has to be named.
+-- eda.publish_many() checks the keys of an event itself, but accepts any scalar as a text, such
+-- as a number as flow_id, which in a JSON request is most likely a mistake.
 CREATE FUNCTION eda_http.check_events(events jsonb) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
@@ -85,7 +93,9 @@ BEGIN
 		PERFORM eda_http.point_in_time(e, 'scheduled_at');
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION eda_http.check_events(jsonb) IS 'Refuse events whose ids, times and texts are none.';
+COMMENT ON FUNCTION eda_http.check_events(jsonb) IS
+	'Check the ids, times and texts in an array of events.  Errors: 22023 the first value that '
+	'is none.';
 
 CREATE FUNCTION eda_http.publish(body jsonb, idempotency_key text DEFAULT NULL) RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -97,11 +107,11 @@ DECLARE
 BEGIN
 	IF body IS NULL OR jsonb_typeof(body) NOT IN ('object', 'array') THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the body must be an event or an array of events',
-			HINT = 'For example {"event_type": "...", "flow_id": "...", "payload": {}}.';
+			HINT = 'An event is an object such as {"event_type": "...", "flow_id": "...", "payload": {}}.';
 	END IF;
 	PERFORM eda_http.check_events(events);
 	IF idempotency_key = '' THEN
-		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the Idempotency-Key is empty';
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the header Idempotency-Key must not be empty';
 	END IF;
 	IF idempotency_key IS NOT NULL THEN
 		SELECT min(e.event ->> 'idempotency_key') FILTER (WHERE e.event ->> 'idempotency_key' <> e.key),
@@ -113,8 +123,8 @@ BEGIN
 			FROM jsonb_array_elements(events) WITH ORDINALITY a(event, n)) e;
 		IF differs IS NOT NULL THEN
 			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-				MESSAGE = format('idempotency_key "%s" differs from the Idempotency-Key header', left(differs, 200)),
-				HINT = 'Give it once; of an array, the header stands for "<key>#1", "<key>#2", ...';
+				MESSAGE = format('idempotency_key "%s" differs from the header Idempotency-Key', left(differs, 200)),
+				HINT = 'Give the key only once.  For an array, the header <key> means "<key>#1", "<key>#2" and so on.';
 		END IF;
 	END IF;
 	SELECT p INTO ids FROM eda.publish_many(events) p;
@@ -123,7 +133,10 @@ BEGIN
 	END IF;
 	RETURN (201, NULL, '/api/events/' || ids[1], json_build_object('event_id', ids[1]), NULL, NULL)::eda_http.response;
 END $$;
-COMMENT ON FUNCTION eda_http.publish(jsonb, text) IS 'POST /api/events: publish an event, or an array of them.';
+COMMENT ON FUNCTION eda_http.publish(jsonb, text) IS
+	'POST /api/events: publish the event in the body, or an array of events, all or none, and '
+	'return 201 with the ids.  idempotency_key: from the header; event n of an array has '
+	'<key>#n.  Errors: 22023 invalid body, and those of eda.publish().';
 
 /* ------------------------------------------------------------------------
  * Workers
@@ -146,14 +159,16 @@ BEGIN
 	RAISE EXCEPTION USING ERRCODE = 'ED001',
 		MESSAGE = format('event %s cannot be acquired: it is "%s"', acquire.event_id, state),
 		DETAIL = CASE state
-			WHEN 'awaiting_processing' THEN 'It is not due yet, or not dispatched yet.'
-			WHEN 'dispatched' THEN 'Another worker is taking it, or its event type is suspended.'
-			WHEN 'being_processed' THEN 'A worker has it.'
-			WHEN 'suspended' THEN 'It waits for somebody to resume it, or for its deadline.'
-			ELSE 'Nothing is left to do for it.' END,
+			WHEN 'awaiting_processing' THEN 'The event is not due yet, or not dispatched yet.'
+			WHEN 'dispatched' THEN 'Another worker is acquiring the event, or its event type is suspended.'
+			WHEN 'being_processed' THEN 'A worker is processing the event.'
+			WHEN 'suspended' THEN 'The event waits until it is resumed, or for its deadline.'
+			ELSE 'The event has ended.' END,
 		HINT = 'Acquire the next event of a flow type instead.';
 END $$;
-COMMENT ON FUNCTION eda_http.acquire(uuid, jsonb) IS 'POST /api/events/{id}/acquire: take a given event.';
+COMMENT ON FUNCTION eda_http.acquire(uuid, jsonb) IS
+	'POST /api/events/{id}/acquire: do as eda.acquire(), and return the event.  Errors: ED001 '
+	'the event cannot be acquired, and those of eda.acquire().';
 
 CREATE FUNCTION eda_http.acquire_next(body jsonb) RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -175,7 +190,9 @@ BEGIN
 	RETURN eda_http.answer(json_build_object('events', coalesce(r.events, '[]')), r.token::text);
 END $$;
 COMMENT ON FUNCTION eda_http.acquire_next(jsonb) IS
-	'POST /api/acquire: take the next events of a flow type; it never waits itself, the gateway does.';
+	'POST /api/acquire: do as eda.acquire_next(), and return the events.  It does not wait: if '
+	'there is no event, wait_for and wait_ms of the answer tell the gateway to call it again.  '
+	'Errors: 22023 invalid body, 22004 flow_type is missing, and those of eda.acquire_next().';
 
 CREATE FUNCTION eda_http.succeed(event_id uuid, body jsonb DEFAULT NULL, match integer DEFAULT NULL) RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -198,7 +215,9 @@ BEGIN
 		'spinoff_event_ids', ids));
 END $$;
 COMMENT ON FUNCTION eda_http.succeed(uuid, jsonb, integer) IS
-	'POST /api/events/{id}/success: finish an attempt and publish its spinoff events.';
+	'POST /api/events/{id}/success: do as eda.succeed(), and return the ids of the spinoff '
+	'events, too.  match: the token from the header If-Match.  Errors: 22023 invalid body, and '
+	'those of eda.succeed().';
 
 CREATE FUNCTION eda_http.fail(event_id uuid, body jsonb DEFAULT NULL, match integer DEFAULT NULL) RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -213,7 +232,9 @@ BEGIN
 		eda_http.time_span('retry_in', args -> 'retry_in'), coalesce(args ->> 'if_finished', 'error')) f;
 	RETURN eda_http.answer(json_build_object('event_id', fail.event_id, 'state', state));
 END $$;
-COMMENT ON FUNCTION eda_http.fail(uuid, jsonb, integer) IS 'POST /api/events/{id}/failure: end an attempt with an error.';
+COMMENT ON FUNCTION eda_http.fail(uuid, jsonb, integer) IS
+	'POST /api/events/{id}/failure: do as eda.fail().  match: the token from the header '
+	'If-Match.  Errors: 22023 invalid body, and those of eda.fail().';
 
 CREATE FUNCTION eda_http.heartbeat(event_id uuid, body jsonb DEFAULT NULL, match integer DEFAULT NULL) RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -228,7 +249,9 @@ BEGIN
 	RETURN eda_http.answer(json_build_object('event_id', heartbeat.event_id, 'token', token, 'lease_until', lease_until),
 		token::text);
 END $$;
-COMMENT ON FUNCTION eda_http.heartbeat(uuid, jsonb, integer) IS 'POST /api/events/{id}/heartbeat: extend the lease.';
+COMMENT ON FUNCTION eda_http.heartbeat(uuid, jsonb, integer) IS
+	'POST /api/events/{id}/heartbeat: do as eda.heartbeat().  match: the token from the header '
+	'If-Match.  Errors: 22023 invalid body, and those of eda.heartbeat().';
 
 CREATE FUNCTION eda_http.release(event_id uuid, body jsonb DEFAULT NULL, match integer DEFAULT NULL) RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -242,7 +265,8 @@ BEGIN
 	RETURN eda_http.answer(json_build_object('event_id', release.event_id, 'state', state));
 END $$;
 COMMENT ON FUNCTION eda_http.release(uuid, jsonb, integer) IS
-	'POST /api/events/{id}/release: hand an event back without using up the attempt.';
+	'POST /api/events/{id}/release: do as eda.release().  match: the token from the header '
+	'If-Match.  Errors: 22023 invalid body, and those of eda.release().';
 
 /* ------------------------------------------------------------------------
  * Operators
@@ -258,7 +282,8 @@ BEGIN
 	RETURN eda_http.answer(json_build_object('event_id', suspend.event_id, 'state', 'suspended'));
 END $$;
 COMMENT ON FUNCTION eda_http.suspend(uuid, jsonb, integer) IS
-	'POST /api/events/{id}/suspend: set an event aside; a worker gives its token.';
+	'POST /api/events/{id}/suspend: do as eda.suspend().  match: the token from the header '
+	'If-Match.  Errors: 22023 invalid body, and those of eda.suspend().';
 
 CREATE FUNCTION eda_http.resume(event_id uuid, body jsonb DEFAULT NULL) RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -266,7 +291,9 @@ BEGIN
 	PERFORM eda.resume(resume.event_id, eda_http.arguments(body, '{"reason": "a string"}') ->> 'reason');
 	RETURN eda_http.answer(json_build_object('event_id', resume.event_id, 'state', 'awaiting_processing'));
 END $$;
-COMMENT ON FUNCTION eda_http.resume(uuid, jsonb) IS 'POST /api/events/{id}/resume: let a suspended event go on.';
+COMMENT ON FUNCTION eda_http.resume(uuid, jsonb) IS
+	'POST /api/events/{id}/resume: do as eda.resume().  Errors: 22023 invalid body, and those of '
+	'eda.resume().';
 
 CREATE FUNCTION eda_http.cancel(event_id uuid, body jsonb DEFAULT NULL) RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -274,7 +301,9 @@ BEGIN
 	PERFORM eda.cancel(cancel.event_id, eda_http.arguments(body, '{"reason": "a string"}') ->> 'reason');
 	RETURN eda_http.answer(json_build_object('event_id', cancel.event_id, 'state', 'canceled'));
 END $$;
-COMMENT ON FUNCTION eda_http.cancel(uuid, jsonb) IS 'POST /api/events/{id}/cancel: end an event.';
+COMMENT ON FUNCTION eda_http.cancel(uuid, jsonb) IS
+	'POST /api/events/{id}/cancel: do as eda.cancel().  Errors: 22023 invalid body, and those of '
+	'eda.cancel().';
 
 CREATE FUNCTION eda_http.redrive(event_id uuid, body jsonb DEFAULT NULL) RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -283,7 +312,8 @@ BEGIN
 	RETURN eda_http.answer(json_build_object('event_id', redrive.event_id, 'state', 'awaiting_processing'));
 END $$;
 COMMENT ON FUNCTION eda_http.redrive(uuid, jsonb) IS
-	'POST /api/events/{id}/redrive: give a dead letter its attempts and lifespan again.';
+	'POST /api/events/{id}/redrive: do as eda.redrive().  Errors: 22023 invalid body, and those '
+	'of eda.redrive().';
 
 CREATE FUNCTION eda_http.redrive_dead_letters(body jsonb) RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -296,7 +326,7 @@ DECLARE
 BEGIN
 	IF by_id = (args ->> 'event_type' IS NOT NULL) OR by_id AND args ->> 'since' IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-			MESSAGE = 'give either "event_ids", or "event_type" and perhaps "since"';
+			MESSAGE = 'the body must have either "event_ids", or "event_type" and optionally "since"';
 	END IF;
 	IF by_id THEN
 		BEGIN
@@ -314,9 +344,12 @@ BEGIN
 	RETURN eda_http.answer(json_build_object('redriven', redriven));
 END $$;
 COMMENT ON FUNCTION eda_http.redrive_dead_letters(jsonb) IS
-	'POST /api/dead-letters/redrive: redrive the dead letters that are named, or all of an event type.';
+	'POST /api/dead-letters/redrive: redrive the dead letters with the given ids, or those of an '
+	'event type, and return how many were redriven.  Errors: 22023 invalid body, and those of '
+	'eda.redrive_many() and eda.redrive().';
 
--- PUT starts from the defaults, PATCH from what is there; either way a null is the default of that rule.
+-- PUT starts from the defaults, and PATCH from the present rules.  With both, null means the
+-- default of a rule.
 CREATE FUNCTION eda_http.configure(event_type text, body jsonb DEFAULT NULL, replace boolean DEFAULT true)
 RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -337,15 +370,16 @@ DECLARE
 BEGIN
 	IF named <> configure.event_type THEN
 		RAISE EXCEPTION USING ERRCODE = 'unique_violation',
-			MESSAGE = format('event type "%s" exists as "%s"', left(configure.event_type, 100), named),
-			HINT = 'Names are unique without regard to case.';
+			MESSAGE = format('event type "%s" already exists as "%s"', left(configure.event_type, 100), named),
+			HINT = 'Two names must differ in more than their case.';
 	END IF;
 	IF NOT replace THEN
 		IF named IS NULL THEN
 			RAISE EXCEPTION USING ERRCODE = 'ED005', MESSAGE = format('unknown event type "%s"', left(configure.event_type, 100)),
-				HINT = 'PUT makes one.';
+				HINT = 'Create a new event type with PUT.';
 		END IF;
-		-- Changes nothing, locks it, and gives us the row, which an operator may not read.
+		-- Without rules, eda.configure() changes nothing, but it locks the table until the end of
+		-- the transaction, and returns the row, which an operator may not read.
 		SELECT * INTO old FROM eda.configure(configure.event_type);
 	END IF;
 	IF eda_http.json_value(args, 'attempt_delays') IS NOT NULL THEN
@@ -378,7 +412,10 @@ BEGIN
 	RETURN (CASE WHEN named IS NULL THEN 201 ELSE 200 END, NULL, NULL, eda_http.rules(new), NULL, NULL)::eda_http.response;
 END $$;
 COMMENT ON FUNCTION eda_http.configure(text, jsonb, boolean) IS
-	'PUT and PATCH /api/event-types/{type}: give an event type its rules, or change some of them.';
+	'PUT /api/event-types/{type} (replace is true): create an event type, or give it new rules; '
+	'a rule that the body leaves out has its default.  PATCH (replace is false): change the '
+	'rules in the body.  Return all rules.  Errors: 23505 the name exists in another case, ED005 '
+	'PATCH of an unknown event type, and those of eda.configure().';
 
 CREATE FUNCTION eda_http.suspend_event_type(event_type text, suspended boolean) RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -394,4 +431,5 @@ BEGIN
 		'changed', changed));
 END $$;
 COMMENT ON FUNCTION eda_http.suspend_event_type(text, boolean) IS
-	'POST /api/event-types/{type}/suspend and /unsuspend: stop and start an event type.';
+	'POST /api/event-types/{type}/suspend (suspended is true) and /unsuspend (false): do as '
+	'eda.suspend_event_type() and eda.unsuspend_event_type().  Errors: ED005 unknown event type.';

@@ -1,12 +1,13 @@
 /* ------------------------------------------------------------------------
- * What is new: eda.changes()
+ * eda.changes(): the transitions that were committed since a snapshot
  *
- * A snapshot says which transactions it sees, so "new since then" is exact
- * however long a transaction took: those that it lists as running, and those
- * that began later.  See src/engine/tail.c, which reads the log the same way.
+ * A snapshot tells exactly which transactions it sees.  The others, however
+ * long they take, are those that it lists as running and those that began
+ * later.  The engine's tail (src/engine/tail.c) reads the log in the same way.
  * ------------------------------------------------------------------------ */
 
--- A snapshot does not list its own transaction, and a caller's own steps are not committed yet.
+-- A snapshot does not list the transaction that takes it.  But the caller's own transitions are
+-- not committed yet, so a later call must still return them.
 CREATE FUNCTION eda.current_snapshot() RETURNS pg_snapshot
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN (
@@ -16,7 +17,8 @@ RETURN (
 			 FROM (SELECT pg_snapshot_xip(s.now) UNION SELECT own.xid) running(x)))::pg_snapshot END
 	FROM (SELECT pg_current_snapshot()) s(now), (SELECT pg_current_xact_id_if_assigned()) own(xid));
 COMMENT ON FUNCTION eda.current_snapshot() IS
-	'What is committed now, for eda.changes(): the current snapshot, with the caller''s own transaction as running.';
+	'Return the current snapshot with the caller''s own transaction listed as running, so that '
+	'eda.changes() returns what it commits later.';
 
 CREATE FUNCTION eda.changes(
 	since			pg_snapshot DEFAULT NULL,
@@ -31,19 +33,19 @@ CREATE FUNCTION eda.changes(
 	OUT at			timestamptz,
 	OUT snapshot	pg_snapshot
 ) RETURNS SETOF record
--- STABLE: all its queries have the snapshot of the caller's, which it returns.
+-- STABLE, so that all queries in it use the snapshot of the calling query, which it returns.
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
--- The indexes on xid, whatever the size of the log.
+-- The settings make each query use the BRIN indexes on xid, whatever the size of the log.
 SET enable_seqscan = off SET enable_bitmapscan = on SET max_parallel_workers_per_gather = 0 SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	here CONSTANT pg_snapshot := eda.current_snapshot();
 	running CONSTANT bigint[] := ARRAY(SELECT x::text::bigint FROM pg_snapshot_xip(here) x);
-	was_running bigint[];		-- in the snapshot since
-	next_xid bigint;			-- the first that began after it
-	upto bigint;				-- we tell of the transactions up to this one
-	excess bigint;				-- the first that there is no room for
-	width bigint := 100;		-- so many transactions are looked at
+	was_running bigint[];		-- transactions that snapshot since lists as running
+	next_xid bigint;			-- first transaction that began after snapshot since
+	upto bigint;				-- last transaction whose transitions are returned
+	excess bigint;				-- first transaction with which there are more than max_rows
+	width bigint := 100;		-- how many transactions the search covers
 	own CONSTANT bigint := coalesce(pg_current_xact_id_if_assigned()::text::bigint, 0);
 BEGIN
 	IF max_rows IS NULL OR max_rows NOT BETWEEN 1 AND 1000000 THEN
@@ -51,23 +53,26 @@ BEGIN
 			MESSAGE = format('max_rows is %s', coalesce(max_rows::text, 'null')), HINT = 'It must be from 1 to 1000000.';
 	END IF;
 	IF pg_is_in_recovery() THEN
-		-- A standby's snapshots do not list what is running.
+		-- The snapshots of a standby do not list all running transactions.
 		RAISE EXCEPTION USING ERRCODE = 'read_only_sql_transaction', MESSAGE = 'eda.changes() cannot run on a standby',
-			HINT = 'Ask the primary server.';
+			HINT = 'Call it on the primary server.';
 	END IF;
 	IF since IS NULL THEN
 		RETURN;
 	END IF;
 	IF pg_snapshot_xmax(since) > pg_snapshot_xmax(here) THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-			MESSAGE = format('snapshot %s is not of this server''s past', since),
-			HINT = 'It comes from another server, or from before this one was restored: read the events anew.';
+			MESSAGE = format('snapshot %s is ahead of this server', since),
+			HINT = 'It was taken on another server, or before this server was restored or lost transactions in a crash.  '
+				'Read the events again instead.';
 	END IF;
 	was_running := ARRAY(SELECT x::text::bigint FROM pg_snapshot_xip(since) x);
 	next_xid := pg_snapshot_xmax(since)::text::bigint;
 
-	-- Whole transactions, in the order of their numbers, as many as there is room for.  The index has no order: more
-	-- and more of them are looked at, so that who is far behind does not read all the rest for each page.
+	-- Return whole transactions in the order of their ids, as many as fit into max_rows.  A BRIN
+	-- index has no order.  So the search begins with a few transactions and covers four times as
+	-- many each time until max_rows is exceeded: a caller that is far behind does not read the
+	-- whole rest of the log for each page.
 	LOOP
 		upto := least(next_xid + width, pg_snapshot_xmax(here)::text::bigint) - 1;
 		SELECT t.xid INTO excess FROM eda.transition t
@@ -98,11 +103,15 @@ BEGIN
 	IF NOT FOUND AND excess IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded',
 			MESSAGE = format('transaction %s alone made more than %s transitions', excess, max_rows),
-			HINT = 'Raise max_rows, or read the events anew and go on from the current snapshot.';
+			HINT = 'Raise max_rows, or read the events again and continue from the current snapshot.';
 	END IF;
 END $$;
 COMMENT ON FUNCTION eda.changes(pg_snapshot, integer) IS
-	'The transitions that a snapshot does not see and that are committed now; each row has the snapshot to go on from, until no row comes.  At most max_rows, whole transactions only.';
+	'Return the transitions that are committed now and that the snapshot since does not see, at '
+	'most max_rows (1 to 1000000), and only those of whole transactions.  Each row has the '
+	'snapshot that the next call takes as since; no row: there are no more.  since null: no row.  '
+	'Errors: 22023 max_rows is out of range, or since is ahead of this server; 25006 on a '
+	'standby; 54000 one transaction made more than max_rows transitions.';
 
 CREATE FUNCTION eda_http.changes(since pg_snapshot DEFAULT NULL, max_rows integer DEFAULT 10000)
 RETURNS eda_http.response
@@ -120,7 +129,8 @@ BEGIN
 	EXCEPTION WHEN program_limit_exceeded THEN
 		upto := since;
 	END;
-	-- A client that is so far behind reads the events anew, rather than page after page of what became of them.
+	-- A client that is more than max_rows behind reads the events again; that is less work than
+	-- all their transitions, page after page.
 	IF upto::text <> here::text THEN
 		changes := NULL;
 	END IF;
@@ -128,4 +138,6 @@ BEGIN
 		'complete', upto IS NULL OR upto::text = here::text, 'changes', coalesce(changes, '[]')));
 END $$;
 COMMENT ON FUNCTION eda_http.changes(pg_snapshot, integer) IS
-	'For /api/stream and /ws: what happened since a snapshot, and the one of now; if that is more than max_rows, nothing, and complete is false.';
+	'For /api/stream and /ws: return the current snapshot, and the transitions since a snapshot, '
+	'as eda.changes() does.  If they are more than max_rows, return none, and complete is false.  '
+	'Errors: those of eda.changes() but 54000.';

@@ -1,9 +1,10 @@
 /* ------------------------------------------------------------------------
  * Metrics for Prometheus
  *
- * All of it comes from the engine's counters, none from the log: a look costs the
- * same at any size.  What the engine knows nothing of (it has just started, or an
- * event type is new) has no samples, rather than zeros.
+ * All metrics come from the engine's counters, and none from the log, so that
+ * their cost does not depend on the size of the log.  An event type that the
+ * engine has not counted yet (the engine has just started, or the event type is
+ * new) has no samples, rather than samples of zero.
  * ------------------------------------------------------------------------ */
 
 CREATE FUNCTION eda_http.metrics() RETURNS text
@@ -80,40 +81,40 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	)
 	SELECT string_agg(concat('# HELP ', f.name, ' ', f.help, E'\n# TYPE ', f.name, ' ', f.kind, E'\n', s.samples), '' ORDER BY f.n)
 	FROM (VALUES
-		(1, 'eda_info', 'gauge', 'Always 1; its labels say which database and version this is.'),
-		(2, 'eda_engine_up', 'gauge', '1 if the engine works, also while it is paused.'),
-		(3, 'eda_engine_paused', 'gauge', '1 if the engine is paused by eda.engine.'),
-		(4, 'eda_engine_start_time_seconds', 'gauge', 'When the engine started, in Unix time; counters begin at zero then.'),
-		(5, 'eda_engine_last_tick_time_seconds', 'gauge', 'When the engine''s last turn was, in Unix time; it takes one each second at least.'),
-		(6, 'eda_engine_ticks_total', 'counter', 'Turns of the engine.'),
-		(7, 'eda_engine_tick_seconds_total', 'counter', 'Time that the engine''s turns took.'),
-		(8, 'eda_engine_last_tick_seconds', 'gauge', 'Time that the last turn took.'),
-		(9, 'eda_engine_longest_tick_seconds', 'gauge', 'Time that the longest turn took.'),
+		(1, 'eda_info', 'gauge', 'Always 1; its labels are the name of the database and the version of eda.'),
+		(2, 'eda_engine_up', 'gauge', '1 if the engine runs or is paused, else 0.'),
+		(3, 'eda_engine_paused', 'gauge', '1 if the setting eda.engine pauses the engine, else 0.'),
+		(4, 'eda_engine_start_time_seconds', 'gauge', 'When the engine started, in Unix time; all counters start from zero then.'),
+		(5, 'eda_engine_last_tick_time_seconds', 'gauge', 'When the engine''s last tick ended, in Unix time; the engine ticks at least once a second.'),
+		(6, 'eda_engine_ticks_total', 'counter', 'Ticks of the engine: rounds of its main loop.'),
+		(7, 'eda_engine_tick_seconds_total', 'counter', 'Sum of the durations of all ticks.'),
+		(8, 'eda_engine_last_tick_seconds', 'gauge', 'Duration of the last tick.'),
+		(9, 'eda_engine_longest_tick_seconds', 'gauge', 'Duration of the longest tick since the engine started.'),
 		(10, 'eda_engine_transitions_read_total', 'counter', 'Transitions that the engine has read.'),
 		(11, 'eda_engine_transitions_made_total', 'counter', 'Transitions that the engine has made.'),
-		(12, 'eda_events', 'gauge', 'Events by their state.'),
-		(13, 'eda_event_type_suspended', 'gauge', '1 if the event type is suspended.'),
-		(14, 'eda_oldest_due_age_seconds', 'gauge', 'How long the oldest event that waits for the engine or a worker has been due; 0 if none is.'),
-		(15, 'eda_transitions_total', 'counter', 'Transitions by the state they led to; heartbeats lead to being_processed.'),
-		(16, 'eda_attempts_total', 'counter', 'Attempts begun: events acquired.'),
-		(17, 'eda_retries_total', 'counter', 'Attempts that failed or lost their lease and are to be followed by another.'),
+		(12, 'eda_events', 'gauge', 'How many events are in each state.'),
+		(13, 'eda_event_type_suspended', 'gauge', '1 if the event type is suspended, else 0.'),
+		(14, 'eda_oldest_due_age_seconds', 'gauge', 'How long the oldest event that waits for the engine or a worker has been due; 0 if no event waits.'),
+		(15, 'eda_transitions_total', 'counter', 'Transitions to each state; a heartbeat is a transition to being_processed.'),
+		(16, 'eda_attempts_total', 'counter', 'Attempts that began, each by an acquire.'),
+		(17, 'eda_retries_total', 'counter', 'Attempts that failed or lost their lease, and after which the event is tried again.'),
 		(18, 'eda_expiries_total', 'counter', 'Events that expired.'),
 		(19, 'eda_rescues_total', 'counter', 'Attempts that the engine ended because their lease ran out.'),
-		(20, 'eda_redrives_total', 'counter', 'Dead letters that were given another chance.'),
+		(20, 'eda_redrives_total', 'counter', 'Dead letters that were redriven.'),
 		(21, 'eda_due_to_acquired_seconds', 'histogram', 'Time from when an event was due until a worker acquired it.'),
-		(22, 'eda_acquired_to_done_seconds', 'histogram', 'Time from an acquire to the end of the attempt, whichever end: success, failure, release, suspension, cancel or a lost lease.'),
-		(23, 'eda_queue_queued', 'gauge', 'Dispatched events that wait for a worker of this database.'),
-		(24, 'eda_queue_handed_out', 'gauge', 'Events that a worker was handed and whose acquire has not committed yet.'),
-		(25, 'eda_queue_waiting_workers', 'gauge', 'Workers that wait for an event.'),
-		(26, 'eda_queue_parked', 'gauge', 'Events that are due but written to by an open transaction.'),
-		(27, 'eda_queue_held_back', 'gauge', 'Events whose move raises an error.'),
-		(28, 'eda_broker_state', 'gauge', '1 for the state that the broker is in.'),
+		(22, 'eda_acquired_to_done_seconds', 'histogram', 'Time from an acquire to the end of the attempt: by success, failure, release, suspension, cancel or a lost lease.'),
+		(23, 'eda_queue_queued', 'gauge', 'Events in the ready queue: dispatched, and not yet handed to a worker.'),
+		(24, 'eda_queue_handed_out', 'gauge', 'Events that workers have taken from the ready queue without having committed their acquire yet.'),
+		(25, 'eda_queue_waiting_workers', 'gauge', 'Workers that wait in eda.acquire_next().'),
+		(26, 'eda_queue_parked', 'gauge', 'Events that the engine could not move because an open transaction has locked them.'),
+		(27, 'eda_queue_held_back', 'gauge', 'Events that the engine could not move because the move raised an error.'),
+		(28, 'eda_broker_state', 'gauge', '1 for the state of the connection to the broker, 0 for the other states.'),
 		(29, 'eda_broker_unacknowledged', 'gauge', 'Messages that the broker has not acknowledged yet.'),
 		(30, 'eda_broker_published_total', 'counter', 'Messages that the broker has acknowledged.'),
 		(31, 'eda_broker_resent_total', 'counter', 'Messages sent again because no acknowledgement came.'),
-		(32, 'eda_broker_reconnects_total', 'counter', 'Connections to the broker after the first.')
+		(32, 'eda_broker_reconnects_total', 'counter', 'How many times the engine has connected to the broker again.')
 	) f(n, name, kind, help)
 	JOIN (SELECT name, string_agg(sample, '') AS samples FROM sample GROUP BY name) s USING (name);
 $$;
 COMMENT ON FUNCTION eda_http.metrics() IS
-	'GET /metrics: what the engine counts, in Prometheus'' text format; it costs the same at any size of the log.';
+	'GET /metrics: return the engine''s counters in Prometheus'' text format.';

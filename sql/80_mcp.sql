@@ -1,106 +1,126 @@
 /* ------------------------------------------------------------------------
  * The Model Context Protocol, for AI agents
  *
- * POST /mcp hands each JSON-RPC message to eda_http.mcp() with the headers that
- * belong to it.  Nothing is remembered between two messages, so there are no
- * sessions.  The protocol has two eras, and both are served: up to 2025-11-25 a
- * client begins with "initialize" and then names the revision in a header; from
- * 2026-07-28 on each request says in params._meta which revision it is in, and
- * headers repeat what the body says.
+ * For POST /mcp, the gateway calls eda_http.mcp() with the JSON-RPC message and
+ * the headers that belong to it.  The server keeps nothing between two messages,
+ * so there are no sessions.
  *
- * What a client did wrong in the protocol is a JSON-RPC error; what a tool
- * refuses is a result with isError, which its model can read and act upon.
- * Errors that neither foresees are raised: the gateway's 500, 503.
+ * The protocol has two eras, and this server speaks both.  In the revisions up
+ * to 2025-11-25, a client begins with "initialize" and then names the revision
+ * in a header.  From 2026-07-28 on ("modern" below), each request names its
+ * revision in params._meta, and headers repeat parts of the body.
+ *
+ * A violation of the protocol is answered with a JSON-RPC error.  An error of a
+ * tool is answered with a result that has isError, so that the model can read it
+ * and act on it.  All other errors are raised, and the gateway answers them with
+ * status 500 or 503.
  * ------------------------------------------------------------------------ */
 
 CREATE FUNCTION eda_http.mcp_versions() RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 RETURN '{2026-07-28,2025-11-25,2025-06-18,2025-03-26,2024-11-05,2024-10-07}'::text[];
-COMMENT ON FUNCTION eda_http.mcp_versions() IS 'The revisions of the protocol that are spoken here, newest first.';
+COMMENT ON FUNCTION eda_http.mcp_versions() IS
+	'Return the revisions of the protocol that this server speaks, newest first.';
 
 CREATE FUNCTION eda_http.mcp_is_modern(version text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 RETURN coalesce(version ~ '^\d{4}-\d\d-\d\d$' AND version COLLATE "C" >= '2026-07-28', false);
-COMMENT ON FUNCTION eda_http.mcp_is_modern(text) IS 'Whether a revision is of those that know no "initialize".';
+COMMENT ON FUNCTION eda_http.mcp_is_modern(text) IS
+	'Return whether a revision of the protocol is one without "initialize": 2026-07-28 or later.';
 
 CREATE FUNCTION eda_http.mcp_unsupported(version text) RETURNS json
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 RETURN json_build_object('supported', to_json(eda_http.mcp_versions()), 'requested', left(version, 100));
-COMMENT ON FUNCTION eda_http.mcp_unsupported(text) IS 'What goes with the error about a revision that is not spoken here.';
+COMMENT ON FUNCTION eda_http.mcp_unsupported(text) IS
+	'Return the data of the JSON-RPC error for a revision that this server does not speak.';
 
--- Ends a call with a JSON-RPC error; eda_http.mcp_message() makes it of the exception.
+-- The code, status and data of the JSON-RPC error travel as JSON in the exception's detail.
 CREATE FUNCTION eda_http.mcp_refuse(code integer, message text, data json DEFAULT NULL, status integer DEFAULT 200) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RAISE EXCEPTION USING ERRCODE = 'MCP01', MESSAGE = message,
 		DETAIL = json_build_object('code', code, 'status', status, 'data', data);
 END $$;
-COMMENT ON FUNCTION eda_http.mcp_refuse(integer, text, json, integer) IS 'Raise what becomes a JSON-RPC error.';
+COMMENT ON FUNCTION eda_http.mcp_refuse(integer, text, json, integer) IS
+	'Raise MCP01, which eda_http.mcp_message() turns into a JSON-RPC error with this code, '
+	'message and data, and this HTTP status.';
 
 CREATE FUNCTION eda_http.mcp_error(id json, code integer, message text, data json, status integer) RETURNS eda_http.response
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 RETURN (status, NULL, NULL, json_build_object('jsonrpc', '2.0', 'id', id, 'error', CASE WHEN data IS NULL
 	THEN json_build_object('code', code, 'message', message)
 	ELSE json_build_object('code', code, 'message', message, 'data', data) END), NULL, NULL)::eda_http.response;
-COMMENT ON FUNCTION eda_http.mcp_error(json, integer, text, json, integer) IS 'A JSON-RPC error as an HTTP answer.';
+COMMENT ON FUNCTION eda_http.mcp_error(json, integer, text, json, integer) IS
+	'Return a JSON-RPC error as an HTTP answer.';
 
--- Keeps the order of the keys, which jsonb does not.
+-- Not with jsonb, which does not keep the order of the keys.
 CREATE FUNCTION eda_http.mcp_join(a json, b json) RETURNS json
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 RETURN (SELECT json_object_agg(key, value ORDER BY part, n) FROM (
 	SELECT 1 AS part, * FROM json_each(a) WITH ORDINALITY x(key, value, n)
 	UNION ALL SELECT 2, * FROM json_each(b) WITH ORDINALITY x(key, value, n)) both_of_them);
-COMMENT ON FUNCTION eda_http.mcp_join(json, json) IS 'The members of two JSON objects, one after the other.';
+COMMENT ON FUNCTION eda_http.mcp_join(json, json) IS
+	'Return a JSON object with the keys of a, followed by those of b.';
 
 /* ------------------------------------------------------------------------
- * Who we are
+ * What the server says of itself
  * ------------------------------------------------------------------------ */
 
 CREATE FUNCTION eda_http.mcp_server() RETURNS json
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN (SELECT json_build_object('name', 'eda', 'title', 'eda event engine', 'version', e.extversion)
 	FROM pg_extension e WHERE e.extname = 'eda');
-COMMENT ON FUNCTION eda_http.mcp_server() IS 'The name and version that we tell clients.';
+COMMENT ON FUNCTION eda_http.mcp_server() IS
+	'Return the name and version of this server for clients.';
 
 CREATE FUNCTION eda_http.mcp_capabilities() RETURNS json
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 RETURN '{"tools": {"listChanged": false}, "resources": {"subscribe": false, "listChanged": false}, "completions": {}}'::json;
-COMMENT ON FUNCTION eda_http.mcp_capabilities() IS 'What a client may expect.';
+COMMENT ON FUNCTION eda_http.mcp_capabilities() IS
+	'Return which optional parts of the protocol this server has.';
 
 CREATE FUNCTION eda_http.mcp_instructions() RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 RETURN
-	'eda is an event engine inside PostgreSQL.  An event has a type, a flow id (the business transaction it belongs to) and a payload.  '
-	'publish_event makes one; when it is due the engine puts it into the queue of its flow type.  A worker takes it with '
-	'acquire_processing_permit, which opens an attempt with a token and a lease, does the work, and ends the attempt with report_success or '
-	'report_failure under that token.  A failed attempt is tried again after a delay until none is left; then the event is a dead letter '
-	'(failed, or expired when its time is over), which redrive_event brings back.  '
-	'Delivery is at least once: a lease that runs out gives the event to another worker.  '
-	'To find out about an event ask explain_event; about the queues read metrics://queues; about rules and names config://{eventType}.  '
-	'Errors of tools have a code: ED001 the move is not legal now, ED002 the token is stale, ED003 finished already, ED004 no such event, '
-	'ED005 no such event type or flow type, ED007 the id or key was used for another event, ED008 busy: try again, ED009 too large, '
-	'22xxx a bad argument, 42501 not allowed for you.';
-COMMENT ON FUNCTION eda_http.mcp_instructions() IS 'What a model is told about this server.';
+	'eda is an event engine inside PostgreSQL.  An event has an event type, a flow id (the '
+	'business transaction that it belongs to) and a payload.  publish_event publishes an event.  '
+	'When the event is due, the engine puts it into a queue, which is called the flow type.  A '
+	'worker acquires the event with acquire_processing_permit, which begins an attempt with a '
+	'token and a lease, does the work, and ends the attempt with report_success or report_failure '
+	'and that token.  An event whose attempt failed is tried again after a delay, while attempts '
+	'are left.  Then it is a dead letter (failed, or expired when its lifespan is over), which '
+	'redrive_event brings back.  Delivery is at least once: when a lease ends without a report, '
+	'another worker gets the event.  Call explain_event to find out about an event; read '
+	'metrics://queues for the queues, and config://{eventType} for the rules of an event type.  '
+	'Errors of tools have a code: ED001 the move is not legal now, ED002 the token is stale, '
+	'ED003 the attempt has already ended, ED004 no such event, ED005 no such event type or flow '
+	'type, ED007 the event id or key was used for another event, ED008 another transaction has '
+	'locked the event: try again, ED009 too large, 22xxx invalid argument, 42501 you lack the '
+	'access.';
+COMMENT ON FUNCTION eda_http.mcp_instructions() IS
+	'Return the text that tells a model how to use this server.';
 
 /* ------------------------------------------------------------------------
  * Tools
  * ------------------------------------------------------------------------ */
 
--- What one does about an error, in terms of tools; the hints of the database are in terms of SQL.
+-- The hints of the errors themselves are about SQL functions, which an agent cannot call.
 CREATE FUNCTION eda_http.mcp_advice(code text, access text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 RETURN CASE code
-	WHEN 'ED001' THEN 'Ask explain_event where the event stands and what can be done.'
-	WHEN 'ED002' THEN 'Give up this attempt, and undo what it did where you can: another attempt has the event, or will have.'
-	WHEN 'ED003' THEN 'Nothing is left to do: this attempt was reported before.'
-	WHEN 'ED004' THEN 'Look at the event id.'
-	WHEN 'ED005' THEN 'List the resources for the names there are; update_lifecycle_config with a flow_type makes a new event type.'
+	WHEN 'ED001' THEN 'Call explain_event: it tells the state of the event and what can be done.'
+	WHEN 'ED002' THEN 'Give up this attempt, and undo its work if you can: another attempt has the event, or will have it.'
+	WHEN 'ED003' THEN 'Do nothing: this attempt was already reported.'
+	WHEN 'ED004' THEN 'Check the event id.'
+	WHEN 'ED005' THEN 'List the resources to see which names exist.  update_lifecycle_config with a flow_type creates a new event type.'
 	WHEN 'ED006' THEN 'Pass the token that acquire_processing_permit returned.'
 	WHEN 'ED007' THEN 'Use a new id or key for each event, and repeat a call only with the same arguments.'
 	WHEN 'ED008' THEN 'Try again in a second.'
-	WHEN '42501' THEN format('Another role, or SELECT eda.grant_access(%L, %L) by a superuser, is needed for this.', current_user, access)
+	WHEN '42501' THEN format('Use the token of another role, or have a superuser call SELECT eda.grant_access(%L, %L).', current_user, access)
 	END;
-COMMENT ON FUNCTION eda_http.mcp_advice(text, text) IS 'What a model can do about the error of a tool.';
+COMMENT ON FUNCTION eda_http.mcp_advice(text, text) IS
+	'Return what a model can do about an error of a tool: code is the SQLSTATE, access the kind '
+	'of access that the tool needs; null for other errors.';
 
 CREATE FUNCTION eda_http.mcp_call_tool(params jsonb, OUT result json, OUT wait_for text, OUT wait_ms integer) RETURNS record
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -132,7 +152,7 @@ BEGIN
 		wait_for := done.wait_for;
 		wait_ms := done.wait_ms;
 		RETURN;
-	-- A code that ends in 000 stands for its class.
+	-- A code that ends in 000 stands for all codes of its class.
 	EXCEPTION WHEN SQLSTATE 'ED000' OR SQLSTATE '22000' OR SQLSTATE '23000' OR SQLSTATE '54000' OR insufficient_privilege
 		OR duplicate_object OR configuration_limit_exceeded THEN
 		GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
@@ -144,7 +164,8 @@ BEGIN
 		'isError', true);
 END $$;
 COMMENT ON FUNCTION eda_http.mcp_call_tool(jsonb) IS
-	'The result of tools/call: what the tool did, or why it refused.  A refused call leaves nothing behind.';
+	'Return the result of tools/call: what the tool did, or the error that it raised.  After an '
+	'error, nothing that the tool did is kept.  wait_for and wait_ms: as in eda_http.response.';
 
 /* ------------------------------------------------------------------------
  * Resources
@@ -156,38 +177,44 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 		'description', t.description, 'mimeType', 'application/json')))
 	FROM (VALUES
 		('event://{id}', 'event', 'An event',
-			'An event with its payload, headers and state, its whole history, and the family of events that it belongs to.'),
-		('events://pending/{flowType}', 'pending', 'What waits in a queue',
-			'How many events of a flow type are in which state, and those that wait for a worker (dispatched) or for their time '
-			'(awaiting_processing), newest first, up to 100 of each.  They are looked for among the newest 5,000 events; complete: false '
-			'means that there may be more, as the numbers tell.'),
+			'An event with its payload, headers and state, its history (at most 1000 '
+			'transitions), and the events that it descends from or that descend from it.'),
+		('events://pending/{flowType}', 'pending', 'The events that wait in a queue',
+			'How many events of a flow type are in each state, and the newest of those that wait '
+			'for a worker (dispatched) or until they are due (awaiting_processing), up to 100 of '
+			'each.  Only the newest 5,000 events are searched; complete: false means that more '
+			'events may wait, as the counts show.'),
 		('config://{eventType}', 'config', 'The rules of an event type',
 			'Attempts, delays, lifespan, lease, limits and whether it is suspended; update_lifecycle_config changes them.')
 	) t(template, name, title, description);
 $$;
-COMMENT ON FUNCTION eda_http.mcp_list_templates() IS 'The result of resources/templates/list.';
+COMMENT ON FUNCTION eda_http.mcp_list_templates() IS
+	'Return the result of resources/templates/list.';
 
--- What a role may not read is not there for it.
+-- For a role that is no monitor, the list is empty.
 CREATE FUNCTION eda_http.mcp_resources(OUT uri text, OUT name text, OUT title text, OUT description text) RETURNS SETOF record
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	RETURN QUERY
 	SELECT 'config://' || t.event_type, 'config ' || t.event_type, 'Rules of event type ' || t.event_type,
-		format('Attempts, delays, lifespan, lease and limits of %s, whose workers take it from "%s".', t.event_type, t.flow_type)
+		format('Attempts, delays, lifespan, lease and limits of event type %s, which belongs to flow type %s.', t.event_type, t.flow_type)
 	FROM eda.event_type t
 	UNION ALL
-	SELECT DISTINCT 'events://pending/' || t.flow_type, 'pending ' || t.flow_type, 'What waits in ' || t.flow_type,
-		format('Events of flow type %s that wait, and how many are in which state.', t.flow_type)
+	SELECT DISTINCT 'events://pending/' || t.flow_type, 'pending ' || t.flow_type, 'The events that wait in ' || t.flow_type,
+		format('The events of flow type %s that wait, and how many of its events are in each state.', t.flow_type)
 	FROM eda.event_type t
 	UNION ALL
 	VALUES ('metrics://queues', 'queues', 'The queues in numbers',
-		'Events by type and state, what moved in the last minute, how long the oldest has waited, and how the engine is.');
+		'How many events of each event type are in each state and came to it in the last minute, '
+		'how long the oldest due event has waited, and the status of the engine.');
 EXCEPTION WHEN insufficient_privilege THEN
 	RETURN;
 END $$;
-COMMENT ON FUNCTION eda_http.mcp_resources() IS 'The resources that can be listed: the metrics, each event type, each flow type.';
+COMMENT ON FUNCTION eda_http.mcp_resources() IS
+	'Return the resources for resources/list: the metrics, and one for each event type and each '
+	'flow type.';
 
--- A page begins after the URI that the cursor is.
+-- The cursor of a page is the last URI of the page before.
 CREATE FUNCTION eda_http.mcp_list_resources(cursor_uri text) RETURNS json
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 	WITH page AS MATERIALIZED (
@@ -203,9 +230,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 		ELSE json_build_object('resources', resources) END
 	FROM listed;
 $$;
-COMMENT ON FUNCTION eda_http.mcp_list_resources(text) IS 'The result of resources/list.';
+COMMENT ON FUNCTION eda_http.mcp_list_resources(text) IS
+	'Return the result of resources/list: up to 200 resources whose URIs come after cursor_uri.';
 
--- Its content; null: there is no such resource.
 CREATE FUNCTION eda_http.mcp_resource(uri text) RETURNS json
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -238,7 +265,8 @@ BEGIN
 EXCEPTION WHEN SQLSTATE 'ED004' OR SQLSTATE 'ED005' THEN
 	RETURN NULL;
 END $$;
-COMMENT ON FUNCTION eda_http.mcp_resource(text) IS 'The content of a resource; null: there is none of this name.';
+COMMENT ON FUNCTION eda_http.mcp_resource(text) IS
+	'Return the content of a resource; null if there is no such resource.';
 
 CREATE FUNCTION eda_http.mcp_read_resource(params jsonb, modern boolean) RETURNS json
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -257,13 +285,13 @@ BEGIN
 	RETURN json_build_object('contents', json_build_array(
 		json_build_object('uri', uri, 'mimeType', 'application/json', 'text', content::text)));
 EXCEPTION WHEN insufficient_privilege THEN
-	-- The protocol has no code for it.
+	-- The protocol has no code for a missing right.
 	PERFORM eda_http.mcp_refuse(42501, SQLERRM,
 		json_build_object('uri', left(uri, 200), 'hint', eda_http.mcp_advice('42501', 'monitor')));
 END $$;
-COMMENT ON FUNCTION eda_http.mcp_read_resource(jsonb, boolean) IS 'The result of resources/read.';
+COMMENT ON FUNCTION eda_http.mcp_read_resource(jsonb, boolean) IS
+	'Return the result of resources/read, or raise MCP01.';
 
--- Names of event types and flow types that begin so.
 CREATE FUNCTION eda_http.mcp_complete(params jsonb) RETURNS json
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -286,20 +314,21 @@ BEGIN
 	RETURN json_build_object('completion', json_build_object('values', to_json(names[1:100]), 'total', cardinality(names),
 		'hasMore', cardinality(names) > 100));
 END $$;
-COMMENT ON FUNCTION eda_http.mcp_complete(jsonb) IS 'The result of completion/complete.';
+COMMENT ON FUNCTION eda_http.mcp_complete(jsonb) IS
+	'Return the result of completion/complete: the names of event types or flow types that begin '
+	'with the given text, in any case; or raise MCP01.';
 
 /* ------------------------------------------------------------------------
  * Messages
  * ------------------------------------------------------------------------ */
 
--- Does one request: its result, or the error that mcp_refuse() raises.
+
 CREATE FUNCTION eda_http.mcp_do(method text, params jsonb, modern boolean, OUT result json, OUT wait_for text, OUT wait_ms integer)
 RETURNS record
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	-- for how many ms, and by whom, a client may keep the result
-	ttl integer;
-	cache_scope text := 'public';
+	ttl integer;						-- for how many ms a client may keep the result
+	cache_scope text := 'public';		-- whether clients with other tokens may use it, too
 	meta json;
 	cursor_uri CONSTANT text := params ->> 'cursor';
 BEGIN
@@ -319,7 +348,7 @@ BEGIN
 			IF jsonb_typeof(params -> 'protocolVersion') IS DISTINCT FROM 'string' THEN
 				PERFORM eda_http.mcp_refuse(-32602, 'params.protocolVersion must be a string');
 			END IF;
-			-- The version asked for, else the latest that begins like this.
+			-- The revision that the client asks for, else the newest that has "initialize".
 			result := json_build_object(
 				'protocolVersion', CASE WHEN params ->> 'protocolVersion' = ANY (eda_http.mcp_versions())
 					AND NOT eda_http.mcp_is_modern(params ->> 'protocolVersion') THEN params ->> 'protocolVersion'
@@ -361,7 +390,9 @@ BEGIN
 			ELSE json_build_object('ttlMs', ttl, 'cacheScope', cache_scope, '_meta', meta) END);
 	END IF;
 END $$;
-COMMENT ON FUNCTION eda_http.mcp_do(text, jsonb, boolean) IS 'Do what a request asks for; its result.';
+COMMENT ON FUNCTION eda_http.mcp_do(text, jsonb, boolean) IS
+	'Carry out one JSON-RPC request and return its result, or raise MCP01.  wait_for and '
+	'wait_ms: as in eda_http.response.';
 
 CREATE FUNCTION eda_http.mcp_era(
 	method text, params jsonb, protocol_version text, mcp_method text, mcp_name text) RETURNS boolean
@@ -384,7 +415,7 @@ BEGIN
 	END IF;
 
 	IF protocol_version <> claimed THEN
-		wrong := format('the header MCP-Protocol-Version is "%s", the body''s is "%s"', left(protocol_version, 100), left(claimed, 100));
+		wrong := format('the header MCP-Protocol-Version is "%s", but the body has "%s"', left(protocol_version, 100), left(claimed, 100));
 	ELSIF coalesce(claimed, protocol_version) <> ALL (eda_http.mcp_versions()) THEN
 		PERFORM eda_http.mcp_refuse(-32022, 'Unsupported protocol version',
 			eda_http.mcp_unsupported(coalesce(claimed, protocol_version)), 400);
@@ -394,26 +425,29 @@ BEGIN
 		RETURN false;
 	END IF;
 
-	-- The headers by which others may have routed or admitted it must say the same as the body.
+	-- Proxies may have routed or admitted the request by its headers, so these must agree with
+	-- the body.
 	field := CASE WHEN method IN ('tools/call', 'prompts/get') THEN 'name' WHEN method = 'resources/read' THEN 'uri' END;
 	wrong := CASE
 		WHEN wrong IS NOT NULL THEN wrong
 		WHEN protocol_version IS NULL THEN 'the header MCP-Protocol-Version is missing'
 		WHEN mcp_method IS NULL THEN 'the header Mcp-Method is missing'
-		WHEN mcp_method <> method THEN format('the header Mcp-Method is "%s", the body''s method "%s"', left(mcp_method, 100),
-			left(method, 100))
+		WHEN mcp_method <> method THEN format('the header Mcp-Method is "%s", but the method in the body is "%s"',
+			left(mcp_method, 100), left(method, 100))
 		WHEN jsonb_typeof(params -> field) = 'string' AND mcp_name IS NULL THEN 'the header Mcp-Name is missing'
 		WHEN jsonb_typeof(params -> field) = 'string' AND eda_http.mcp_header(mcp_name) IS DISTINCT FROM params ->> field
-			THEN format('the header Mcp-Name is "%s", the body''s %s "%s"', left(mcp_name, 100), field, left(params ->> field, 100)) END;
+			THEN format('the header Mcp-Name is "%s", but the %s in the body is "%s"', left(mcp_name, 100), field,
+				left(params ->> field, 100)) END;
 	IF wrong IS NOT NULL THEN
 		PERFORM eda_http.mcp_refuse(-32020, 'Header mismatch: ' || wrong, status => 400);
 	END IF;
 	RETURN true;
 END $$;
 COMMENT ON FUNCTION eda_http.mcp_era(text, jsonb, text, text, text) IS
-	'Whether a request is of the era without "initialize"; an error if its revision is not spoken here, or its headers belie it.';
+	'Return whether a request is in a modern revision of the protocol, one without "initialize".  '
+	'Raise MCP01 if this server does not speak its revision, or if its headers differ from its '
+	'body.';
 
--- What a header says: as it is, or =?base64?...?=; null: neither.
 CREATE FUNCTION eda_http.mcp_header(value text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 BEGIN
@@ -425,9 +459,10 @@ BEGIN
 EXCEPTION WHEN data_exception THEN
 	RETURN NULL;
 END $$;
-COMMENT ON FUNCTION eda_http.mcp_header(text) IS 'The value of a header that may be encoded as =?base64?...?=.';
+COMMENT ON FUNCTION eda_http.mcp_header(text) IS
+	'Return the value of a header, decoded if it is =?base64?...?=; null if it cannot be '
+	'decoded.';
 
--- One message: the answer to a request; 202 for a notification or a response, which are read and forgotten.
 CREATE FUNCTION eda_http.mcp_message(
 	message jsonb, protocol_version text, mcp_method text, mcp_name text, in_batch boolean) RETURNS eda_http.response
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -476,7 +511,9 @@ BEGIN
 	RETURN (200, NULL, NULL, json_build_object('jsonrpc', '2.0', 'id', id::json, 'result', done.result),
 		done.wait_for, done.wait_ms)::eda_http.response;
 END $$;
-COMMENT ON FUNCTION eda_http.mcp_message(jsonb, text, text, text, boolean) IS 'The answer to one JSON-RPC message.';
+COMMENT ON FUNCTION eda_http.mcp_message(jsonb, text, text, text, boolean) IS
+	'Return the answer to one JSON-RPC message.  A notification or a response is ignored, and '
+	'answered with status 202 and no body.';
 
 CREATE FUNCTION eda_http.mcp(
 	body				jsonb,
@@ -496,7 +533,7 @@ BEGIN
 	END IF;
 	IF protocol_version <> ALL (eda_http.mcp_versions()) THEN
 		RETURN eda_http.mcp_error(NULL, -32022, 'Unsupported protocol version', eda_http.mcp_unsupported(protocol_version), 400);
-	-- Without the header it is of 2025-03-26, the last revision that has batches.
+	-- A message without the header is in revision 2025-03-26, the last one that has batches.
 	ELSIF protocol_version COLLATE "C" > '2025-03-26' THEN
 		RETURN eda_http.mcp_error(NULL, -32600, format('Invalid Request: revision %s has no batches', left(protocol_version, 100)),
 			NULL, 400);
@@ -519,4 +556,6 @@ BEGIN
 	RETURN eda_http.answer(array_to_json(answers));
 END $$;
 COMMENT ON FUNCTION eda_http.mcp(jsonb, text, text, text) IS
-	'POST /mcp: a message of the Model Context Protocol, and its headers MCP-Protocol-Version, Mcp-Method and Mcp-Name.';
+	'POST /mcp: answer a message of the Model Context Protocol, or a batch of messages.  The '
+	'other arguments are the values of the headers MCP-Protocol-Version, Mcp-Method and '
+	'Mcp-Name.';

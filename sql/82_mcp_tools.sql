@@ -1,6 +1,6 @@
 /* ------------------------------------------------------------------------
- * The tools of the Model Context Protocol: what an AI agent reads about them,
- * and how each is one of the routes above
+ * The tools of the Model Context Protocol: their descriptions and schemas for
+ * AI agents, and the calls of the HTTP gateway's functions that carry them out
  * ------------------------------------------------------------------------ */
 
 CREATE FUNCTION eda_http.mcp_tools(
@@ -8,31 +8,34 @@ CREATE FUNCTION eda_http.mcp_tools(
 	OUT name text, OUT access text, OUT title text, OUT description text, OUT input json, OUT output json,
 	OUT read_only boolean, OUT destructive boolean, OUT idempotent boolean)
 RETURNS SETOF record
--- Not SQL: that would be read anew at each call.
+-- Not in SQL: a SQL function would be parsed at each call.
 LANGUAGE plpgsql IMMUTABLE ROWS 9 SET search_path = pg_catalog, pg_temp AS $tools$
 BEGIN
 	RETURN QUERY SELECT t.name, t.access, t.title, t.description, t.input::json, t.output::json, t.read_only, t.destructive, t.idempotent
 	FROM (VALUES
 	('publish_event', 'publisher', 'Publish an event',
-		'Publish an event: durable once this returns, and processed at least once.  The engine puts it into the queue of its '
-		'event type (the flow type) when it is due, within milliseconds unless scheduled_at says later; a worker then acquires it.  '
-		'Repeating a call publishes a second event, unless both have the same idempotency_key or event_id: then the first event''s id '
-		'comes back.  Event types are listed as config:// resources; an unknown one is the error ED005, a payload that is too large ED009, '
-		'a key used for another event ED007.  Follow the event with explain_event.', $json$
+		'Publish an event.  The event is durable when this tool returns, and it is processed at '
+		'least once.  When it is due, within milliseconds unless scheduled_at is later, the '
+		'engine puts it into the queue of its event type, which is called the flow type, and a '
+		'worker acquires it.  Calling this tool twice publishes two events, unless both calls '
+		'have the same idempotency_key or event_id: then the second call returns the id of the '
+		'first event.  The event types are listed as config:// resources.  Errors: ED005 unknown '
+		'event type, ED007 the key or event id was used for another event type or flow id, ED009 '
+		'payload too large.  explain_event tells what became of the event.', $json$
 {
 	"type": "object",
 	"properties": {
 		"event_type": {"type": "string", "description": "Name of a configured event type, with its case, such as ORDER_PLACED"},
-		"flow_id": {"type": "string", "minLength": 1, "description": "Id of the business transaction that it belongs to, such as an order number"},
-		"payload": {"description": "What a worker needs to know: any JSON, up to 1 MB unless configured otherwise; {} if left out"},
-		"scheduled_at": {"type": "string", "description": "Not before this time (ISO 8601 with time zone); at once if left out"},
-		"idempotency_key": {"type": "string", "minLength": 1, "description": "Makes repeating the call safe, for a week unless configured otherwise"},
-		"event_id": {"type": "string", "format": "uuid", "description": "An id of your own, best a UUID v7; made if left out"},
-		"on_fail_event_type": {"type": "string", "description": "Event type to publish if this event fails, in place of its type's; empty: none"},
-		"headers": {"type": "object", "additionalProperties": {"type": "string"}, "description": "Strings that travel with it, such as traceparent"},
-		"correlation_id": {"type": "string", "description": "Handed on to the events that its success or failure publishes"},
-		"parent_id": {"type": "string", "format": "uuid", "description": "The event that this one follows from"},
-		"flow_type": {"type": "string", "description": "The queue you expect: an error if the event type has another"}
+		"flow_id": {"type": "string", "minLength": 1, "description": "Id of the business transaction that the event belongs to, such as an order number"},
+		"payload": {"description": "What the worker needs to know: any JSON, up to 1 MB unless configured otherwise; {} if left out"},
+		"scheduled_at": {"type": "string", "description": "When the event is due (ISO 8601 with time zone); if left out, after the first delay of its event type"},
+		"idempotency_key": {"type": "string", "minLength": 1, "description": "A key under which this call can be repeated without publishing a second event, for a week unless configured otherwise"},
+		"event_id": {"type": "string", "format": "uuid", "description": "Your own id for the event, best a UUID v7; a new UUID v7 if left out"},
+		"on_fail_event_type": {"type": "string", "description": "Event type of the event that is published if this event fails, in place of the one in its rules; empty: none"},
+		"headers": {"type": "object", "additionalProperties": {"type": "string"}, "description": "Strings that go to the worker with the event, such as traceparent"},
+		"correlation_id": {"type": "string", "description": "Text that the events inherit that the success or failure of this event publishes"},
+		"parent_id": {"type": "string", "format": "uuid", "description": "Id of the event that this event follows from"},
+		"flow_type": {"type": "string", "description": "The flow type that you expect; if the event type has another, the call is an error"}
 	},
 	"required": ["event_type", "flow_id"],
 	"additionalProperties": false
@@ -44,39 +47,43 @@ BEGIN
 }$json$, false, false, false),
 
 	('acquire_processing_permit', 'worker', 'Acquire the permit to process an event',
-		'Take an event to work on: the next one of a queue (flow_type: highest priority first, then oldest), or a given one (event_id: it '
-		'must be "dispatched").  You get a token, and a lease until lease_until: the permit for this one attempt.  Do what event_type and '
-		'payload ask for, then call report_success or report_failure with event_id and token, before the lease ends.  A lease that runs out '
-		'counts as a failed attempt: the event goes to somebody else and your token becomes stale (ED002).  Work whose effects are outside '
-		'may happen twice: use event_id as the idempotency key there.  With flow_type and nothing to do the answer is acquired: false.  An '
-		'event that somebody else has, or that is finished, is the error ED001; one that never was ED004; an unknown flow type ED005.', $json$
+		'Acquire an event to process it: with flow_type the next event of that queue (highest '
+		'priority first, then oldest), with event_id that event, which must be "dispatched".  The '
+		'answer has a token, and a lease that ends at lease_until: your permit for this one '
+		'attempt.  Do what event_type and payload ask for, and call report_success or '
+		'report_failure with event_id and token before the lease ends.  If the lease ends first, '
+		'the attempt counts as failed, another worker gets the event, and your token is stale '
+		'(ED002).  So work outside the database may be done twice: use event_id as the '
+		'idempotency key there.  With flow_type, the answer is acquired: false if no event is '
+		'waiting.  Errors: ED001 the event cannot be acquired, because another worker has it or '
+		'it has ended, ED004 no such event, ED005 unknown flow type.', $json$
 {
 	"type": "object",
 	"properties": {
-		"flow_type": {"type": "string", "description": "Take the next event of this queue.  Give either flow_type or event_id"},
-		"event_id": {"type": "string", "format": "uuid", "description": "Take this event"},
+		"flow_type": {"type": "string", "description": "Acquire the next event of this queue.  Give either flow_type or event_id"},
+		"event_id": {"type": "string", "format": "uuid", "description": "Acquire this event.  Give either flow_type or event_id"},
 		"worker": {"type": "string", "description": "Your name, kept in the event's history"},
-		"lease": {"type": "number", "exclusiveMinimum": 0, "description": "Seconds that the work may take; the event type's lease if left out"},
-		"wait": {"type": "number", "minimum": 0, "description": "With flow_type: seconds to wait if nothing is there, at most 60; 0 if left out"}
+		"lease": {"type": "number", "exclusiveMinimum": 0, "description": "Seconds until the lease ends; the event type's lease if left out"},
+		"wait": {"type": "number", "minimum": 0, "description": "With flow_type: seconds to wait for an event if none is waiting, at most 60; 0 if left out"}
 	},
 	"additionalProperties": false
 }$json$, $json$
 {
 	"type": "object",
 	"properties": {
-		"acquired": {"type": "boolean", "description": "false: nothing was there to do"},
+		"acquired": {"type": "boolean", "description": "false: no event was waiting"},
 		"event": {
 			"type": ["object", "null"],
 			"properties": {
 				"event_id": {"type": "string", "format": "uuid"},
-				"token": {"type": "integer", "description": "Proves the permit; report_success and report_failure need it"},
+				"token": {"type": "integer", "description": "Proof of the permit, which report_success and report_failure need"},
 				"event_type": {"type": "string"},
 				"flow_type": {"type": "string"},
 				"flow_id": {"type": "string"},
-				"attempt": {"type": "integer", "description": "1 for the first"},
+				"attempt": {"type": "integer", "description": "Number of the attempt: 1 for the first"},
 				"payload": {},
 				"headers": {"type": ["object", "null"]},
-				"lease_until": {"type": "string", "description": "Report before this time"},
+				"lease_until": {"type": "string", "description": "When the lease ends: report before this time"},
 				"correlation_id": {"type": ["string", "null"]},
 				"parent_id": {"type": ["string", "null"]}
 			},
@@ -87,32 +94,34 @@ BEGIN
 }$json$, false, false, false),
 
 	('report_success', 'worker', 'Report that an event was processed',
-		'Finish the attempt that acquire_processing_permit gave you: the event is "succeeded", which is final, and its spinoff events are '
-		'published with it, all or nothing.  The token proves that the attempt is still yours.  ED002: the lease was lost, another attempt '
-		'has the event or will have; undo your work if you can.  ED003: it was finished under this token before, nothing is left to do '
-		'(if_finished "ok" answers finished: false instead, for a call that is repeated after its answer was lost).', $json$
+		'End the attempt that acquire_processing_permit began with success: the event is then '
+		'"succeeded", which is final, and its spinoff events are published in the same '
+		'transaction.  Errors: ED002 the lease was lost, and another attempt has the event or '
+		'will have it: undo your work if you can; ED003 the attempt was already reported under '
+		'this token: do nothing.  With if_finished "ok", the answer is finished: false instead of '
+		'ED003; use it to repeat a call whose answer was lost.', $json$
 {
 	"type": "object",
 	"properties": {
 		"event_id": {"type": "string", "format": "uuid"},
 		"token": {"type": "integer", "description": "From acquire_processing_permit"},
-		"result": {"description": "What came of it, kept in the event's history: any JSON"},
+		"result": {"description": "Result of the work, kept in the event's history: any JSON"},
 		"spinoffs": {
 			"type": "array",
-			"description": "Events that follow from this one, published in the same moment",
+			"description": "Events that follow from this event, published in the same transaction",
 			"items": {
 				"type": "object",
 				"properties": {
 					"event_type": {"type": "string"},
-					"flow_id": {"type": "string", "description": "This event's if left out"},
+					"flow_id": {"type": "string", "description": "Flow id of the new event; this event's if left out"},
 					"payload": {"description": "Any JSON; {} if left out"},
-					"scheduled_at": {"type": "string", "description": "ISO 8601 with time zone; at once if left out"},
+					"scheduled_at": {"type": "string", "description": "When the new event is due (ISO 8601 with time zone); if left out, after the first delay of its event type"},
 					"idempotency_key": {"type": "string"}
 				},
 				"required": ["event_type"]
 			}
 		},
-		"if_finished": {"type": "string", "enum": ["error", "ok"], "description": "If it is finished under this token already; error if left out"}
+		"if_finished": {"type": "string", "enum": ["error", "ok"], "description": "What the answer is if the attempt was already reported under this token: error ED003, or ok; error if left out"}
 	},
 	"required": ["event_id", "token"],
 	"additionalProperties": false
@@ -122,27 +131,29 @@ BEGIN
 	"properties": {
 		"event_id": {"type": "string", "format": "uuid"},
 		"state": {"type": "string", "const": "succeeded"},
-		"finished": {"type": "boolean", "description": "false: it was finished before this call"},
+		"finished": {"type": "boolean", "description": "false: the attempt had been reported before this call"},
 		"spinoff_event_ids": {"type": "array", "items": {"type": "string", "format": "uuid"}}
 	},
 	"required": ["event_id", "state", "finished", "spinoff_event_ids"]
 }$json$, false, false, true),
 
 	('report_failure', 'worker', 'Report that an attempt failed',
-		'End the attempt that acquire_processing_permit gave you with an error.  While attempts are left the event is tried again after the '
-		'delay of its event type (state "awaiting_processing"); else, or with retry: false, it is "failed": a dead letter, whose on-fail event '
-		'is published and which redrive_event can bring back.  It is "expired" if it would have to wait beyond its lifespan.  ED002 and ED003 '
-		'are as for report_success.', $json$
+		'End the attempt that acquire_processing_permit began with an error.  While attempts are '
+		'left, the event is tried again after the delay of its event type; its state is '
+		'"awaiting_processing".  If none is left, or with retry: false, the event is "failed": a '
+		'dead letter, whose on-fail event is published, and which redrive_event can bring back.  '
+		'The event is "expired" if it would have to wait beyond its lifespan.  Errors: ED002 and '
+		'ED003 as for report_success.', $json$
 {
 	"type": "object",
 	"properties": {
 		"event_id": {"type": "string", "format": "uuid"},
 		"token": {"type": "integer", "description": "From acquire_processing_permit"},
-		"error_message": {"type": "string", "description": "What went wrong, for people and for grouping: without ids or times"},
-		"stack_trace": {"type": "string", "description": "Where, and all that helps to find out why"},
-		"retry": {"type": "boolean", "description": "false: trying again is useless; true if left out"},
+		"error_message": {"type": "string", "description": "What went wrong, for people.  Leave ids and times out, so that equal errors can be grouped"},
+		"stack_trace": {"type": "string", "description": "Where the error was raised, and all that helps to find its cause"},
+		"retry": {"type": "boolean", "description": "false: the event fails now, because trying again is useless; true if left out"},
 		"retry_in": {"type": "number", "minimum": 0, "description": "Seconds until the next attempt, in place of the event type's delay"},
-		"if_finished": {"type": "string", "enum": ["error", "ok"], "description": "If it is finished under this token already; error if left out"}
+		"if_finished": {"type": "string", "enum": ["error", "ok"], "description": "What the answer is if the attempt was already reported under this token: error ED003, or ok; error if left out"}
 	},
 	"required": ["event_id", "token", "error_message"],
 	"additionalProperties": false
@@ -151,15 +162,17 @@ BEGIN
 	"type": "object",
 	"properties": {
 		"event_id": {"type": "string", "format": "uuid"},
-		"state": {"type": "string", "description": "awaiting_processing: it will be tried again; failed or expired: it is a dead letter now"}
+		"state": {"type": "string", "description": "awaiting_processing: the event will be tried again; failed or expired: the event is now a dead letter"}
 	},
 	"required": ["event_id", "state"]
 }$json$, false, false, true),
 
 	('suspend_event_type', 'operator', 'Stop an event type',
-		'Stop a whole event type, for example because what its workers need is down: nothing of it is dispatched or acquired any more.  '
-		'Attempts that are being processed go on, events can still be published and wait, and they still expire.  It lasts until '
-		'unsuspend_event_type.  changed: false means that it was suspended already; an unknown event type is ED005.', $json$
+		'Stop an event type, for example because a service that its workers need is down: until '
+		'unsuspend_event_type, no event of this type is dispatched or acquired.  Attempts that '
+		'are being processed continue.  Events can still be published, and wait; events still '
+		'expire.  changed: false means that the event type was already suspended.  Errors: ED005 '
+		'unknown event type.', $json$
 {
 	"type": "object",
 	"properties": {"event_type": {"type": "string", "description": "Name of the event type, with its case"}},
@@ -177,8 +190,10 @@ BEGIN
 }$json$, false, true, true),
 
 	('unsuspend_event_type', 'operator', 'Let an event type go on',
-		'Undo suspend_event_type: the events of the type that wait are dispatched again, oldest first.  Events that failed meanwhile stay dead '
-		'letters: redrive_event brings them back.  changed: false means that it was not suspended; an unknown event type is ED005.', $json$
+		'Undo suspend_event_type: the waiting events of this type are dispatched again, oldest '
+		'first.  Events that have failed or expired stay dead letters: redrive_event brings them '
+		'back.  changed: false means that the event type was not suspended.  Errors: ED005 '
+		'unknown event type.', $json$
 {
 	"type": "object",
 	"properties": {"event_type": {"type": "string", "description": "Name of the event type, with its case"}},
@@ -196,31 +211,34 @@ BEGIN
 }$json$, false, false, true),
 
 	('update_lifecycle_config', 'operator', 'Change the rules of an event type',
-		'Change the rules that the events of a type live by; read config://{eventType} first.  What is left out stays, null puts a rule back '
-		'to its default.  A type that does not exist yet is created, if flow_type is given; a flow type cannot be changed later.  The change '
-		'holds from the next step of each event on, also for those published before; the lifespan is taken when an event is published.  '
-		'Times are intervals such as "30 s", "5 min" or "1 day".  Rules that cannot be right are refused (22023) with what would be; for '
-		'example the delays of all attempts together must be shorter than the lifespan.', $json$
+		'Change the rules of an event type; read config://{eventType} first.  A rule that is left '
+		'out stays as it is, and null sets a rule to its default.  An event type that does not '
+		'exist is created if flow_type is given; its flow type cannot be changed later.  The new '
+		'rules hold for the next transition of each event, also of those that are already '
+		'published; only the lifespan is applied when an event is published or redriven.  '
+		'Intervals are written like "30 s", "5 min" or "1 day".  Errors: 22023 a rule is invalid, '
+		'with a hint that says what is valid; for example, the delays of all attempts together '
+		'must be shorter than the lifespan.', $json$
 {
 	"type": "object",
 	"properties": {
 		"event_type": {"type": "string", "description": "Name of the event type, with its case"},
-		"flow_type": {"type": ["string", "null"], "description": "The queue that workers take its events from; only when it is created"},
-		"max_attempts": {"type": ["integer", "null"], "minimum": 1, "maximum": 10000, "description": "How often an event may be acquired before it fails; default 5"},
-		"lifespan": {"type": ["string", "null"], "description": "How long an event may live from its scheduled time; default: for ever"},
-		"attempt_delays": {"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1, "description": "Wait before attempt 1, 2, ...; the last one repeats"},
+		"flow_type": {"type": ["string", "null"], "description": "The queue from which workers acquire the events of this type; only for a new event type"},
+		"max_attempts": {"type": ["integer", "null"], "minimum": 1, "maximum": 10000, "description": "How many times an event may be acquired before it fails; default 5"},
+		"lifespan": {"type": ["string", "null"], "description": "How long after its scheduled time an event expires; default: never"},
+		"attempt_delays": {"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1, "description": "How long an event waits before attempt 1, attempt 2, and so on; the last delay holds for all further attempts"},
 		"backoff": {"type": ["number", "null"], "minimum": 1, "maximum": 100, "description": "Factor by which the last delay grows with each further attempt; default 1"},
-		"jitter": {"type": ["number", "null"], "minimum": 0, "maximum": 1, "description": "Part of a retry delay that is random; default 0"},
-		"lease": {"type": ["string", "null"], "description": "How long a worker may keep an attempt; default 30 s"},
+		"jitter": {"type": ["number", "null"], "minimum": 0, "maximum": 1, "description": "How much a delay varies at random: with 0.1 it is up to 10 % shorter or longer; default 0"},
+		"lease": {"type": ["string", "null"], "description": "How long a worker may process an event without a report; default 30 s"},
 		"dispatch_timeout": {"type": ["string", "null"], "description": "How long a worker that is handed an event may take to acquire it; default 30 s"},
-		"on_fail_event_type": {"type": ["string", "null"], "description": "Event type that is published when an event of this type fails; it must exist; empty or null: none"},
-		"suspend_timeout": {"type": ["string", "null"], "description": "Deadline of a suspended event when none is given; default: none"},
-		"on_suspend_timeout": {"type": ["string", "null"], "enum": ["expire", "resume", null], "description": "What a suspended event does at its deadline; default expire"},
-		"delivery": {"type": ["string", "null"], "enum": ["pull", "nats", null], "description": "pull: workers acquire from the queue; nats: they get messages first; default pull"},
-		"subject": {"type": ["string", "null"], "description": "Subject of the messages, with {flow_type}, {event_type}, {flow_id}, {database}; default event-engine.{flow_type}"},
-		"priority": {"type": ["integer", "null"], "minimum": 0, "maximum": 9, "description": "Within a flow type higher goes first; default 5"},
-		"max_in_flight": {"type": ["integer", "null"], "minimum": 1, "description": "At most so many events dispatched or being processed at once; default: no limit"},
-		"max_dispatched": {"type": ["integer", "null"], "minimum": 1, "description": "With delivery nats: at most so many dispatched and not acquired; default 10000"}
+		"on_fail_event_type": {"type": ["string", "null"], "description": "Event type of the event that is published when an event of this type fails; it must exist; empty or null: none"},
+		"suspend_timeout": {"type": ["string", "null"], "description": "How long an event is suspended if no deadline is given; default: until it is resumed"},
+		"on_suspend_timeout": {"type": ["string", "null"], "enum": ["expire", "resume", null], "description": "What happens to a suspended event at its deadline; default expire"},
+		"delivery": {"type": ["string", "null"], "enum": ["pull", "nats", null], "description": "pull: workers acquire events from the queue; nats: workers get a message for each event through NATS and acquire that event; default pull"},
+		"subject": {"type": ["string", "null"], "description": "With delivery nats: subject of the messages, in which {flow_type}, {event_type}, {flow_id} and {database} are replaced; default event-engine.{flow_type}"},
+		"priority": {"type": ["integer", "null"], "minimum": 0, "maximum": 9, "description": "Within a flow type, events of a higher priority are acquired first; default 5"},
+		"max_in_flight": {"type": ["integer", "null"], "minimum": 1, "description": "How many events of this type may be dispatched or being processed at once; default: no limit"},
+		"max_dispatched": {"type": ["integer", "null"], "minimum": 1, "description": "With delivery nats: how many events of this type may be dispatched at once; default 10000"}
 	},
 	"required": ["event_type"],
 	"additionalProperties": false
@@ -251,14 +269,15 @@ BEGIN
 }$json$, false, true, true),
 
 	('redrive_event', 'operator', 'Bring a dead letter back',
-		'Give an event that is "failed" or "expired" its attempts and its lifespan again: it is awaiting_processing and due at once.  Find out '
-		'why it died with explain_event first: what has not changed will fail again.  Any other state is the error ED001, an event that never '
-		'was ED004.', $json$
+		'Bring an event that is "failed" or "expired" back: it is then "awaiting_processing" and '
+		'due at once, with all its attempts and its lifespan.  Call explain_event first to find '
+		'out why it failed: unless the cause is gone, it will fail again.  Errors: ED001 the '
+		'event is in another state, ED004 no such event.', $json$
 {
 	"type": "object",
 	"properties": {
 		"event_id": {"type": "string", "format": "uuid"},
-		"reason": {"type": "string", "description": "Why, kept in the event's history"}
+		"reason": {"type": "string", "description": "Why the event is redriven, kept in its history"}
 	},
 	"required": ["event_id"],
 	"additionalProperties": false
@@ -273,10 +292,11 @@ BEGIN
 }$json$, false, false, false),
 
 	('explain_event', 'monitor', 'Explain where an event stands',
-		'Tell the story of an event in words and as data: where it stands and why, what happens next, when and by whom, what holds it up, '
-		'what went wrong on each attempt, which events followed from it, and what can be done about it (tools with their arguments).  '
-		'Changes nothing.  The whole history and payload are in the resource event://{id}.  An event that never was, or whose transaction '
-		'was rolled back, is the error ED004.', $json$
+		'Explain an event, in words and as data: its state and why it is in it, what happens '
+		'next, when and by whom, what prevents that, what went wrong in each attempt, which '
+		'events it published, and what can be done (tools with their arguments).  This tool '
+		'changes nothing.  The resource event://{id} has the payload and the history.  Errors: '
+		'ED004 no such event: it was never published, or its transaction was rolled back.', $json$
 {
 	"type": "object",
 	"properties": {"event_id": {"type": "string", "format": "uuid"}},
@@ -291,24 +311,24 @@ BEGIN
 		"flow_type": {"type": "string"},
 		"flow_id": {"type": "string"},
 		"state": {"type": "string", "enum": ["awaiting_processing", "dispatched", "being_processed", "succeeded", "failed", "suspended", "expired", "canceled"]},
-		"since": {"type": "string", "description": "When it came to where it stands"},
-		"final": {"type": "boolean", "description": "true: it does not move by itself any more"},
+		"since": {"type": "string", "description": "When the current transition was made"},
+		"final": {"type": "boolean", "description": "true: nothing but redrive_event can move the event"},
 		"why": {"type": "string"},
 		"next": {
 			"type": "object",
 			"properties": {
 				"what": {"type": "string"},
 				"by": {"type": "string", "enum": ["engine", "worker", "operator", "nobody"]},
-				"at": {"type": ["string", "null"], "description": "When, or until when, if that is known"}
+				"at": {"type": ["string", "null"], "description": "When that happens, or its deadline; null if neither is known"}
 			},
 			"required": ["what", "by", "at"]
 		},
-		"obstacles": {"type": "array", "items": {"type": "string"}, "description": "What holds it up beyond that"},
+		"obstacles": {"type": "array", "items": {"type": "string"}, "description": "What prevents the next step"},
 		"attempts_made": {"type": "integer"},
 		"attempts_left": {"type": "integer"},
 		"attempts": {
 			"type": "array",
-			"description": "The last 20, oldest first; texts may be cut, event://{id} has them whole",
+			"description": "The last 20 attempts, oldest first; long texts are cut, event://{id} has them whole",
 			"items": {
 				"type": "object",
 				"properties": {
@@ -316,7 +336,7 @@ BEGIN
 					"worker": {"type": ["string", "null"]},
 					"started_at": {"type": "string"},
 					"ended_at": {"type": ["string", "null"]},
-					"ended_as": {"type": ["string", "null"], "description": "The state that it led to; null: it goes on"},
+					"ended_as": {"type": ["string", "null"], "description": "The state that the attempt led to; null: it has not ended"},
 					"error": {"type": ["string", "null"]},
 					"reason": {"type": ["string", "null"]},
 					"stack": {"type": ["string", "null"]}
@@ -327,7 +347,7 @@ BEGIN
 		"attempts_not_shown": {"type": "integer"},
 		"followed_by": {
 			"type": "array",
-			"description": "Events that it published",
+			"description": "Events whose parent is this event",
 			"items": {
 				"type": "object",
 				"properties": {
@@ -340,7 +360,7 @@ BEGIN
 		},
 		"options": {
 			"type": "array",
-			"description": "What can be done about it",
+			"description": "What can be done",
 			"items": {
 				"type": "object",
 				"properties": {
@@ -359,7 +379,8 @@ BEGIN
 	WHERE only_name IS NULL OR t.name = only_name;
 END $tools$;
 COMMENT ON FUNCTION eda_http.mcp_tools(text) IS
-	'The tools that AI agents have, or one of them: what they read about it, and which access it takes.';
+	'Return the tools for AI agents, or only the tool only_name: name, kind of access that the '
+	'tool needs, title, description, JSON schemas of its arguments and of its result, and hints.';
 
 CREATE FUNCTION eda_http.mcp_list_tools() RETURNS json
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -369,9 +390,8 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 	FROM eda_http.mcp_tools() WITH ORDINALITY
 		t(name, access, title, description, input, output, read_only, destructive, idempotent, n);
 $$;
-COMMENT ON FUNCTION eda_http.mcp_list_tools() IS 'The result of tools/list.';
+COMMENT ON FUNCTION eda_http.mcp_list_tools() IS 'Return the result of tools/list.';
 
--- The text at a key of the arguments; null if it is not there.
 CREATE FUNCTION eda_http.mcp_text(arguments jsonb, key text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -380,9 +400,11 @@ BEGIN
 	END IF;
 	RETURN arguments ->> key;
 END $$;
-COMMENT ON FUNCTION eda_http.mcp_text(jsonb, text) IS 'An argument of a tool that must be a string.';
+COMMENT ON FUNCTION eda_http.mcp_text(jsonb, text) IS
+	'Return the argument of a tool that must be a string; null if it is missing or null.  '
+	'Errors: 22023 it is no string.';
 
--- Missing and unknown arguments; the values are the routes' to judge.
+-- The functions that the tools call check the values.
 CREATE FUNCTION eda_http.mcp_check_arguments(tool text, input json, arguments jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -392,7 +414,7 @@ BEGIN
 	SELECT format('unknown argument "%s"', left(k, 100)) INTO wrong
 	FROM jsonb_object_keys(arguments) k WHERE input -> 'properties' -> k IS NULL LIMIT 1;
 	IF wrong IS NULL THEN
-		SELECT format('argument "%s" is missing', k) INTO wrong
+		SELECT format('missing argument "%s"', k) INTO wrong
 		FROM json_array_elements_text(input -> 'required') k WHERE arguments ->> k IS NULL LIMIT 1;
 	END IF;
 	IF wrong IS NOT NULL THEN
@@ -401,7 +423,8 @@ BEGIN
 	END IF;
 END $$;
 COMMENT ON FUNCTION eda_http.mcp_check_arguments(text, json, jsonb) IS
-	'Refuse a call of a tool with an argument that it has not, or without one that it needs.';
+	'Check that a call of a tool has all required arguments and no unknown ones.  Errors: 22023 '
+	'otherwise.';
 
 CREATE FUNCTION eda_http.mcp_call(
 	tool text, arguments jsonb, OUT said text, OUT data json, OUT wait_for text, OUT wait_ms integer)
@@ -419,12 +442,12 @@ BEGIN
 		WHEN 'publish_event' THEN
 			r := eda_http.publish(arguments, NULL);
 			data := r.body;
-			said := format('Event %s is published.  It stands in the log for good; explain_event tells how it goes on.',
+			said := format('Event %s is published and durable.  explain_event tells what becomes of it.',
 				data ->> 'event_id');
 		WHEN 'acquire_processing_permit' THEN
 			IF (id IS NULL) = (arguments ->> 'flow_type' IS NULL) THEN
-				RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'give either "flow_type" or "event_id"',
-					HINT = 'flow_type: the next event of that queue; event_id: that event.';
+				RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'either "flow_type" or "event_id" must be given',
+					HINT = 'Give flow_type for the next event of that queue, or event_id for that event.';
 			ELSIF id IS NOT NULL THEN
 				r := eda_http.acquire(id, arguments - '{event_id,flow_type}'::text[]);
 				data := r.body;
@@ -435,10 +458,10 @@ BEGIN
 				wait_ms := r.wait_ms;
 			END IF;
 			said := CASE
-				WHEN data IS NULL THEN format('Nothing is there to do in "%s" now.  Ask again later, or with "wait".',
+				WHEN data IS NULL THEN format('No event is waiting in "%s" now.  Call again later, or with "wait".',
 					arguments ->> 'flow_type')
 				ELSE format('You may process event %s (%s, flow "%s"), attempt %s, until %s.  '
-					'When its work is done call report_success, or else report_failure, with token %s.', data ->> 'event_id',
+					'When the work is done, call report_success, or report_failure, with token %s.', data ->> 'event_id',
 					data ->> 'event_type', data ->> 'flow_id', data ->> 'attempt', data ->> 'lease_until', data ->> 'token') END;
 			data := json_build_object('acquired', data IS NOT NULL, 'event', data);
 		WHEN 'report_success' THEN
@@ -447,23 +470,23 @@ BEGIN
 			said := CASE WHEN (data ->> 'finished')::boolean
 				THEN format('Event %s succeeded; %s spinoff events were published with it.', id,
 					json_array_length(data -> 'spinoff_event_ids'))
-				ELSE format('Event %s had been finished before: nothing was changed.', id) END;
+				ELSE format('Event %s had already ended under this token: nothing was changed.', id) END;
 		WHEN 'report_failure' THEN
 			r := eda_http.fail(id, arguments - 'event_id', NULL);
 			data := r.body;
 			said := format('The attempt has ended, and event %s is "%s": %s', id, data ->> 'state', CASE data ->> 'state'
-				WHEN 'awaiting_processing' THEN 'it will be tried again.  explain_event says when.'
-				ELSE 'a dead letter.  redrive_event brings it back, when what was wrong is right again.' END);
+				WHEN 'awaiting_processing' THEN 'it will be tried again.  explain_event tells when.'
+				ELSE 'a dead letter.  When the cause is gone, redrive_event brings it back.' END);
 		WHEN 'suspend_event_type', 'unsuspend_event_type' THEN
 			r := eda_http.suspend_event_type(eda_http.mcp_text(arguments, 'event_type'), tool = 'suspend_event_type');
 			data := r.body;
 			said := format('Event type "%s" is %s%s.  %s', data ->> 'event_type',
 				CASE WHEN (data ->> 'changed')::boolean THEN '' ELSE 'already ' END,
 				CASE tool WHEN 'suspend_event_type' THEN 'suspended' ELSE 'active' END,
-				CASE tool WHEN 'suspend_event_type' THEN 'Its events wait until unsuspend_event_type; what is being processed goes on.'
+				CASE tool WHEN 'suspend_event_type' THEN 'Its events wait until unsuspend_event_type; attempts that have begun continue.'
 				ELSE 'Its events are dispatched when they are due.' END);
 		WHEN 'update_lifecycle_config' THEN
-			-- To name the flow type is to say that one may be made.
+			-- Only a call that gives the flow type may create an event type.
 			type := eda_http.mcp_text(arguments, 'event_type');
 			r := eda_http.configure(type, arguments - 'event_type',
 				replace => arguments ->> 'flow_type' IS NOT NULL AND eda.event_type_named(type) IS NULL);
@@ -473,11 +496,12 @@ BEGIN
 		WHEN 'redrive_event' THEN
 			r := eda_http.redrive(id, arguments - 'event_id');
 			data := r.body;
-			said := format('Event %s is "%s" again, with its attempts and lifespan renewed.', id, data ->> 'state');
+			said := format('Event %s is "%s" again, with all its attempts and its lifespan.', id, data ->> 'state');
 		WHEN 'explain_event' THEN
 			data := eda_http.mcp_explain(id);
 			said := eda_http.mcp_tell(data);
 	END CASE;
 END $$;
 COMMENT ON FUNCTION eda_http.mcp_call(text, jsonb) IS
-	'Do what a tool does: what to say about it, and its output.  wait_for, wait_ms: nothing was there and the caller would wait.';
+	'Carry out a tool, and return its result in words (said) and as data.  wait_for and wait_ms: '
+	'as in eda_http.response.';

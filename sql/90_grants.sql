@@ -39,7 +39,8 @@ BEGIN
 	IF verb = 'GRANT' THEN
 		EXECUTE format('GRANT USAGE ON SCHEMA eda, eda_http TO %I', role);
 	END IF;
-	-- Do not revoke an object that another kind of access also includes, if the role has that access.
+	-- Do not revoke an object that another kind of access also includes, if the role has that
+	-- access.
 	FOR o IN
 		SELECT * FROM eda.access_objects() a WHERE a.access = change_access.access
 		AND (verb = 'GRANT' OR NOT EXISTS (
@@ -80,9 +81,9 @@ REVOKE ALL ON SCHEMA eda FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA eda FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA eda FROM PUBLIC;
 
--- The functions of eda_http run with the rights of their caller, and PostgreSQL checks these rights
--- on each function and view of eda that they use.  So every role that may use the schema may call
--- all of them.  eda.grant_access() grants USAGE on the schema with any kind of access.
+-- The functions of eda_http run with the rights of their caller, and PostgreSQL checks these
+-- rights on each function and view of eda that they use.  So every role that may use the schema
+-- may call all of them.  eda.grant_access() grants USAGE on the schema with any kind of access.
 REVOKE ALL ON SCHEMA eda_http FROM PUBLIC;
 GRANT SELECT ON eda_http.summary TO PUBLIC;
 
