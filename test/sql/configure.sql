@@ -1,26 +1,26 @@
--- eda.configure() creates and changes event types, and refuses rules that cannot be right.
+-- eda.configure() creates and changes event types, and refuses rules that are invalid.
 CREATE FUNCTION t.rules(rules eda.event_type) RETURNS jsonb LANGUAGE sql
 RETURN jsonb_strip_nulls(to_jsonb(rules) - 'id');
 
--- defaults
+-- With only a flow type, all other rules have their defaults.
 SELECT t.rules(eda.configure('CFG_A', 'cfg'));
--- everything given
+-- All rules can be given.
 SELECT t.rules(eda.configure('CFG_ALL', 'cfg', max_attempts => 3, lifespan => '1 day',
 	attempt_delays => '{1 s, 10 s}', backoff => 2, jitter => 0.1, lease => '5 min', dispatch_timeout => '1 min',
 	on_fail_event_type => 'CFG_A', suspend_timeout => '1 hour', on_suspend_timeout => 'resume',
 	delivery => 'nats', subject => 'orders.{event_type}.{flow_id}', priority => 9, max_in_flight => 10, max_dispatched => 100));
--- what is not given stays
+-- A rule that is not given stays as it is,
 SELECT t.rules(eda.configure('CFG_ALL', max_attempts => 4, on_fail_event_type => '', subject => ''));
 SELECT t.rules(eda.configure('CFG_ALL'));
--- unless it starts from the defaults again
+-- unless reset makes all rules start from their defaults.
 SELECT t.rules(eda.configure('CFG_ALL', reset => true, priority => 2));
--- the same rules again are no change
+-- The same rules again are no change.
 SELECT version FROM eda.config \gset before_
 SELECT count(*) FROM eda.configure('CFG_ALL');
 SELECT version = :before_version AS unchanged FROM eda.config;
 SELECT count(*) FROM eda.configure('CFG_ALL', priority => 3);
 SELECT version > :before_version AS counted FROM eda.config;
--- the default delays fit into the lifespan
+-- The default delays fit into the lifespan.
 SELECT given.lifespan, made.attempt_delays
 FROM unnest('{1 s, 20 s, 2 min, 4 min, 30 min}'::interval[]) WITH ORDINALITY given(lifespan, n)
 CROSS JOIN LATERAL eda.configure('CFG_SHORT_' || n, 'cfg', lifespan => given.lifespan) made
@@ -79,21 +79,21 @@ SELECT t.try(format('SELECT eda.configure(''CFG_A'', %s)', bad.arguments)) FROM 
 	(33, 'subject => ''orders.{payload}'''),
 	(34, 'subject => ''event-engine._DLQ.{flow_type}''')) bad(n, arguments)
 ORDER BY n;
--- none of it was kept
+-- No invalid rule was stored.
 SELECT t.rules(eda.configure('CFG_A'));
--- just enough is enough
+-- A lifespan that is just longer than the delays is accepted.
 SELECT t.rules(eda.configure('CFG_A', lifespan => '1 min 1 s', attempt_delays => '{30 s}', max_attempts => 2));
 
--- no more event types than the server has room for
+-- There cannot be more event types than eda.max_event_types.
 BEGIN;
 SELECT count(eda.configure('CFG_MANY_' || n, 'cfg')) > 0 AS filled
 FROM generate_series(1, current_setting('eda.max_event_types')::integer - (SELECT count(*) FROM eda.event_type)) n;
 SELECT t.try($$SELECT eda.configure('CFG_TOO_MANY', 'cfg')$$);
--- existing ones can still be changed
+-- Existing event types can still be changed then.
 SELECT max_attempts FROM eda.configure('CFG_MANY_1', max_attempts => 2);
 ROLLBACK;
 
--- in force at once in this transaction, and gone with it
+-- A change is in force at once in its own transaction, and gone if that rolls back.
 BEGIN;
 SELECT t.try($$SELECT eda.publish('CFG_TX', 'f')$$);
 SAVEPOINT a;
@@ -105,18 +105,18 @@ SELECT count(*) FROM eda.configure('CFG_TX', 'cfg');
 SELECT t.try($$SELECT eda.publish('CFG_TX', 'f')$$);
 ROLLBACK;
 SELECT t.try($$SELECT eda.publish('CFG_TX', 'f')$$);
--- other sessions see it once it is committed
+-- Other sessions use the new rules once they are committed.
 SELECT dblink_connect('other', t.me());
 SELECT * FROM dblink('other', $$SELECT event_type FROM eda.configure('CFG_TX', 'cfg', attempt_delays => '{1 day}')$$) x(made text);
 SELECT t.try($$SELECT eda.publish('CFG_TX', 'f')$$);
 SELECT dblink_disconnect('other');
 
--- delays that would grow beyond all bounds stop at 30 days, and add up without an overflow
+-- Delays that would grow beyond all bounds stop at 30 days, and add up without an overflow.
 SELECT eda.total_delay('{0 s, 1 s}', 10, 2), eda.total_delay('{0 s, 1 day}', 10000, 100), eda.total_delay('{20 years}', 3, 100),
 	eda.total_delay('{1 us}', 1000, 10), eda.total_delay('{1 s}', 3, 1);
 SELECT max_attempts FROM eda.configure('CFG_STEEP', 'cfg', max_attempts => 10000, backoff => 100);
 SELECT t.try($$SELECT eda.configure('CFG_STEEP', attempt_delays => '[2:3]={0 s, 1 s}')$$);
--- what a session makes of a backslash is no matter (from PostgreSQL 19 on it has no choice)
+-- The patterns do not depend on the session's standard_conforming_strings (always on from 19 on).
 DO $$BEGIN
 	IF current_setting('server_version_num')::integer < 190000 THEN
 		SET standard_conforming_strings = off;
@@ -125,7 +125,7 @@ END$$;
 SELECT t.try($$SELECT eda.configure('CFG_STEEP', subject => 'a b')$$);
 RESET standard_conforming_strings;
 
--- suspending a type
+-- An event type is suspended and unsuspended.
 SELECT eda.suspend_event_type('CFG_A');
 SELECT eda.suspend_event_type('CFG_A');
 SELECT suspended FROM eda.configure('CFG_A', reset => true);
@@ -133,7 +133,7 @@ SELECT eda.unsuspend_event_type('CFG_A');
 SELECT eda.unsuspend_event_type('CFG_A');
 SELECT t.try($$SELECT eda.suspend_event_type('CFG_NOWHERE')$$);
 SELECT t.try($$SELECT eda.unsuspend_event_type('CFG_NOWHERE')$$);
--- Also by a plan that looks first whether anything is suspended.
+-- An unknown name raises an error also with a plan that checks first whether anything is suspended.
 ANALYZE eda.event_type;
 SET plan_cache_mode = force_generic_plan;
 SELECT t.try($$SELECT eda.unsuspend_event_type('CFG_NOWHERE')$$);

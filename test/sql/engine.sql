@@ -1,4 +1,4 @@
--- The engine moves events on by the clock alone: due, retried, rescued, expired, resumed, returned.
+-- The engine moves events when their time has come: due, retried, rescued, expired, resumed, returned.
 SELECT count(*) FROM eda.configure('ENG_AFTER', 'eng_after', attempt_delays => '{1 day}');
 SELECT count(*) FROM eda.configure('ENG', 'eng', max_attempts => 3, attempt_delays => '{1 min, 10 min}', backoff => 3, lease => '1 min');
 SELECT count(*) FROM eda.configure('ENG_NOW', 'eng', max_attempts => 2, attempt_delays => '{0 s, 1 hour}', lease => '1 min',
@@ -7,7 +7,7 @@ SELECT count(*) FROM eda.configure('ENG_SHORT', 'eng', max_attempts => 2, attemp
 SELECT count(*) FROM eda.configure('ENG_RESUME', 'eng', attempt_delays => '{1 day}', suspend_timeout => '10 min', on_suspend_timeout => 'resume');
 SELECT count(*) FROM eda.configure('ENG_EXPIRE', 'eng', attempt_delays => '{1 day}', suspend_timeout => '10 min');
 
--- first delay, second delay, and the second grown by the backoff
+-- the first delay, the second delay, and the second delay grown by backoff
 SELECT eda.publish('ENG', 'delays') AS id \gset
 SELECT eda.move_clock('50 s') IS NOT NULL AS moved;
 SELECT t.state(:'id');
@@ -25,7 +25,7 @@ SELECT token FROM eda.acquire(:'id') \gset
 SELECT eda.fail(:'id', 'three', token => :token);
 SELECT version, state, attempt, round(extract(epoch FROM h.wake_at - h.at)) AS delay, detail FROM eda.history(:'id') h
 WHERE state IN ('awaiting_processing', 'failed');
--- nothing is dispatched before its time, all of it in time
+-- No event is dispatched before it is due, and all are dispatched when they are.
 SELECT count(*), bool_and(d.at >= a.wake_at) AS due
 FROM eda.history(:'id') a JOIN eda.history(:'id') d ON d.version = a.version + 1
 WHERE a.state = 'awaiting_processing' AND d.state = 'dispatched';
@@ -35,7 +35,7 @@ SELECT eda.publish('ENG', 'scheduled', scheduled_at => eda.clock() + interval '3
 SELECT eda.move_clock('3 hours') IS NOT NULL AS moved;
 SELECT t.reach(:'id', 'dispatched');
 SELECT eda.cancel(:'id');
--- jitter stays within its bounds
+-- Jitter stays within its bounds.
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
 SELECT count(*) FROM eda.configure('ENG_JITTER', 'eng_jitter', max_attempts => 2, attempt_delays => '{0 s, 100 s}', jitter => 0.2);
 SELECT cardinality(eda.publish_many('ENG_JITTER', array_agg('jitter'::text))) FROM generate_series(1, 50);
@@ -46,7 +46,7 @@ COMMIT;
 SELECT min(delay) BETWEEN 79 AND 99 AS less, max(delay) BETWEEN 101 AND 121 AS more, count(DISTINCT delay) > 10 AS different
 FROM (SELECT extract(epoch FROM wake_at - changed_at) AS delay FROM eda.event_state WHERE flow_id = 'jitter') x;
 
--- rescue: the lease runs out and nobody says so; an attempt is left, then none
+-- rescue: the lease ends without a report, first with an attempt left and then without
 CALL t.take('ENG_NOW', 'rescue') \gset
 SELECT eda.heartbeat(:'id', :token, '5 min', '{"done": 0.5}') IS NOT NULL AS extended;
 SELECT eda.move_clock('4 min') IS NOT NULL AS moved;
@@ -66,7 +66,7 @@ SELECT version, state, attempt, token, worker, t.mask(detail::text) AS detail, r
 SELECT event_type, t.mask(payload::text) AS payload, correlation_id, headers FROM eda.event WHERE parent_id = :'id';
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
 
--- expiry, in each state that waits
+-- expiry in each state in which an event waits
 SELECT eda.publish('ENG_SHORT', 'dispatched') AS dispatched,
 	eda.publish('ENG_SHORT', 'suspended') AS suspended,
 	eda.publish('ENG_SHORT', 'not yet', scheduled_at => eda.clock() + interval '1 day') AS not_yet \gset
@@ -81,18 +81,18 @@ SELECT eda.move_clock('9 min') IS NOT NULL AS moved;
 SELECT flow_id, state FROM eda.event_state WHERE event_type = 'ENG_SHORT' ORDER BY flow_id;
 SELECT eda.move_clock('10 min 10 s') IS NOT NULL AS moved;
 SELECT t.reach(:'dispatched', 'expired'), t.reach(:'suspended', 'expired'), t.reach(:'retrying_id', 'expired');
--- an attempt under way is not cut short, but it is the last
+-- An attempt that is being processed is not cut short, but it is the last one.
 SELECT flow_id, state FROM eda.event_state WHERE event_type = 'ENG_SHORT' ORDER BY flow_id;
 SELECT eda.move_clock('61 min') IS NOT NULL AS moved;
 SELECT t.reach(:'lost_id', 'expired');
 SELECT eda.succeed(:'working_id', :working_token);
 SELECT flow_id, t.life(id), worker, t.mask(detail::text) AS detail FROM eda.event_state WHERE event_type = 'ENG_SHORT' ORDER BY flow_id;
 SELECT eda.cancel(:'not_yet');
--- it is due and over at once when the clock jumps
+-- When the clock jumps, an event can be due and expired at once.
 SELECT eda.publish('ENG_SHORT', 'jumped', scheduled_at => eda.clock() + interval '1 hour') AS id \gset
 SELECT eda.move_clock('5 hours') IS NOT NULL AS moved;
 SELECT t.reach(:'id', 'expired');
--- redriven, it lives a lifespan longer, and expires again
+-- A redriven event lives for its lifespan again, and expires again.
 SELECT eda.redrive(:'id');
 SELECT t.reach(:'id', 'dispatched');
 SELECT round(extract(epoch FROM s.expires_at - h.at)) AS lifespan
@@ -103,7 +103,7 @@ SELECT eda.move_clock('5 hours 11 min') IS NOT NULL AS moved;
 SELECT t.reach(:'id', 'expired');
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
 
--- suspend deadlines
+-- deadlines of suspended events
 SELECT eda.publish('ENG_RESUME', 'deadline') AS resumed, eda.publish('ENG_EXPIRE', 'deadline') AS expired \gset
 SELECT eda.suspend(:'resumed'), eda.suspend(:'expired');
 SELECT eda.move_clock('9 min') IS NOT NULL AS moved;
@@ -113,7 +113,7 @@ SELECT t.reach(:'resumed', 'dispatched'), t.reach(:'expired', 'expired');
 SELECT version, state, worker, suspended_by FROM eda.history(:'resumed');
 SELECT version, state, worker, suspended_by FROM eda.history(:'expired');
 SELECT eda.cancel(:'resumed');
--- one given by the caller goes by the same rule
+-- A deadline that the caller gives follows the same rule.
 SELECT eda.publish('ENG_RESUME', 'own deadline') AS id \gset
 SELECT eda.suspend(:'id', eda.clock() + interval '1 hour');
 SELECT eda.move_clock('72 min') IS NOT NULL AS moved;
@@ -121,7 +121,7 @@ SELECT t.reach(:'id', 'dispatched');
 SELECT eda.cancel(:'id');
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
 
--- a worker that never commits its acquire: the event waits ever longer, and in the end fails
+-- An event whose workers never commit their acquire waits ever longer, and in the end fails.
 ALTER SYSTEM SET eda.max_returns = 3;
 SELECT pg_reload_conf();
 CREATE PROCEDURE t.crash(event_id uuid) LANGUAGE plpgsql AS $$
@@ -148,7 +148,7 @@ SELECT version, state, attempt, returns, worker, detail,
 	round(extract(epoch FROM wake_at - at)) AS delay
 FROM eda.transition WHERE event_id = :'id' AND state <> 'dispatched' ORDER BY version;
 SELECT event_type FROM eda.event WHERE parent_id = :'id';
--- an acquire that is committed resets the count
+-- An acquire that is committed resets the count of returns.
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
 SELECT eda.publish('ENG_NOW', 'crash twice') AS id \gset
 CALL t.crash(:'id');
@@ -162,7 +162,7 @@ SELECT eda.move_clock('0') IS NOT NULL AS moved;
 ALTER SYSTEM RESET eda.max_returns;
 SELECT pg_reload_conf();
 
--- the clock is a superuser's toy, and steps back without harm
+-- Only a superuser may move the clock, and moving it back does no harm.
 SELECT eda.move_clock('6 days') > now() + interval '5 days' AS moved;
 SELECT eda.move_clock('0') < now() + interval '1 min' AS back;
 SELECT eda.publish('ENG_NOW', 'after the step back') AS id \gset

@@ -1,4 +1,4 @@
--- The HTTP gateway's functions answer each route in its shape, and refuse what they cannot take with an error that says so.
+-- The HTTP gateway's functions answer each route in its format, and raise an error that explains itself for invalid input.
 CREATE FUNCTION t.http(call text) RETURNS text LANGUAGE sql AS $$
 	SELECT regexp_replace(t.try(format(
 		'SELECT concat_ws('' '', status, ''etag '' || etag, ''at '' || location, body, ''wait for '' || wait_for || '' '' || wait_ms || '' ms'')
@@ -21,7 +21,7 @@ SELECT t.http($$publish('{"event_type": "HTTP_LATER", "flow_id": "p 1", "payload
 SELECT t.http($$publish('[{"event_type": "HTTP_LATER", "flow_id": "p 2"}, {"event_type": "HTTP_LATER", "flow_id": "p 3"}]')$$);
 SELECT t.http($$publish('[]')$$);
 SELECT t.body($$publish('{"event_type": "HTTP_LATER", "flow_id": "p 4"}', 'key 1')$$) ->> 'event_id' = t.body($$publish('{"event_type": "HTTP_LATER", "flow_id": "p 4", "idempotency_key": "key 1"}', 'key 1')$$) ->> 'event_id' AS once;
--- of an array each element has a key of its own
+-- Each element of an array has a key of its own.
 SELECT t.body($$publish('[{"event_type": "HTTP_LATER", "flow_id": "p 5"}, {"event_type": "HTTP_LATER", "flow_id": "p 6"}]', 'key 2')$$)::text
 	= json_build_object('event_ids', ARRAY[eda.publish('HTTP_LATER', 'p 5', idempotency_key => 'key 2#1'), eda.publish('HTTP_LATER', 'p 6', idempotency_key => 'key 2#2')])::text AS once;
 SELECT t.http($$publish('{"event_type": "HTTP_LATER", "flow_id": "p 4", "idempotency_key": "another"}', 'key 1')$$);
@@ -32,7 +32,7 @@ SELECT t.http($$publish('{"event_type": "HTTP_LATER", "flow": "p 4"}')$$);
 SELECT t.http($$publish('{"event_type": "HTTP_NO_SUCH", "flow_id": "p 4"}')$$);
 SELECT t.http(format('publish(%L)', '[{"event_type": "HTTP_LATER", "flow_id": "p 7"}, ' || body || ']')) FROM unnest(ARRAY['{"flow_id": 7}', '{"correlation_id": true}', '{"idempotency_key": ["x"]}',
 	'{"scheduled_at": 7}', '{"scheduled_at": "tomorrowish"}', '{"event_id": "7"}', '{"parent_id": {}}', '{"headers": "x"}', '{"event_type": "HTTP_LATER", "flow_id": "p 7", "headers": {"h": 7}}']) body;
--- null is not given; a time and ids as PostgreSQL reads them
+-- A null counts as left out; times and ids are read as PostgreSQL reads them.
 SELECT t.http($$publish('{"event_type": "HTTP_LATER", "flow_id": "p 8", "event_id": "{00000000-0000-4000-8000-0000000000AA}", "scheduled_at": "2100-01-01 00:00 UTC", "parent_id": null}')$$);
 SELECT t.http($$publish('"HTTP_LATER"')$$);
 SELECT t.http($$publish('[7]', 'key 3')$$);
@@ -47,12 +47,12 @@ SELECT t.http(format('acquire(%L)', :'id'));
 SELECT t.http($$acquire('01890000-0000-7000-8000-000000000000')$$);
 SELECT t.http(format('acquire(%L)', id)) FROM eda.event WHERE flow_id = 'p 1';
 
--- what a body may hold, and its kinds
+-- the keys that a body may have, and their kinds
 SELECT t.http(format('heartbeat(%L, %L, 3)', :'id', body)) FROM unnest(ARRAY['[]', '"x"', '{"extent": 7}', '{"extend": true}', '{"extend": "7 frogs"}', '{"extend": 1e300}',
 	'{"extend": -1}', '{"extend": 0}', '{"extend": "200 years"}', '{"extend": "infinity"}', '{"token": "3"}', '{"token": 3.5}', '{"token": 1e10}', '{"token": 4}', '{"progress": 1, "a\"\n": 2}']) body;
 SELECT t.http(format('cancel(%L, %L)', :'id', '{"reasons": "x"}'));
 
--- heartbeat: the token in the body, in If-Match, or both
+-- heartbeat: the token is in the body, in If-Match, or in both.
 SELECT t.http(format('heartbeat(%L, %L, %s)', :'id', body, match)) FROM (VALUES
 	('{"extend": 90, "progress": {"done": 0.5}}', '3'), ('{"token": 3, "extend": "1 min 30 s"}', 'NULL'), ('{"token": 3.0, "extend": null}', '3'),
 	('{}', 'NULL'), (NULL, '2')) v(body, match);
@@ -64,7 +64,7 @@ SELECT t.http(format('succeed(%L, %L, 3)', :'id', '{"spinoffs": [{"event_type": 
 SELECT t.http(format('succeed(%L, %L, 3)', :'id', '{"result": {"ok": true}, "spinoffs": [{"event_type": "HTTP_LATER"}, {"event_type": "HTTP_LATER", "flow_id": "a 2"}]}'));
 SELECT t.http(format('succeed(%L, %L, 3)', :'id', '{"result": {"ok": true}}'));
 SELECT t.http(format('succeed(%L, %L, 3)', :'id', '{"if_finished": "ok"}'));
--- the ids are those of the spinoffs, and of no other child
+-- The answer has the ids of the spinoff events, and of no other child.
 SELECT count(eda.publish('HTTP_LATER', 'a 3', parent_id => :'id'));
 SELECT t.body(format('succeed(%L, %L, 3)', :'id', '{"if_finished": "ok"}')) -> 'spinoff_event_ids' ->> (n - 1)::integer = e.id::text AS same
 FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM eda.event WHERE parent_id = :'id' AND flow_id <> 'a 3') e;
@@ -91,7 +91,7 @@ SELECT eda.cancel(:'id');
 CALL t.take('HTTP', 'f 3') \gset
 SELECT t.http(format('fail(%L, %L, %s)', :'id', '{"error_message": "hopeless", "retry": false}', :token));
 
--- control
+-- cancel, suspend, resume and redrive
 SELECT t.http(format('redrive(%L, %L)', :'id', '{"reason": "fixed"}'));
 SELECT t.reach(:'id', 'dispatched');
 SELECT t.http(format('redrive(%L)', :'id'));
@@ -104,7 +104,7 @@ SELECT t.http(format('resume(%L)', id)) FROM eda.event WHERE flow_id = 'p 1';
 SELECT t.http(format('cancel(%L, %L)', id, '{"reason": "enough"}')) FROM eda.event WHERE flow_id = 'p 1';
 SELECT t.http(format('cancel(%L)', id)) FROM eda.event WHERE flow_id = 'p 1';
 
--- one event: all that eda.event_state and eda.history() say of it
+-- One event: everything that eda.event_state and eda.history() have.
 SELECT t.reach(:'id', 'dispatched');
 SELECT token FROM eda.acquire(:'id', worker => 'w 3') \gset
 SELECT t.http(format('event(%L)', :'id'));
@@ -128,7 +128,7 @@ LEFT JOIN LATERAL eda.history(e.id) h ON h.version = s.version AND (h.state, h.p
 		(s.took_ms, jsonb_strip_nulls(jsonb_build_object('error', s.error, 'stack', s.stack, 'reason', s.reason, 'result', s.result, 'progress', s.progress)))
 WHERE e.flow_type LIKE 'http%';
 
--- its family: the same tree from wherever one looks, parents first
+-- its family: the same tree from each of its members, parents first
 CREATE FUNCTION t.family(event_id uuid) RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(m ->> 'flow_id', ' > ' ORDER BY n) || CASE (b ->> 'family_complete')::boolean WHEN true THEN '' ELSE ' ...' END
 	FROM t.body(format('event(%L)', family.event_id)) b CROSS JOIN json_array_elements(b -> 'family') WITH ORDINALITY x(m, n) GROUP BY b ->> 'family_complete';
@@ -140,13 +140,13 @@ SELECT eda.publish('HTTP_LATER', 'right', parent_id => :'root') AS "right" \gset
 SELECT eda.publish('HTTP_LATER', 'leaf 1', parent_id => :'left') AS leaf \gset
 SELECT count(eda.publish('HTTP_LATER', 'leaf 2', parent_id => :'right', event_id => '00000000-0000-4000-8000-000000000077'));
 SELECT t.family(:'root'), t.family(:'leaf'), t.family('00000000-0000-4000-8000-000000000077');
--- a parent that is not there, and events that are each other's parents
+-- a parent that does not exist, and two events that are each other's parents
 SELECT t.family(eda.publish('HTTP_LATER', 'orphan', parent_id => '01890000-0000-7000-8000-000000000000'));
 SELECT count(eda.publish('HTTP_LATER', 'ring ' || n, event_id => ('00000000-0000-4000-8000-00000000010' || n)::uuid,
 	parent_id => ('00000000-0000-4000-8000-00000000010' || (n + 1) % 3)::uuid)) FROM generate_series(0, 2) n;
 SELECT t.family('00000000-0000-4000-8000-000000000101');
 SELECT t.family(eda.publish('HTTP_LATER', 'own parent', event_id => '00000000-0000-4000-8000-000000000110', parent_id => '00000000-0000-4000-8000-000000000110'));
--- 250 children, and a line of 150 generations: at most 200, with the event among them
+-- 250 children, and a chain of 150 generations: at most 200 members, and the event among them
 SELECT count(eda.publish('HTTP_LATER', 'wide ' || n, parent_id => :'right')) FROM generate_series(1, 250) n;
 SELECT count(eda.publish('HTTP_LATER', 'line ' || n, event_id => format('00000000-0000-4000-8000-%s', lpad((1000 + n)::text, 12, '0'))::uuid,
 	parent_id => format('00000000-0000-4000-8000-%s', lpad((999 + n)::text, 12, '0'))::uuid)) FROM generate_series(1, 150) n;
@@ -155,7 +155,7 @@ SELECT e.flow_id, json_array_length(b -> 'family') AS members, b ->> 'family_com
 FROM (SELECT id, flow_id FROM eda.event WHERE flow_id IN ('root', 'leaf 1', 'wide 250', 'line 1', 'line 90', 'line 150')) e
 CROSS JOIN LATERAL t.body(format('event(%L)', e.id)) b ORDER BY e.id;
 
--- an event outside its leaf's time is found too
+-- An event whose id has a time outside its leaf's range is found, too.
 SELECT t.http('event(''00000000-0000-4000-8000-000000000077'')');
 SELECT t.body('event(''00000000-0000-4000-8000-000000000077'')') ->> 'flow_id';
 
@@ -185,7 +185,7 @@ SELECT t.http($$events(event_type => 'HTTP_NO_SUCH', flow_id => 'root')$$);
 SELECT t.http($$events(flow_id => 'p 1')$$);
 SELECT t.http($$events(state => 'dead')$$);
 SELECT t.http(format('events(page_size => %s)', n)) FROM unnest('{0,501,-1}'::integer[]) n;
--- a call looks at 5,000 events at most, and then says where to go on
+-- A call looks at 5,000 events at most, and then returns where the next call begins.
 SELECT cardinality(eda.publish_many('HTTP_LATER', ARRAY(SELECT 'many ' || n FROM generate_series(1, 5001) n)));
 SELECT b ->> 'next' = (SELECT id::text FROM eda.event ORDER BY id DESC OFFSET 4999 LIMIT 1) AS goes_on, b ->> 'events' AS events
 FROM t.body($$events(flow_type => 'nobody')$$) b;
@@ -235,7 +235,7 @@ SELECT t.body($$dead_letters('http_dead', page_size => 1)$$) ->> 'next' ~ '^\d{4
 SELECT t.http($$dead_letters(event_type => 'HTTP_DEAD', page_size => 1)$$);
 SELECT t.http($$dead_letters('http', 'HTTP_DEAD')$$);
 SELECT t.http($$dead_letters(before => 'yesterday')$$);
--- what was redriven is none, but is looked at
+-- A redriven event is no dead letter, but counts as one of those looked at.
 SELECT t.http(format('redrive_dead_letters(%L)', json_build_object('reason', 'again', 'event_ids',
 	ARRAY(SELECT event_id FROM eda.dead_letter WHERE event_type = 'HTTP_DEAD' AND flow_id IN ('d 5', 'd 6', 'd 7', 'd 8', 'd 9')))));
 SELECT t.letters(1);
@@ -282,7 +282,7 @@ SELECT json_array_length(t.body('lifecycle()') -> 'moves') = count(*) AS moves F
 SELECT replace(t.http('ready()'), current_database(), '<database>') AS http;
 SELECT t.until($$(SELECT state FROM eda.engine_status) = 'running'$$);
 
--- what is new: exactly what a snapshot does not see and has committed since
+-- eda.changes(): exactly what a snapshot does not see and has been committed since
 CREATE FUNCTION t.news(since pg_snapshot) RETURNS text LANGUAGE sql AS $$
 	SELECT coalesce(string_agg(c.flow_id || ' ' || c.state, ', ' ORDER BY c.flow_id), '(nothing)') FROM eda.changes(since) c WHERE c.flow_id LIKE 'new %';
 $$;
@@ -296,12 +296,12 @@ SELECT t.news(:'a');
 SELECT snapshot AS b FROM eda.changes(:'a') LIMIT 1 \gset
 SELECT t.news(:'b');
 SELECT dblink_exec('slow', 'COMMIT');
--- from b on only the slow one, though its number is lower; from a on both
+-- From snapshot b on, only the slow transaction is new, though its id is lower; from a on, both are.
 SELECT t.news(:'b');
 SELECT t.news(:'a');
 SELECT snapshot AS c FROM eda.changes(:'b') LIMIT 1 \gset
 SELECT t.news(:'c');
--- what rolled back is not news; nor, yet, is what the caller itself did
+-- What rolled back is not returned, nor, before its commit, what the caller itself did.
 SELECT dblink_exec('slow', 'BEGIN');
 SELECT count(*) FROM dblink('slow', $$SELECT eda.publish('HTTP_LATER', 'new undone')$$) x(id uuid);
 SELECT dblink_exec('slow', 'ROLLBACK'), dblink_disconnect('slow');
@@ -312,7 +312,7 @@ SELECT eda.current_snapshot() AS d \gset
 COMMIT;
 SELECT t.news(:'d');
 SELECT t.mask(to_jsonb(c)::text) LIKE '%"at": "<time>"%' AS at, to_jsonb(c) - '{event_id,at,snapshot}'::text[] AS change FROM eda.changes(:'d') c WHERE flow_id = 'new own';
--- more than max_rows: whole transactions, page after page, each step once
+-- More than max_rows: whole transactions, page after page, each transition once.
 SELECT pg_current_snapshot() AS a \gset
 DO $$
 BEGIN
@@ -338,7 +338,7 @@ BEGIN
 	SELECT count(*), count(DISTINCT s) INTO steps, distinct_steps FROM unnest(seen) s JOIN eda.event e ON e.id = split_part(s, ' ', 1)::uuid WHERE e.flow_id LIKE 'page %';
 END $$;
 SELECT pages >= 4 AS pages, largest <= 200 AS bounded, steps, distinct_steps FROM t.all_news(:'a', 200);
--- also when what was running then is not told of all at once
+-- So it is when not all transactions that were running at the snapshot fit on the first page.
 SELECT regexp_replace(:'a', '^(\d+):(\d+):.*', '\2')::bigint AS x \gset
 SELECT format('%s:%s:%s', :x, max(xid) + 1, string_agg(xid::text, ',' ORDER BY xid)) AS then FROM (SELECT DISTINCT xid FROM eda.transition WHERE xid >= :x) x \gset
 SELECT pages >= 4 AS pages, largest <= 200 AS bounded, steps, distinct_steps FROM t.all_news(:'then', 200);
@@ -349,7 +349,7 @@ SELECT regexp_replace(t.try(format('SELECT count(*) FROM eda.changes(%L, 200)', 
 FROM (SELECT max(xid) AS xid FROM eda.transition t JOIN eda.event e ON e.id = t.event_id WHERE e.flow_id = 'big 1') x;
 SELECT t.try('SELECT count(*) FROM eda.changes(''99999999999:99999999999:'')');
 SELECT t.try('SELECT count(*) FROM eda.changes(''1:1:'', 0)');
--- for the gateway: all of it, or none and the word that there was more
+-- For the gateway: all of it, or none and complete = false.
 SELECT b ->> 'feed' AS feed, b ->> 'complete' AS complete, b ->> 'changes' AS changes, (b ->> 'snapshot')::pg_snapshot IS NOT NULL AS snapshot FROM t.body('changes()') b;
 SELECT t.body(format('changes(%L)', :'a')) AS changes \gset
 SELECT :'changes'::json ->> 'complete' AS complete, count(*) AS steps FROM json_array_elements(:'changes'::json -> 'changes') c WHERE c ->> 'flow_id' LIKE 'page %';
@@ -357,7 +357,7 @@ SELECT string_agg(k, ' ' ORDER BY n) FROM json_object_keys(:'changes'::json -> '
 SELECT n, b ->> 'complete' AS complete, json_array_length(b -> 'changes') AS changes, pg_snapshot_xmax((b ->> 'snapshot')::pg_snapshot) > pg_snapshot_xmax(:'a') AS goes_on
 FROM unnest('{1,200}'::integer[]) n, t.body(format('changes(%L, %s)', :'a', n)) b;
 
--- hostile bodies: every function takes them, or refuses them as a mistake of its caller
+-- hostile bodies: every function accepts them, or raises an error of the caller
 CREATE FUNCTION t.code(call text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE 'SELECT * FROM eda_http.' || call;
@@ -380,12 +380,12 @@ CROSS JOIN (SELECT id FROM eda.event WHERE flow_id = 'f 3') e
 CROSS JOIN unnest(ARRAY['null', 'true', '0', '-1', '1e400', '-2147483649', '0.5', '1e-400', '99999999999999999999', '""', '"NaN"', '"infinity"', '"-infinity"', '"99999999999 years"', '"1 day ago"', '"294277-01-01"',
 	'"4714-01-01 BC"', '"2000-01-01T00:00:00+99"', '"\u202e\u0007"', '"''; --"', '"\"\\\\"', to_json(repeat('x', 3000))::text, '[]', '[null]', '[1e400, "x"]', '{}', '{"a": {}}',
 	repeat('[', 500) || repeat(']', 500), repeat('{"a":', 500) || '1' || repeat('}', 500)]) value;
--- the other functions know no flow_type; where it is known it is needed
+-- The other functions have no key flow_type; those that have it need it.
 UPDATE hostile SET body = body - 'flow_type' WHERE call !~ '^(acquire_next|configure)';
 UPDATE hostile SET body = body || '{"event_type": "HTTP_RULES", "flow_id": "hostile"}' || jsonb_build_object(key, value::jsonb) WHERE call ~ '^publish' AND key <> '';
 SELECT count(*) > 1500 AS many FROM hostile;
 SELECT h.call, left(h.body::text, 200), c.code FROM hostile h CROSS JOIN LATERAL (SELECT t.code(format(h.call, h.body)) AS code) c WHERE c.code !~ '^(ED0|22|23)';
--- the same for what comes in the address
+-- The same for the parameters in the address.
 SELECT call, v, c.code FROM unnest('{"events(state => %L)","events(flow_type => %L)","events(flow_id => %L)","events(event_type => %L)","flow(%L, %1$L)","event_type(%L)","dead_letters(flow_type => %L)",
 	"dead_letters(event_type => %L)","dead_letters(before => %L)","dead_letters(before => %L || '',01890000-0000-7000-8000-000000000000'')","configure(%L)","suspend_event_type(%L, true)"}'::text[]) call
 CROSS JOIN unnest('{"",x,"%s","\\","''",now,infinity,-infinity,294277-01-01,"4714-01-01 BC","2000-01-01T00:00:00+99",\u202e}'::text[] || repeat('x', 3000)) v

@@ -1,20 +1,20 @@
--- Every isolation level sees an event's latest committed state, as foreign-key checks do.
+-- At every isolation level the functions act on an event's latest committed state, as foreign-key checks do.
 SELECT count(*) FROM eda.configure('ISO', 'iso', max_attempts => 2, attempt_delays => '{0 s}');
 SELECT dblink_connect('other', t.me());
 
--- a snapshot from before the event was dispatched does not keep it from being acquired
+-- An event that was dispatched after the snapshot was taken can be acquired.
 SELECT eda.publish('ISO', 'repeatable', scheduled_at => eda.clock() + interval '1 hour') AS id \gset
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT t.state(:'id');
 SELECT eda.move_clock('2 hours') IS NOT NULL AS moved;
 SELECT flow_id, token, attempt FROM eda.acquire_next('iso', 1, '10 s');
--- to SQL the event stands where its snapshot and its own writes say
+-- A query sees the event as its snapshot and its own writes say.
 SELECT t.life(:'id');
 SELECT eda.succeed(:'id');
 COMMIT;
 SELECT t.life(:'id');
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
--- nor one from before another session took it, or finished it
+-- An event that another session acquired or ended after the snapshot cannot be acquired.
 SELECT eda.publish('ISO', 'other took it') AS id \gset
 SELECT t.reach(:'id', 'dispatched');
 BEGIN ISOLATION LEVEL REPEATABLE READ;
@@ -27,7 +27,7 @@ SELECT t.try(format('SELECT eda.succeed(%L, 3)', :'id'));
 SELECT eda.cancel(:'id');
 COMMIT;
 SELECT t.life(:'id');
--- serializable, and what it published before
+-- A serializable transaction acts on an event that it has itself published before.
 SELECT eda.publish('ISO', 'serializable') AS id \gset
 SELECT t.reach(:'id', 'dispatched');
 BEGIN ISOLATION LEVEL SERIALIZABLE;
@@ -35,7 +35,7 @@ SELECT t.state(:'id');
 SELECT * FROM dblink('other', format('SELECT eda.cancel(%L)', :'id')) x(moved integer);
 SELECT replace(t.try(format('SELECT eda.cancel(%L)', :'id')), 'by ' || current_user, 'by <user>') AS try;
 COMMIT;
--- an idempotency key or event id that another session used meanwhile
+-- An idempotency key or event id that another session used after the snapshot was taken is found.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT count(*) FROM eda.event WHERE flow_id = 'key';
 SELECT * FROM dblink('other', $$SELECT eda.publish('ISO', 'key', '{"by": "other"}', idempotency_key => 'iso')$$) x(other uuid) \gset
@@ -45,14 +45,14 @@ SELECT eda.publish('ISO', 'id', event_id => '01890000-0000-7000-8000-00000000ab0
 SELECT t.try($$SELECT eda.publish('ISO', 'id other', event_id => '01890000-0000-7000-8000-00000000ab01')$$);
 COMMIT;
 SELECT flow_id, payload FROM eda.event WHERE flow_id IN ('key', 'id') AND event_type = 'ISO' ORDER BY flow_id;
--- config changed by another session counts at once
+-- A change of the rules by another session counts at once.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT count(*) > 0 AS snapshot FROM eda.event_type;
 SELECT * FROM dblink('other', $$SELECT event_type FROM eda.configure('ISO_NEW', 'iso', attempt_delays => '{1 day}')$$) x(made text);
 SELECT t.try($$SELECT eda.publish('ISO_NEW', 'new')$$);
 COMMIT;
 
--- read-only transactions are refused, also where nothing would be written
+-- Read-only transactions raise an error, even if nothing would be written.
 BEGIN READ ONLY;
 SELECT t.try(command) FROM (VALUES
 	(1, 'SELECT eda.publish(''ISO'', ''no'')'),
@@ -64,13 +64,13 @@ SELECT t.try(command) FROM (VALUES
 	(7, 'SELECT eda.release_many(''{}'')'),
 	(8, 'SELECT eda.redrive_many(''{}'')'),
 	(9, 'SELECT eda.configure(''ISO'', max_attempts => 3)')) c(n, command) ORDER BY n;
--- reading is not
+-- Reading functions work in them.
 SELECT count(*) > 0 AS read FROM eda.event_state WHERE event_type = 'ISO';
 SELECT count(*) > 0 AS read FROM eda.queue_metrics;
 SELECT state FROM eda.engine_status;
 COMMIT;
 
--- writes in a transaction of many savepoints
+-- Writes in a transaction with many savepoints are read as those of one transaction.
 SELECT cardinality(eda.publish_many('ISO', '{s 1, s 2, s 3}'));
 SELECT t.queued('iso', 5);
 DO $$

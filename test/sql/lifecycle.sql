@@ -1,7 +1,7 @@
--- Every call in every state: it makes its legal move, or raises an error that says what would be legal.
+-- In every state, every call makes its legal move or raises an error that says what would be legal.
 SELECT count(*) FROM eda.configure('LIFE', 'life', max_attempts => 2, lifespan => '1 day', attempt_delays => '{0 s, 1 hour}', lease => '1 hour');
 
--- a new event, taken to a state along the shortest way; clocks and time are left alone
+-- Publish an event and bring it to a state along the shortest way, without moving the clock.
 CREATE PROCEDURE t.make(state text, INOUT id uuid) LANGUAGE plpgsql AS $$
 DECLARE
 	token integer;
@@ -49,7 +49,7 @@ BEGIN
 		END IF;
 		outcome := t.try(format('SELECT made::text FROM ' || calls[n] || ' made', id));
 		COMMIT;
-		-- what the engine does next is another matter
+		-- How far the engine has moved the event by now does not matter here.
 		INSERT INTO t.move SELECT from_n, from_state, n, calls[n], outcome,
 			(SELECT coalesce(max(h.state) FILTER (WHERE h.version = b.version + 1), '-') FROM eda.history(id) h)
 		FROM (SELECT max(version) AS version FROM eda.history(id) WHERE state = from_state AND prev_state IS DISTINCT FROM state) b;
@@ -62,7 +62,7 @@ CALL t.try_all(3, 'being_processed');
 CALL t.try_all(4, 'succeeded');
 CALL t.try_all(5, 'failed');
 CALL t.try_all(6, 'suspended');
--- a lifespan of a day from now, so none of the others expires with them
+-- The clock moves by less than a day, so that no event of the other tests expires with these.
 CREATE TABLE t.expired AS SELECT eda.publish('LIFE', 'to expired', scheduled_at => eda.clock() + interval '1 hour') AS id FROM generate_series(1, 11);
 SELECT eda.move_clock('2 days') IS NOT NULL AS moved;
 SELECT t.until($$(SELECT count(*) FROM t.expired WHERE t.state(id) = 'expired') = 11$$);
@@ -78,7 +78,7 @@ SELECT replace(call, '%L', '...') AS call, state AS moved_to, outcome FROM t.mov
 SELECT replace(call, '%L', '...') AS call, state AS moved_to, outcome FROM t.move WHERE from_n = 6 ORDER BY call_n;
 SELECT replace(call, '%L', '...') AS call, state AS moved_to, outcome FROM t.move WHERE from_n = 7 ORDER BY call_n;
 SELECT replace(call, '%L', '...') AS call, state AS moved_to, outcome FROM t.move WHERE from_n = 8 ORDER BY call_n;
--- what the calls did is in the table of moves
+-- Every move that the calls made is in the table of moves.
 SELECT from_state, state FROM t.move WHERE state <> '-'
 EXCEPT SELECT from_state, to_state FROM eda.lifecycle;
 SELECT * FROM eda.lifecycle;

@@ -4,19 +4,19 @@ SELECT count(*) FROM eda.configure('MCP', 'mcp', max_attempts => 2, attempt_dela
 
 \pset format unaligned
 \pset tuples_only on
--- The answer to a message: its status and body.
+-- Return the answer to a message: its status and body.
 CREATE FUNCTION t.mcp(message jsonb, version text DEFAULT NULL, method text DEFAULT NULL, name text DEFAULT NULL) RETURNS text
 LANGUAGE sql RETURN (
 	SELECT t.mask(r.status || coalesce(' ' || r.body, '') || coalesce(' (waits ' || r.wait_ms || ' ms for ' || r.wait_for || ')', ''))
 	FROM eda_http.mcp(message, version, method, name) r);
 CREATE FUNCTION t.rpc(method text, params jsonb DEFAULT '{}', version text DEFAULT '2025-11-25') RETURNS text LANGUAGE sql
 RETURN t.mcp(jsonb_build_object('jsonrpc', '2.0', 'id', 1, 'method', method, 'params', params), version);
--- A request of the era without "initialize", with the headers that belong to it.
+-- Send a request of the era without "initialize", with the headers that belong to it.
 CREATE FUNCTION t.modern(method text, params jsonb DEFAULT '{}') RETURNS text LANGUAGE sql
 RETURN t.mcp(jsonb_build_object('jsonrpc', '2.0', 'id', 'm', 'method', method, 'params', params || '{"_meta":
 	{"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}}'),
 	'2026-07-28', method, coalesce(params ->> 'name', params ->> 'uri'));
--- A call of a tool: what it says, and its data; or its error.
+-- Call a tool; return what it says and its data, or its error.
 CREATE FUNCTION t.call(tool text, arguments jsonb) RETURNS json LANGUAGE sql
 RETURN (SELECT r.body -> 'result' FROM eda_http.mcp(jsonb_build_object('jsonrpc', '2.0', 'id', 1, 'method', 'tools/call',
 	'params', jsonb_build_object('name', tool, 'arguments', arguments))) r);
@@ -30,7 +30,7 @@ RETURN (SELECT t.plain((r ->> 'isError') || ': ' || (r #>> '{content,0,text}') |
 -- Messages
 -- ------------------------------------------------------------------------
 
--- the revision that is asked for, or the latest of those that begin like this
+-- The server chooses the revision that the client asks for, else the newest that has "initialize".
 SELECT v AS asked, t.mcp(jsonb_build_object('jsonrpc', '2.0', 'id', 1, 'method', 'initialize', 'params', jsonb_build_object('protocolVersion', v,
 	'capabilities', '{}'::json, 'clientInfo', '{"name": "test", "version": "1"}'::json)))::text ~ ('"protocolVersion" : "' || answer || '"') AS good
 FROM (VALUES ('2025-11-25', '2025-11-25'), ('2025-06-18', '2025-06-18'), ('2025-03-26', '2025-03-26'), ('2024-11-05', '2024-11-05'),
@@ -46,27 +46,27 @@ SELECT t.rpc('ping', version => NULL);
 SELECT t.rpc('ping');
 SELECT t.mcp('{"jsonrpc": "2.0", "id": "a \"b\"", "method": "ping"}');
 SELECT t.mcp('{"jsonrpc": "2.0", "id": 12345678901234567890, "method": "ping"}');
--- what needs no answer
+-- Notifications and responses get no answer.
 SELECT t.mcp('{"jsonrpc": "2.0", "method": "notifications/initialized"}', '2025-11-25');
 SELECT t.mcp('{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}', '2026-07-28');
 SELECT t.mcp('{"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "publish_event", "arguments": {"event_type": "MCP", "flow_id": "never"}}}');
 SELECT t.mcp('{"jsonrpc": "2.0", "id": 5, "result": {}}', '2025-11-25');
 SELECT t.mcp('{"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": "?"}}', '2025-11-25');
 SELECT count(*) FROM eda.event WHERE flow_id = 'never';
--- methods there are not
+-- unknown methods
 SELECT t.rpc(m) FROM unnest('{nonsense,tools/List,prompts/list,logging/setLevel,resources/subscribe,server/discover,notifications/initialized}'::text[]) m;
 SELECT t.rpc('');
--- revisions there are not
+-- unknown revisions
 SELECT t.rpc('ping', version => v) FROM unnest('{2025-11-24,"",2026-07-29,latest}'::text[]) v;
 SELECT t.mcp('{"jsonrpc": "2.0", "method": "notifications/initialized"}', '2025-01-01');
--- messages that are none
+-- messages that are no JSON-RPC messages
 SELECT m, t.mcp(m) FROM unnest(ARRAY[NULL, 'null', '7', '"ping"', '{}', '{"jsonrpc": "1.0", "id": 1, "method": "ping"}', '{"id": 1, "method": "ping"}',
 	'{"jsonrpc": "2.0", "id": null, "method": "ping"}', '{"jsonrpc": "2.0", "id": 1.5, "method": "ping"}', '{"jsonrpc": "2.0", "id": {}, "method": "ping"}',
 	'{"jsonrpc": "2.0", "id": 1}', '{"jsonrpc": "2.0", "id": 1, "method": 7}', '{"jsonrpc": "2.0", "id": 1, "method": null}']::jsonb[]) m;
 SELECT p, t.rpc('ping', p) FROM unnest('{[],7,"\"x\"",null}'::jsonb[]) p;
 SELECT t.rpc('ping', '{"_meta": 7}');
 
--- batches: of 2025-03-26, which is also what a client without the header speaks
+-- Batches exist in revision 2025-03-26, which is also that of a client without the header.
 SELECT t.mcp('[{"jsonrpc": "2.0", "id": 1, "method": "ping"}, {"jsonrpc": "2.0", "method": "notifications/initialized"}, 7,
 	{"jsonrpc": "2.0", "id": 2, "method": "nonsense"}, {"jsonrpc": "2.0", "id": 3, "method": "initialize", "params": {"protocolVersion": "2025-03-26"}}]', '2025-03-26');
 SELECT t.mcp('[{"jsonrpc": "2.0", "method": "notifications/initialized"}, {"jsonrpc": "2.0", "id": 1, "result": {}}]');
@@ -85,7 +85,7 @@ SELECT t.modern('tools/call', '{"name": "suspend_event_type", "arguments": {"eve
 SELECT method, (x.result ->> 'ttlMs')::integer AS ttl, x.result ->> 'cacheScope' AS scope, x.result ->> 'resultType' AS type, x.result ? '_meta' AS server
 FROM unnest('{tools/list,resources/list,resources/templates/list}'::text[]) method,
 	LATERAL (SELECT substr(t.modern(method), 5)::jsonb -> 'result' AS result) x;
--- whose _meta or headers are not right
+-- requests of that era whose _meta or headers are wrong
 CREATE FUNCTION t.era(meta jsonb, version text, method text DEFAULT 'tools/call', name text DEFAULT 'x') RETURNS text LANGUAGE sql
 RETURN t.mcp(jsonb_build_object('jsonrpc', '2.0', 'id', 1, 'method', 'tools/call', 'params', jsonb_build_object('name', 'x', '_meta', meta)), version, method, name);
 SELECT t.era('{}', '2026-07-28');
@@ -97,7 +97,7 @@ SELECT t.era('{"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.mode
 FROM (VALUES (NULL, 'tools/call', 'x'), ('2025-11-25', 'tools/call', 'x'), ('2026-07-28', NULL, 'x'), ('2026-07-28', 'tools/list', 'x'),
 	('2026-07-28', 'tools/call', NULL), ('2026-07-28', 'tools/call', 'y'), ('2026-07-28', 'tools/call', '=?base64?eA=?='),
 	('2026-07-28', 'tools/call', '=?base64?eQ==?='), ('2026-07-28', 'tools/call', '=?base64?eA==?='), ('2026-07-28', 'tools/call', ' x ')) h(version, method, name);
--- a request of the older era may have any _meta
+-- A request of the older era may have any _meta.
 SELECT t.rpc('ping', '{"_meta": {"progressToken": 1, "x/y": {}}}');
 
 -- ------------------------------------------------------------------------
@@ -115,7 +115,7 @@ FROM eda_http.mcp('{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}') r, json
 SELECT t.rpc('tools/list', '{"cursor": "x"}');
 SELECT t.rpc('tools/call', p) FROM unnest('{"{}","{\"name\": 7}","{\"name\": \"nonsense\"}","{\"name\": \"publish_event\", \"arguments\": []}"}'::jsonb[]) p;
 
--- a life
+-- one event from publication to success
 SELECT t.tool('publish_event', '{"event_type": "MCP", "flow_id": "mcp 1", "payload": {"a": [1, "ü"]}, "headers": {"X-Any": "thing"}, "idempotency_key": "mcp 1"}');
 SELECT t.tool('publish_event', '{"event_type": "MCP", "flow_id": "mcp 1", "idempotency_key": "mcp 1"}');
 SELECT id FROM eda.event WHERE flow_id = 'mcp 1' \gset
@@ -130,13 +130,13 @@ SELECT t.mcp('{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"na
 SELECT t.tool('acquire_processing_permit', jsonb_build_object('event_id', :'id'));
 SELECT t.tool('report_failure', jsonb_build_object('event_id', :'id', 'token', :token, 'error_message', 'broken', 'stack_trace', 'in line 7', 'retry_in', 0));
 SELECT t.reach(:'id', 'dispatched');
--- both that attempt and its token are over
+-- The attempt and its token have ended.
 SELECT t.tool('report_success', jsonb_build_object('event_id', :'id', 'token', :token));
 SELECT t.tool('acquire_processing_permit', jsonb_build_object('event_id', :'id', 'worker', 'agent', 'flow_type', NULL));
 SELECT t.tool('report_success', jsonb_build_object('event_id', :'id', 'token', :token));
 SELECT token FROM eda.event_state WHERE id = :'id' \gset
 SELECT t.tool('explain_event', jsonb_build_object('event_id', :'id'));
--- a call that fails leaves nothing behind: no step, no spinoff
+-- A call that fails leaves nothing behind: no transition and no spinoff event.
 SELECT t.tool('report_success', jsonb_build_object('event_id', :'id', 'token', :token, 'spinoffs', '[{"event_type": "MCP_PAID"}, {"event_type": "NONE"}]'::json));
 SELECT t.state(:'id'), count(*) FROM eda.event WHERE parent_id = :'id';
 SELECT t.tool('report_success', jsonb_build_object('event_id', :'id', 'token', :token, 'result', '{"paid": true}'::json,
@@ -158,7 +158,7 @@ SELECT t.tool('explain_event', jsonb_build_object('event_id', :'id'));
 SELECT eda.cancel(:'id', 'enough');
 SELECT t.tool('explain_event', jsonb_build_object('event_id', :'id'));
 
--- an event type that is stopped
+-- a suspended event type
 SELECT t.tool('suspend_event_type', '{"event_type": "MCP"}');
 SELECT t.tool('suspend_event_type', '{"event_type": "MCP"}');
 SELECT eda.publish('MCP', 'mcp stopped', headers => '{}') AS id \gset
@@ -167,7 +167,7 @@ SELECT t.tool('explain_event', jsonb_build_object('event_id', :'id'));
 SELECT t.tool('unsuspend_event_type', '{"event_type": "MCP"}');
 SELECT t.tool('unsuspend_event_type', '{"event_type": "MCP"}');
 SELECT t.reach(:'id', 'dispatched');
--- handed back, set aside, let go on
+-- an event that is released, suspended and resumed
 SELECT (eda.acquire(:'id', 'w')).token \gset
 SELECT eda.release(:'id', :token, '1 hour', 'busy');
 SELECT t.tool('explain_event', jsonb_build_object('event_id', :'id'));
@@ -179,7 +179,7 @@ SELECT (eda.acquire(:'id', 'w')).token \gset
 SELECT eda.suspend(:'id', token => :token);
 SELECT t.tool('explain_event', jsonb_build_object('event_id', :'id'));
 SELECT eda.cancel(:'id');
--- expired, and its lease lost
+-- an event that expired, and one whose lease was lost
 SELECT count(*) FROM eda.configure('MCP_SHORT', 'mcp_short', max_attempts => 2, lifespan => '1 hour', attempt_delays => '{0 s, 30 min}');
 SELECT eda.publish('MCP_SHORT', 'mcp late', scheduled_at => eda.clock() + interval '1 min') AS id \gset
 SELECT t.tool('explain_event', jsonb_build_object('event_id', :'id'));
@@ -192,7 +192,7 @@ SELECT eda.move_clock('2 hours') IS NOT NULL AS moved;
 SELECT t.reach(:'id', 'expired'), t.reach(:'lost_id', 'expired');
 SELECT t.tool('explain_event', jsonb_build_object('event_id', :'id'));
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
--- more attempts than are shown
+-- an event with more attempts than are shown
 SELECT count(*) FROM eda.configure('MCP_MANY', 'mcp_many', max_attempts => 100, attempt_delays => '{0 s}');
 SELECT eda.publish('MCP_MANY', 'mcp many') AS id \gset
 CREATE PROCEDURE t.fail_often(id uuid, n integer) LANGUAGE plpgsql AS $$
@@ -210,7 +210,7 @@ SELECT r #>> '{attempts,0,error}' AS first, r #>> '{attempts,19,error}' AS last,
 FROM (SELECT t.call('explain_event', jsonb_build_object('event_id', :'id')) -> 'structuredContent') x(r);
 SELECT eda.cancel(:'id');
 
--- what holds an event up
+-- obstacles of an event
 SELECT count(*) FROM eda.configure('MCP_ONE', 'mcp_one', max_in_flight => 1, attempt_delays => '{0 s}');
 CALL t.take('MCP_ONE', 'mcp one', NULL, NULL) \gset one_
 SELECT eda.publish('MCP_ONE', 'mcp two') AS id \gset
@@ -233,7 +233,7 @@ SELECT t.tool('update_lifecycle_config', '{"event_type": "MCP", "attempt_delays"
 SELECT t.tool('update_lifecycle_config', '{"event_type": "MCP_NEW", "flow_type": "mcp_new"}');
 SELECT t.tool('update_lifecycle_config', '{"event_type": "MCP", "flow_type": "mcp"}');
 
--- what is refused
+-- errors of tools
 SELECT t.tool('publish_event', '{"event_type": "NONE", "flow_id": "x"}');
 SELECT t.tool('publish_event', '{"event_type": "MCP", "flow_id": ""}');
 SELECT t.tool('publish_event', '{"event_type": "MCP"}');
@@ -261,7 +261,7 @@ SELECT t.tool(tool, '{"event_id": "01890000-0000-7000-8000-000000000000"}') FROM
 SELECT t.tool(tool, '{"event_id": 7, "token": 1, "error_message": "x"}') FROM unnest('{report_success,report_failure}'::text[]) tool;
 SELECT t.tool('explain_event', '{"event_id": "7"}');
 
--- an error that nobody foresaw is not told to the client
+-- The client is not told the text of an error that the tool does not expect.
 BEGIN;
 CREATE OR REPLACE FUNCTION eda_http.redrive(event_id uuid, body jsonb DEFAULT NULL) RETURNS eda_http.response LANGUAGE plpgsql AS $$
 BEGIN
@@ -302,7 +302,7 @@ SELECT t.rpc('resources/read', jsonb_build_object('uri', u)) FROM unnest(ARRAY['
 	'config://mcp', 'config://MCP/x', 'metrics://', 'metrics://queues/x', 'file:///etc/passwd', 'config://' || repeat('x', 300), 'config://''; DROP']) u;
 SELECT t.rpc('resources/read', p) FROM unnest('{"{}","{\"uri\": 7}","{\"uri\": null}"}'::jsonb[]) p;
 
--- names to choose from
+-- completion of names
 CREATE FUNCTION t.complete(uri text, name text, value text) RETURNS text LANGUAGE sql
 RETURN t.rpc('completion/complete', jsonb_build_object('ref', jsonb_build_object('type', 'ref/resource', 'uri', uri),
 	'argument', jsonb_build_object('name', name, 'value', value)));
@@ -312,7 +312,7 @@ SELECT t.complete('events://pending/{flowType}', 'flowType', '%');
 SELECT t.complete('event://{id}', 'id', '0');
 SELECT t.rpc('completion/complete', p) FROM unnest(ARRAY['{}', '{"ref": {"type": "ref/prompt", "name": "x"}, "argument": {"name": "x", "value": ""}}',
 	'{"ref": {"type": "ref/resource", "uri": "config://{eventType}"}, "argument": {"name": "eventType"}}', '{"ref": 7, "argument": []}']::jsonb[]) p;
--- more than fit on a page
+-- more resources than fit on a page
 BEGIN;
 SELECT count(eda.configure(format('MCP_PAGE_%s', lpad(n::text, 3, '0')), 'mcp')) > 150 AS many FROM generate_series(1, current_setting('eda.max_event_types')::integer
 	- (SELECT count(*)::integer FROM eda.event_type)) n;
@@ -328,7 +328,7 @@ FROM (SELECT substr(t.complete('config://{eventType}', 'eventType', 'MCP_PAGE_')
 ROLLBACK;
 
 -- ------------------------------------------------------------------------
--- Rights are the caller's
+-- The rights are those of the caller
 -- ------------------------------------------------------------------------
 
 CREATE ROLE regress_mcp_publisher;
@@ -355,7 +355,7 @@ DROP ROLE regress_mcp_publisher, regress_mcp_nobody;
 SELECT count(eda.cancel(id)) FROM eda.event WHERE event_type = 'MCP_PAID';
 
 -- ------------------------------------------------------------------------
--- Whatever a client sends
+-- Invalid and hostile messages
 -- ------------------------------------------------------------------------
 
 CREATE FUNCTION t.paths(j jsonb, path text[] DEFAULT '{}') RETURNS SETOF text[] LANGUAGE plpgsql AS $$
@@ -373,7 +373,7 @@ BEGIN
 		END LOOP;
 	END IF;
 END $$;
--- What is wrong with the answer to a message, which may be refused or not; null: nothing.
+-- Return what is wrong with the answer to a message; null: nothing.  The message itself may be invalid.
 CREATE FUNCTION t.wrong(message jsonb, version text, refused boolean DEFAULT true) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	r eda_http.response;
@@ -397,7 +397,7 @@ BEGIN
 			RETURN 'tool ' || one::text;
 		END IF;
 	END LOOP;
-	RAISE EXCEPTION USING ERRCODE = 'MCP99';	-- nothing of it stays
+	RAISE EXCEPTION USING ERRCODE = 'MCP99';	-- roll back what the message did
 EXCEPTION
 	WHEN SQLSTATE 'MCP99' THEN
 		RETURN NULL;
@@ -426,7 +426,7 @@ CREATE FUNCTION t.messages() RETURNS SETOF jsonb LANGUAGE sql AS $$
 		('redrive_event', '{"event_id": "01890000-0000-7000-8000-00000000fe03", "reason": "r"}'),
 		('explain_event', '{"event_id": "01890000-0000-7000-8000-00000000fe01"}')) m(tool, arguments);
 $$;
--- events for them: being processed, dispatched, failed
+-- Events that the messages name: being processed, dispatched and failed.
 SELECT count(*) FROM eda.configure('MCP', attempt_delays => '{0 s}');
 SELECT eda.publish('MCP', 'h', '{"a": 1}', event_id => ('01890000-0000-7000-8000-00000000fe0' || n)::uuid) FROM generate_series(1, 3) n;
 SELECT t.reach(('01890000-0000-7000-8000-00000000fe0' || n)::uuid, 'dispatched') FROM generate_series(1, 3) n;
@@ -435,7 +435,7 @@ SELECT eda.fail(a.event_id, 'x', token => a.token, retry => false) FROM eda.acqu
 SELECT count(*), count(t.wrong(m, '2025-03-26', refused => false)) AS wrong FROM t.messages() m;
 BEGIN;
 SET LOCAL client_min_messages = error;
--- each part of each message replaced by each of these, and left out; in both eras
+-- Each part of each message is replaced by each of these values, and left out; in both eras.
 WITH junk AS (
 	SELECT x::jsonb AS x FROM unnest(ARRAY['null', 'true', '0', '-1', '0.5', '1e300', '1e-300', '99999999999999999999', '1e100000', '""', '"x"', '"NaN"', '"infinity"', '"-infinity"',
 		'"1 day"', '"-1 day"', '"99999999 years"', '"%s %I"', '"''; --"', '"é𝄞"', '[]', '{}', '[null]', '[[]]', '[1, "a", {}]', '{"a": null}', '{"": ""}',
@@ -454,7 +454,7 @@ WITH junk AS (
 )
 SELECT count(*) > 10000 AS many, count(*) FILTER (WHERE wrong IS NOT NULL) AS wrong, left(min(wrong), 300) AS one
 FROM (SELECT t.wrong(body, CASE WHEN m #> '{params,_meta}' IS NULL THEN '2025-03-26' ELSE '2026-07-28' END) AS wrong FROM hostile) x;
--- the same as batches, and with hostile headers
+-- The same messages as batches, and with hostile headers.
 SELECT count(*) FILTER (WHERE wrong IS NOT NULL) AS wrong, left(min(wrong), 300) AS one
 FROM (SELECT t.wrong(jsonb_build_array(m, m #- '{id}', m #- '{method}', 7), '2025-03-26') AS wrong FROM t.messages() m) x;
 SELECT count(*) FILTER (WHERE wrong IS NOT NULL) AS wrong, left(min(wrong), 300) AS one

@@ -3,19 +3,19 @@ SELECT count(*) FROM eda.configure('PUB_A', 'pub', attempt_delays => '{1 day}');
 SELECT count(*) FROM eda.configure('PUB_B', 'pub', attempt_delays => '{1 day}', lifespan => '10 days');
 SELECT count(*) FROM eda.configure('PUB_C', 'pub_other', attempt_delays => '{1 day}');
 
--- the least
+-- Type and flow id suffice.
 SELECT eda.publish('PUB_A', 'f least') AS id \gset
 SELECT event_type, flow_type, flow_id, payload, headers, state, prev_state, version, attempt, attempts_left, attempts_failed,
 	expires_at, correlation_id, parent_id, on_fail_event_type, wake_at - changed_at AS delay
 FROM eda.event_state WHERE id = :'id';
--- the id is a UUID v7, made by the clock, in order
+-- The id is a UUID v7 with the time of the clock, and ids ascend.
 SELECT substr(:'id', 15, 1) AS version, substr(:'id', 20, 1) IN ('8', '9', 'a', 'b') AS variant,
 	abs(extract(epoch FROM created_at) - ('x' || replace(substr(:'id', 1, 13), '-', ''))::bit(48)::bigint / 1000.0) < 0.1 AS its_time
 FROM eda.event WHERE id = :'id';
 SELECT bool_and(id > before) AS in_order FROM (
 	SELECT id, lag(id) OVER (ORDER BY n) AS before
 	FROM (SELECT n, eda.publish('PUB_A', 'f ordered') AS id FROM generate_series(1, 1000) n) made) x;
--- everything
+-- All arguments are stored.
 SELECT eda.publish(event_type => 'PUB_B', flow_id => 'f all', payload => '{"a": [1, 2]}', scheduled_at => '2100-01-01 UTC',
 	event_id => '01890000-0000-7000-8000-000000000001', idempotency_key => 'f all 1', on_fail_event_type => 'PUB_A',
 	headers => '{"traceparent": "00-ab-cd-01", "X-Any": "thing"}', correlation_id => 'order 7',
@@ -23,37 +23,37 @@ SELECT eda.publish(event_type => 'PUB_B', flow_id => 'f all', payload => '{"a": 
 SELECT event_type, flow_id, payload, headers, state, correlation_id, parent_id, on_fail_event_type,
 	attempt_scheduled_at = '2100-01-01 UTC' AS scheduled, expires_at - attempt_scheduled_at AS lifespan
 FROM eda.event_state WHERE id = '01890000-0000-7000-8000-000000000001';
--- a time that is gone by is now; a lifespan begins at the scheduled time, or now
+-- A scheduled time in the past counts as now; a lifespan begins at the scheduled time, or now.
 SELECT eda.publish('PUB_B', 'f past', scheduled_at => '2000-01-01') AS id \gset
 SELECT wake_at - changed_at AS delay, expires_at - created_at AS lifespan FROM eda.event_state WHERE id = :'id';
--- any JSON is a payload; none at all is {}
+-- Any JSON can be a payload; a null payload is {}.
 CREATE TEMP TABLE made AS
 SELECT n, eda.publish('PUB_A', 'f json', payload) AS id
 FROM unnest('{"null", true, 1.50, "\"text\"", "[]", NULL}'::jsonb[]) WITH ORDINALITY p(payload, n);
 SELECT n, payload FROM made JOIN eda.event USING (id) ORDER BY n;
--- a payload that is stored out of line comes back whole
+-- A payload that is stored out of line comes back whole.
 SELECT eda.publish('PUB_A', 'f large', jsonb_build_object('text', (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 10000) n))) AS id \gset
 SELECT length(payload ->> 'text'), md5(payload ->> 'text') = md5((SELECT string_agg(md5(n::text), '') FROM generate_series(1, 10000) n)) AS whole
 FROM eda.event WHERE id = :'id';
 
--- idempotent by event id
+-- An event id publishes one event only.
 SELECT eda.publish('PUB_A', 'f id', '{"n": 1}', event_id => '01890000-0000-7000-8000-00000000000a');
 SELECT eda.publish('PUB_A', 'f id', '{"n": 2}', event_id => '01890000-0000-7000-8000-00000000000a');
 SELECT payload, t.life(id) FROM eda.event WHERE flow_id = 'f id';
 SELECT t.try($$SELECT eda.publish('PUB_B', 'f id', event_id => '01890000-0000-7000-8000-00000000000a')$$);
 SELECT t.try($$SELECT eda.publish('PUB_A', 'f id other', event_id => '01890000-0000-7000-8000-00000000000a')$$);
--- an id that carries no time
+-- An event id need not carry a time.
 SELECT eda.publish('PUB_A', 'f v4', event_id => '7d793037-a076-4b9b-9f09-a0a0a0a0a0a0');
 SELECT eda.publish('PUB_A', 'f v4', event_id => '7d793037-a076-4b9b-9f09-a0a0a0a0a0a0');
 SELECT segment, state FROM eda.transition WHERE event_id = '7d793037-a076-4b9b-9f09-a0a0a0a0a0a0';
--- by key
+-- An idempotency key publishes one event only.
 SELECT eda.publish('PUB_A', 'f key', '{"n": 1}', idempotency_key => 'k1') AS id \gset
 SELECT eda.publish('PUB_A', 'f key', '{"n": 2}', idempotency_key => 'k1') = :'id' AS same;
 SELECT eda.publish('PUB_A', 'f key', '{"n": 3}', idempotency_key => 'k2') = :'id' AS same;
 SELECT payload FROM eda.event WHERE flow_id = 'f key' ORDER BY id;
 SELECT t.try($$SELECT eda.publish('PUB_B', 'f key', idempotency_key => 'k1')$$);
 SELECT t.try($$SELECT eda.publish('PUB_A', 'f key other', idempotency_key => 'k1')$$);
--- a key is kept for eda.idempotency_ttl
+-- A key may be used again after eda.idempotency_ttl.
 SET eda.idempotency_ttl = '1h';
 SELECT eda.publish('PUB_A', 'f ttl', idempotency_key => 'k ttl') AS id \gset
 SELECT round(extract(epoch FROM k.expires_at - e.created_at)) AS kept FROM eda.idempotency k JOIN eda.event e ON e.id = k.event_id
@@ -65,7 +65,7 @@ SELECT eda.publish('PUB_A', 'f ttl', idempotency_key => 'k ttl') = :'id' AS same
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
 RESET eda.idempotency_ttl;
 
--- batches, as JSON
+-- batches as JSON
 SELECT cardinality(eda.publish_many('[]'));
 CREATE TEMP TABLE batch AS
 SELECT n, id FROM unnest(eda.publish_many('[
@@ -80,10 +80,10 @@ SELECT n, event_type, flow_type, flow_id, payload, headers, correlation_id, pare
 	t.life(id)
 FROM batch JOIN eda.event USING (id) ORDER BY n;
 SELECT id, attempt_scheduled_at = '2100-01-01 UTC' AS scheduled FROM eda.event_state WHERE flow_id = 'b 3';
--- numbers are taken for texts
+-- Numbers are accepted as texts.
 SELECT cardinality(eda.publish_many('[{"event_type": "PUB_A", "flow_id": 17, "correlation_id": 1.5}]'));
 SELECT flow_id, correlation_id FROM eda.event WHERE flow_id = '17';
--- the same event twice in one batch is one event
+-- The same event twice in one batch is one event.
 SELECT ids[1] = ids[2] AND ids[2] <> ids[3] AND ids[3] = ids[4] AS same, cardinality(ids)
 FROM eda.publish_many('[
 	{"event_type": "PUB_A", "flow_id": "twice", "payload": 1, "event_id": "01890000-0000-7000-8000-0000000000c1"},
@@ -92,7 +92,7 @@ FROM eda.publish_many('[
 	{"event_type": "PUB_A", "flow_id": "twice", "payload": 4, "idempotency_key": "twice"}
 ]') ids;
 SELECT payload FROM eda.event WHERE flow_id = 'twice' ORDER BY payload;
--- all or none
+-- A batch is published as a whole or not at all.
 SELECT t.try(format('SELECT eda.publish_many(%L)', bad.events)) FROM (VALUES
 	(1, '{"event_type": "PUB_A", "flow_id": "none"}'),
 	(2, '["PUB_A"]'),
@@ -113,7 +113,7 @@ SELECT t.try(format('SELECT eda.publish_many(%L)', bad.events)) FROM (VALUES
 ORDER BY n;
 SELECT t.try('SELECT eda.publish_many(NULL::jsonb)');
 SELECT count(*) FROM eda.event WHERE flow_id LIKE 'none%';
--- batches, as arrays
+-- batches as arrays
 SELECT cardinality(eda.publish_many('PUB_A', '{}'::text[]));
 SELECT cardinality(eda.publish_many('PUB_A', '{a 1, a 2}'));
 SELECT cardinality(eda.publish_many('PUB_A', '{a 3, a 4}', '{"{\"n\": 3}", NULL}', '2100-01-01 UTC'));
@@ -124,11 +124,11 @@ SELECT t.try($$SELECT eda.publish_many('PUB_A', NULL::text[])$$);
 SELECT t.try($$SELECT eda.publish_many('PUB_NOWHERE', '{none}')$$);
 SELECT t.try($$SELECT eda.publish_many(NULL, '{none}')$$);
 SELECT count(*) FROM eda.event WHERE flow_id LIKE 'none%';
--- more than fits one multi-insert
+-- A batch may be larger than one multi-insert.
 SELECT cardinality(eda.publish_many('PUB_A', (SELECT array_agg('many'::text) FROM generate_series(1, 2500))));
 SELECT count(*), count(DISTINCT id) FROM eda.event WHERE flow_id = 'many';
 
--- rolled back means never happened
+-- Nothing is left of a transaction that rolled back.
 BEGIN;
 SELECT eda.publish('PUB_A', 'f gone', idempotency_key => 'gone') AS id \gset
 SELECT t.life(:'id');
@@ -148,7 +148,7 @@ COMMIT;
 SELECT event_type, flow_id, payload, t.life(id) FROM eda.event
 WHERE flow_id IN ('f kept', 'f savepoint', 'f released') ORDER BY flow_id;
 
--- refused, with nothing written
+-- An invalid event raises an error, and nothing is written.
 SELECT t.try($$SELECT eda.publish('PUB_NOWHERE', 'refused')$$);
 SELECT t.try($$SELECT eda.publish(NULL, 'refused')$$);
 SELECT t.try($$SELECT eda.publish('PUB_A', NULL)$$);

@@ -1,4 +1,4 @@
--- The log is written through the functions only: SQL is refused, on the tables and on every leaf.
+-- Only the functions of eda write the log: SQL commands raise an error, on the tables and on every leaf.
 SELECT count(*) FROM eda.configure('REF', 'ref', attempt_delays => '{1 day}');
 SELECT eda.publish('REF', 'r') AS id \gset
 SELECT segment FROM eda.event WHERE id = :'id' \gset
@@ -29,17 +29,17 @@ SELECT t.try(format('COPY eda.%s FROM PROGRAM ''echo''', r)) FROM unnest(ARRAY['
 SELECT count(*) AS leaves, count(*) FILTER (WHERE t.try(format('%s eda.%I', verb, relname)) LIKE 'ED010: %') AS refused, verb
 FROM pg_class CROSS JOIN unnest('{DELETE FROM,TRUNCATE}'::text[]) verb
 WHERE relnamespace = 'eda'::regnamespace AND relkind = 'r' AND relname ~ '^(event|transition)_\d+$' GROUP BY verb ORDER BY verb;
--- replication role does not help
+-- session_replication_role does not switch the triggers off.
 SET session_replication_role = replica;
 SELECT t.try('DELETE FROM eda.transition');
 SELECT t.try('TRUNCATE eda.event_0');
 RESET session_replication_role;
 SELECT t.life(:'id');
 
--- events refer to their types for ever
+-- Event types cannot be deleted, because events refer to them for ever.
 SELECT t.try('DELETE FROM eda.event_type WHERE false');
 SELECT t.try('TRUNCATE eda.event_type');
--- a log table that somebody altered is not written at all, with an error that says so
+-- Nothing is written to a log table that somebody altered; the error says so.
 CREATE FUNCTION t.altered(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	result text;
@@ -57,7 +57,7 @@ SELECT t.altered('CREATE FUNCTION t.no() RETURNS trigger LANGUAGE plpgsql AS ''B
 	CREATE TRIGGER mine BEFORE INSERT ON eda.event_{n} FOR EACH ROW EXECUTE FUNCTION t.no()');
 SELECT t.altered('CREATE FUNCTION t.no() RETURNS trigger LANGUAGE plpgsql AS ''BEGIN RETURN NULL; END'';
 	CREATE TRIGGER mine AFTER INSERT ON eda.transition_{n} FOR EACH ROW EXECUTE FUNCTION t.no()');
--- an index of one's own is kept up
+-- An index that a user added is maintained.
 SELECT t.altered('CREATE INDEX mine ON eda.event_{n} (correlation_id)');
 CREATE INDEX mine ON eda.event (correlation_id) WHERE correlation_id IS NOT NULL;
 CREATE UNIQUE INDEX mine_expression ON eda.event_1 (lower(flow_id), id);

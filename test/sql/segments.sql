@@ -3,7 +3,7 @@ SELECT count(*) FROM eda.configure('SEG', 'seg', attempt_delays => '{0 s}');
 SELECT segment, ends_at FROM eda.segment ORDER BY segment;
 SELECT eda.publish('SEG', 'old') AS old \gset
 SELECT t.reach(:'old', 'dispatched');
--- the next leaf is announced ahead of its time
+-- The next segment is opened a minute before its time begins.
 SELECT eda.move_clock(current_setting('eda.segment_interval')::interval + '1 hour') IS NOT NULL AS moved;
 SELECT t.until('(SELECT count(*) FROM eda.segment) = 2');
 SELECT segment, ends_at = 'infinity' AS open, starts_at > eda.clock() AS ahead FROM eda.segment ORDER BY segment;
@@ -19,16 +19,16 @@ SELECT eda.succeed_many(array_agg(event_id)) FROM eda.acquire_next('seg', 10);
 COMMIT;
 SELECT flow_id, segment, t.life(id), (SELECT array_agg(DISTINCT t.segment) FROM eda.transition t WHERE t.event_id = e.id) AS leaves
 FROM eda.event e WHERE event_type = 'SEG' ORDER BY id;
--- ids for another time, given by the publisher
+-- The publisher may give ids with another time.
 SELECT eda.publish('SEG', 'given old', event_id => (substr(:'old', 1, 15) || '000-8000-000000000001')::uuid) IS NOT NULL AS made;
 SELECT segment FROM eda.event WHERE flow_id = 'given old';
--- back in the old time ids belong to the old leaf again
+-- With the clock back in the old segment's time, new events belong to the old leaf again.
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
 SELECT eda.publish('SEG', 'back') AS id \gset
 SELECT t.reach(:'id', 'dispatched');
 SELECT segment FROM eda.event WHERE id = :'id';
 SELECT count(eda.cancel(id)) FROM eda.event_state WHERE event_type = 'SEG' AND state <> 'succeeded';
--- the map cannot be made to contradict itself
+-- The ranges of the segments cannot contradict each other.
 SELECT t.try($$INSERT INTO eda.segment VALUES (3, now())$$);
 SELECT t.try($$INSERT INTO eda.segment VALUES (17, now(), now() + '1 day')$$);
 SELECT t.try($$INSERT INTO eda.segment VALUES (0, now(), now() + '1 day')$$);

@@ -4,10 +4,10 @@ CREATE EXTENSION IF NOT EXISTS eda;
 CREATE EXTENSION IF NOT EXISTS dblink;
 RESET client_min_messages;
 
--- What the other tests share.
+-- The functions that the other tests share.
 CREATE SCHEMA t;
 
--- Wait until an expression is true; false after 30 s.
+-- Wait until an expression is true; return false after 30 s.
 CREATE FUNCTION t.until(condition text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
 	met boolean;
@@ -25,18 +25,18 @@ END $$;
 CREATE FUNCTION t.state(event_id uuid) RETURNS text LANGUAGE sql
 RETURN (SELECT s.state FROM eda.event_state s WHERE s.id = state.event_id);
 
--- Wait until an event is in a state; the state it is in at the end.
+-- Wait until an event is in a state; return the state that it is in at the end.
 CREATE FUNCTION t.reach(event_id uuid, state text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM t.until(format('t.state(%L) = %L', event_id, state));
 	RETURN t.state(event_id);
 END $$;
 
--- The life of an event in one line.
+-- Return the states of an event in one line, in their order.
 CREATE FUNCTION t.life(event_id uuid) RETURNS text LANGUAGE sql
 RETURN (SELECT string_agg(h.state, ' > ' ORDER BY h.version) FROM eda.history(life.event_id) h);
 
--- Wait until n events of a flow type are dispatched and stand in the queue.
+-- Wait until n events of a flow type are dispatched and in the ready queue.
 CREATE FUNCTION t.queued(flow_type text, n integer) RETURNS boolean LANGUAGE sql VOLATILE AS $$
 	SELECT t.until(format(
 		'(SELECT count(*) FROM eda.event_state WHERE flow_type = %L AND state = ''dispatched'') = %s
@@ -52,7 +52,7 @@ RETURN regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replac
 	'([Pp]rocess|PID|pid) \d+', '\1 <pid>', 'g'),
 	'transaction \d+', 'transaction <xid>', 'g');
 
--- Run a command in a subtransaction: its result, or its error with all that the user sees.
+-- Run a command in a subtransaction; return its result, or its error with detail and hint.
 CREATE FUNCTION t.try(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	result text;
@@ -68,7 +68,7 @@ EXCEPTION WHEN OTHERS THEN
 		|| coalesce(E'\nHINT: ' || nullif(hint, ''), ''));
 END $$;
 
--- publish an event, wait for it and acquire it
+-- Publish an event, wait until it is dispatched, and acquire it.
 CREATE PROCEDURE t.take(event_type text, flow_id text, INOUT id uuid DEFAULT NULL, INOUT token integer DEFAULT NULL)
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -79,7 +79,7 @@ BEGIN
 	SELECT a.token INTO token FROM eda.acquire(id, worker => 'w') a;
 END $$;
 
--- Another session of this database, for dblink.
+-- Connect to this database in another session, by dblink.
 CREATE FUNCTION t.me() RETURNS text LANGUAGE sql
 RETURN format('host=%s port=%s dbname=%I user=%I', split_part(current_setting('unix_socket_directories'), ',', 1),
 	current_setting('port'), current_database(), current_user);
@@ -88,7 +88,7 @@ SELECT t.until($$(SELECT state FROM eda.engine_status) = 'idle: waiting for the 
 SELECT event_type, flow_type FROM eda.configure('FIRST', 'setup');
 SELECT t.until($$(SELECT state FROM eda.engine_status) = 'running'$$);
 SELECT pid IS NOT NULL AS has_pid, last_error FROM eda.engine_status;
--- the event's whole life, once
+-- Run an event through its whole life once.
 SELECT eda.publish('FIRST', 'flow 1') AS id \gset
 SELECT t.reach(:'id', 'dispatched');
 SELECT token FROM eda.acquire(:'id') \gset

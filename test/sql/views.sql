@@ -1,4 +1,4 @@
--- The views and eda.history() tell the state of an event, its past, the dead letters and the counts.
+-- The views and eda.history() show the state of an event, its history, the dead letters and the counts.
 SELECT count(*) FROM eda.configure('VIEW_CHILD', 'view', attempt_delays => '{1 day}');
 SELECT count(*) FROM eda.configure('VIEW', 'view', max_attempts => 2, lifespan => '1 day', attempt_delays => '{0 s, 1 hour}', lease => '5 min');
 SELECT eda.publish('VIEW', 'v 1', '{"p": 1}', headers => '{"h": "1"}', correlation_id => 'c 1') AS id \gset
@@ -29,7 +29,7 @@ SELECT version, state, prev_state, at IS NOT NULL AS at, took >= '0' AS took, at
 	expires_at IS NOT NULL AS expires, worker, suspended_by, detail
 FROM eda.history(:'id');
 \x off
--- asked by either name of the id, the views look it up by the key in each of the 17 leaves
+-- A condition on id or event_id uses the primary key of each of the 17 leaves.
 CREATE FUNCTION t.plan(query text) RETURNS SETOF text LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
 	RETURN QUERY EXECUTE 'EXPLAIN (COSTS off) ' || query;
@@ -65,7 +65,7 @@ $$;
 SELECT t.until('NOT EXISTS (SELECT FROM t.miscounted())');
 SELECT * FROM t.miscounted();
 SELECT count(*) = 8 * (SELECT count(*) FROM eda.event_type) AS every_state_of_every_type FROM eda.queue_metrics;
--- a rate, and how long the oldest has waited
+-- the rates, and how long the oldest event has waited
 SELECT count(*) FROM eda.configure('VIEW_RATE', 'view_rate', max_in_flight => 1);
 SELECT cardinality(eda.publish_many('VIEW_RATE', '{r 1, r 2, r 3}'));
 SELECT t.until($$(SELECT events FROM eda.queue_metrics WHERE event_type = 'VIEW_RATE' AND state = 'dispatched') = 1$$);
@@ -76,7 +76,7 @@ SELECT t.until($$(SELECT oldest_due_age FROM eda.queue_metrics WHERE event_type 
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
 SELECT count(eda.cancel(id)) FROM eda.event WHERE event_type = 'VIEW_RATE';
 
--- a type behind another one in its queue has an age of its own
+-- An event type behind another one in its queue has an age of its own.
 SELECT count(*) FROM eda.configure('VIEW_FIRST', 'view_share') a, eda.configure('VIEW_SECOND', 'view_share') b;
 SELECT eda.publish('VIEW_FIRST', 's') IS NOT NULL AS first;
 SELECT eda.publish('VIEW_SECOND', 's') IS NOT NULL AS second;

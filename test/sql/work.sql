@@ -1,4 +1,4 @@
--- Only the holder of the current token ends an attempt, and with it its spinoff and on-fail events are published.
+-- Only the holder of the current token can end an attempt, and its spinoff and on-fail events are published with that.
 SELECT count(*) FROM eda.configure('WORK_AFTER', 'work_after', attempt_delays => '{1 day}');
 SELECT count(*) FROM eda.configure('WORK', 'work', max_attempts => 2, attempt_delays => '{0 s, 10 min}', lease => '5 min');
 SELECT count(*) FROM eda.configure('WORK_ONCE', 'work', max_attempts => 1, on_fail_event_type => 'WORK_AFTER');
@@ -8,7 +8,7 @@ CALL t.take('WORK', 'done') \gset
 SELECT eda.succeed(:'id', :token, '{"answer": 42}');
 SELECT state, attempt, attempts_left, attempts_failed, token, wake_at, lease_until, worker, detail FROM eda.event_state WHERE id = :'id';
 SELECT version, state, prev_state, token FROM eda.history(:'id');
--- again: an error of its own, unless one says that it does not matter
+-- A second call raises ED003, unless the caller passes if_finished => 'ok'.
 SELECT t.try(format('SELECT eda.succeed(%L, %s)', :'id', :token));
 SELECT t.try(format('SELECT eda.fail(%L, ''late'', token => %s)', :'id', :token));
 SELECT t.try(format('SELECT eda.release(%L, %s)', :'id', :token));
@@ -18,7 +18,7 @@ SELECT eda.fail(:'id', 'late', token => :token, if_finished => 'ok');
 SELECT t.try(format('SELECT eda.succeed(%L, %s, if_finished => ''maybe'')', :'id', :token));
 SELECT t.try(format('SELECT eda.succeed(%L, %s, if_finished => NULL)', :'id', :token));
 SELECT t.life(:'id');
--- within the transaction that finished it a repeat is no news
+-- In the transaction that ended the attempt, a second call returns false,
 CALL t.take('WORK', 'repeat') \gset
 BEGIN;
 SELECT eda.succeed(:'id', :token, spinoffs => '[{"event_type": "WORK_AFTER"}]');
@@ -26,11 +26,11 @@ SELECT eda.succeed(:'id', :token, spinoffs => '[{"event_type": "WORK_AFTER"}]');
 SAVEPOINT a;
 SELECT eda.succeed(:'id', :token);
 ROLLBACK TO a;
--- to the same end, that is
+-- if it is to the same state.
 SELECT t.try(format('SELECT eda.fail(%L, ''no'', token => %s)', :'id', :token));
 COMMIT;
 SELECT t.life(:'id'), (SELECT count(*) FROM eda.event WHERE parent_id = :'id') AS spinoffs;
--- finished in a subtransaction that was rolled back is not finished
+-- An attempt that was ended in a subtransaction that rolled back has not ended.
 CALL t.take('WORK', 'undone') \gset
 BEGIN;
 SAVEPOINT a;
@@ -41,7 +41,7 @@ SELECT eda.fail(:'id', 'after all', token => :token);
 COMMIT;
 SELECT t.life(:'id');
 
--- whose token
+-- tokens
 CALL t.take('WORK', 'token') \gset
 SELECT t.try(format('SELECT eda.succeed(%L, 1)', :'id'));
 SELECT t.try(format('SELECT eda.succeed(%L, 4)', :'id'));
@@ -51,7 +51,7 @@ SELECT t.try(format('SELECT eda.fail(%L, ''x'', token => 1)', :'id'));
 SELECT t.try(format('SELECT eda.heartbeat(%L, 1)', :'id'));
 SELECT t.try(format('SELECT eda.release(%L, 1)', :'id'));
 SELECT t.try(format('SELECT eda.succeed(%L, 1, if_finished => ''ok'')', :'id'));
--- it may be left out only where it was acquired
+-- The token may be left out only in the transaction that acquired the event.
 SELECT t.try(format('SELECT eda.succeed(%L)', :'id'));
 SELECT t.try(format('SELECT eda.fail(%L, ''x'')', :'id'));
 SELECT t.try(format('SELECT eda.heartbeat(%L)', :'id'));
@@ -76,7 +76,7 @@ SELECT t.try($$SELECT eda.release('01890000-0000-7000-8000-000000000000', 3)$$);
 SELECT t.try($$SELECT eda.succeed(NULL, 3)$$);
 SELECT t.try($$SELECT eda.fail(NULL, 'x', token => 3)$$);
 
--- spinoffs
+-- spinoff events
 CALL t.take('WORK', 'spin') \gset
 SELECT eda.succeed(:'id', :token, spinoffs => '[
 	{"event_type": "WORK_AFTER"},
@@ -90,7 +90,7 @@ FROM eda.event_state s
 JOIN LATERAL (SELECT xid FROM eda.transition WHERE event_id = s.id AND version = 1) x ON true
 CROSS JOIN (SELECT xid AS parent_xid FROM eda.transition WHERE event_id = :'id' AND state = 'succeeded') p
 WHERE parent_id = :'id' ORDER BY flow_id DESC;
--- a bad spinoff leaves nothing half-written
+-- An invalid spinoff event leaves nothing half-written.
 CALL t.take('WORK', 'bad spin') \gset
 SELECT t.try(format('SELECT eda.succeed(%L, %s, spinoffs => %L)', :'id', :token, bad.spinoffs)) FROM (VALUES
 	(1, 'null'),
@@ -104,7 +104,7 @@ SELECT t.try(format('SELECT eda.succeed(%L, %s, spinoffs => %L)', :'id', :token,
 ORDER BY n;
 SELECT t.life(:'id'), (SELECT count(*) FROM eda.event WHERE parent_id = :'id') AS spinoffs;
 SELECT eda.succeed(:'id', :token, spinoffs => '[]');
--- spinoffs go with their transaction
+-- Spinoff events are rolled back with their transaction.
 CALL t.take('WORK', 'rolled back spin') \gset
 BEGIN;
 SELECT eda.succeed(:'id', :token, spinoffs => '[{"event_type": "WORK_AFTER"}]');
@@ -112,7 +112,7 @@ SELECT count(*) FROM eda.event WHERE parent_id = :'id';
 ROLLBACK;
 SELECT t.life(:'id'), (SELECT count(*) FROM eda.event WHERE parent_id = :'id') AS spinoffs;
 
--- fail: an attempt is left
+-- fail: while an attempt is left, the event waits for it,
 CALL t.take('WORK', 'retry') \gset
 SELECT eda.fail(:'id', 'no such street', 'at line 1', token => :token);
 SELECT state, attempt, attempts_left, attempts_failed, token, error, detail, worker,
@@ -121,11 +121,11 @@ FROM eda.event_state WHERE id = :'id';
 SELECT version, token FROM eda.history(:'id') WHERE detail ? 'error';
 SELECT t.try(format('SELECT eda.fail(%L, ''again'', token => %s)', :'id', :token));
 SELECT t.try(format('SELECT eda.succeed(%L, token => %s)', :'id', :token));
--- in its own time
+-- for the time that the caller gives,
 CALL t.take('WORK', 'retry in') \gset
 SELECT eda.fail(:'id', 'busy', token => :token, retry_in => '1 hour');
 SELECT round(extract(epoch FROM wake_at - changed_at)) AS delay FROM eda.event_state WHERE id = :'id';
--- at once, and then no attempt is left
+-- or not at all; and then no attempt is left.
 CALL t.take('WORK', 'last') \gset
 SELECT eda.fail(:'id', 'busy', token => :token, retry_in => '0');
 SELECT t.reach(:'id', 'dispatched');
@@ -135,7 +135,7 @@ SELECT attempts_left, attempts_failed FROM eda.event_state WHERE id = :'id';
 SELECT eda.fail(:'id', 'still busy', token => :token);
 SELECT state, attempt, attempts_left, attempts_failed, wake_at, error FROM eda.event_state WHERE id = :'id';
 SELECT t.life(:'id');
--- told not to
+-- The caller can say that trying again is useless.
 CALL t.take('WORK', 'no retry') \gset
 SELECT eda.fail(:'id', 'hopeless', token => :token, retry => false);
 SELECT t.life(:'id');
@@ -144,7 +144,7 @@ CALL t.take('WORK', 'bad fail') \gset
 SELECT t.try(format('SELECT eda.fail(%L, ''x'', token => %s, retry_in => ''-1 s'')', :'id', :token));
 SELECT t.try(format('SELECT eda.fail(%L, NULL, token => %s, retry_in => ''1 day'')', :'id', :token));
 SELECT state, detail FROM eda.event_state WHERE id = :'id';
--- a retry that would come after the event's end is an expired event
+-- If the next attempt would begin after expires_at, the event expires.
 SELECT count(*) FROM eda.configure('WORK_SHORT', 'work', lifespan => '1 hour', attempt_delays => '{0 s}', lease => '1 day');
 CALL t.take('WORK_SHORT', 'too late') \gset
 SELECT eda.move_clock('2 hours') IS NOT NULL AS moved;
@@ -167,13 +167,13 @@ FROM eda.event_state s
 JOIN LATERAL (SELECT xid FROM eda.transition WHERE event_id = s.id AND version = 1) x ON true
 CROSS JOIN (SELECT xid AS parent_xid FROM eda.transition WHERE event_id = :'id' AND state = 'failed') p
 WHERE parent_id = :'id';
--- rolled back, it is gone with the failure
+-- The on-fail event is rolled back with the failure.
 CALL t.take('WORK_ONCE', 'on fail undone') \gset
 BEGIN;
 SELECT eda.fail(:'id', 'broken', token => :token);
 ROLLBACK;
 SELECT t.life(:'id'), (SELECT count(*) FROM eda.event WHERE parent_id = :'id') AS on_fail_events;
--- the event's own, and none at all
+-- The event can name its own on-fail event type, or none.
 SELECT eda.publish('WORK', 'on fail own', on_fail_event_type => 'WORK_AFTER') AS own,
 	eda.publish('WORK_ONCE', 'on fail none', on_fail_event_type => '') AS none \gset
 SELECT t.reach(:'own', 'dispatched'), t.reach(:'none', 'dispatched');
@@ -184,7 +184,7 @@ SELECT eda.fail(:'own', 'x', retry => false);
 SELECT eda.fail(:'none', 'x');
 COMMIT;
 SELECT event_type, parent_id = :'own' AS own FROM eda.event WHERE parent_id IN (:'own', :'none');
--- an on-fail event has no on-fail event of its own
+-- An on-fail event has no on-fail event of its own.
 SELECT count(*) FROM eda.configure('WORK_LOOP', 'work', max_attempts => 1);
 SELECT count(*) FROM eda.configure('WORK_LOOP_2', 'work', max_attempts => 1, on_fail_event_type => 'WORK_LOOP');
 SELECT count(*) FROM eda.configure('WORK_LOOP', on_fail_event_type => 'WORK_LOOP_2');
@@ -195,7 +195,7 @@ SELECT t.reach(:'second', 'dispatched');
 SELECT token FROM eda.acquire(:'second') \gset
 SELECT eda.fail(:'second', 'second', token => :token);
 SELECT event_type, t.life(id) FROM eda.event WHERE flow_id = 'loop' ORDER BY id;
--- retries do not publish it
+-- A failed attempt after which the event is tried again publishes no on-fail event.
 CALL t.take('WORK', 'retried on fail') \gset
 SELECT eda.fail(:'id', 'x', token => :token);
 SELECT count(*) FROM eda.event WHERE parent_id = :'id';
@@ -227,7 +227,7 @@ SELECT t.try(format('SELECT eda.succeed(%L, 3)', :'id'));
 SELECT eda.succeed(:'id', :token);
 SELECT version, state, attempt, token FROM eda.history(:'id');
 
--- suspended with the token, to wait for something outside
+-- suspend with the token, to wait for something outside of the database
 CALL t.take('WORK', 'paid later') \gset
 SELECT t.try(format('SELECT eda.suspend(%L, token => 1)', :'id'));
 SELECT t.try(format('SELECT eda.suspend(%L)', :'id'));
@@ -241,7 +241,7 @@ SELECT :attempt AS attempt, :token AS token;
 SELECT eda.succeed(:'id', :token);
 SELECT version, state, attempt, token, suspended_by, detail FROM eda.history(:'id');
 
--- the array forms: all or none
+-- The functions for many events act on all of them or on none.
 SELECT count(*) FROM eda.configure('WORK_MANY', 'work_many', max_attempts => 2, attempt_delays => '{0 s, 10 min}', lease => '5 min');
 SELECT cardinality(eda.publish_many('WORK_MANY', '{m 1, m 2, m 3, m 4, m 5, m 6}'));
 SELECT t.queued('work_many', 6);
@@ -273,7 +273,7 @@ SELECT m.flow_id, s.state, s.attempt, round(extract(epoch FROM s.wake_at - s.cha
 FROM many m JOIN eda.event_state s USING (event_id) ORDER BY flow_id;
 SELECT t.try('SELECT eda.succeed_many(pg_temp.ids(''m 1'', ''m 2''), ''{3, 3}'')');
 SELECT eda.succeed_many(pg_temp.ids('m 1', 'm 2'), '{3, 3}', if_finished => 'ok');
--- without tokens where they were acquired, and an event that is named twice is finished once
+-- In the transaction that acquired the events, tokens may be left out; an event named twice ends once.
 SELECT cardinality(eda.publish_many('WORK_MANY', '{o 1, o 2}'));
 SELECT t.queued('work_many', 2);
 BEGIN;
@@ -282,7 +282,7 @@ SELECT eda.heartbeat_many(array_agg(event_id)) FROM ours;
 SELECT eda.succeed_many(array_agg(event_id)) FROM (SELECT event_id FROM ours UNION ALL SELECT event_id FROM ours) twice;
 COMMIT;
 SELECT t.life(id) FROM eda.event WHERE flow_id LIKE 'o _';
--- the exactly-once pattern in one statement each
+-- Work that counts exactly once, in one statement each.
 CREATE TABLE t.account (name text PRIMARY KEY, cents integer);
 INSERT INTO t.account VALUES ('ann', 0);
 SELECT eda.publish('WORK', 'exactly once') AS id \gset
