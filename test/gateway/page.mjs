@@ -52,7 +52,7 @@ await section("an event is published by hand", async () => {
 await section("an attempt fails and is tried again", async () => {
 	await failNext("the bank does not answer");
 	await says(page, ".drawer .error-box", /the bank does not answer/, "the error appears in the open story");
-	await says(page, ".timeline", /attempt 1 failed; it waits for the next/, "the timeline tells the attempt");
+	await says(page, ".timeline", /attempt 1 failed; the event waits for the next one/, "the timeline tells the attempt");
 	await page.locator(".timeline summary", { hasText: "Stack" }).click();
 	await says(page, ".timeline .stack", /in pay\(\)\nin main\(\)/, "the stack unfolds");
 	await succeed(first, `'[{"event_type": "T", "payload": {"from": "parent"}}]'`);
@@ -199,7 +199,7 @@ await section("dead letters", async () => {
 	const all = Number(await dead());
 	await go("#/dead-letters");
 	await until("a page of them", async () => (await page.locator(".dead tbody tr").count()) === 50);
-	await says(page, ".dead-view .muted", new RegExp(`${all} events`), "they are counted");
+	await says(page, ".dead-view .muted", new RegExp(`${all} failed or expired events`), "they are counted");
 	await page.locator("button", { hasText: "Load more" }).click();
 	await until("all of them", async () => (await page.locator(".dead tbody tr").count()) === all);
 	ok(true, "page by page, all are there");
@@ -315,7 +315,7 @@ await section("rides", async () => {
 		await p.locator("form button[type=submit]").click();
 		await p.locator(".ride-who", { hasText: rider }).waitFor();
 	}
-	await says(p, ".ride-wait", /waits for a worker, and none asks for work/, "without workers it says what a ride waits for");
+	await says(p, ".ride-wait", /waits for a worker, but no worker asks for events/, "without workers it says what a ride waits for");
 	hire(3);
 	const cards = p.locator(".ride");
 	await until("all rides end", async () => (await cards.evaluateAll((all) => all.every((c) => c.dataset.outcome !== "under way"))), 90);
@@ -398,7 +398,7 @@ await section("the database is away", async () => {
 
 await section("the gateway is away", async () => {
 	await g.stop();
-	await says(page, "#banner", /The live connection is away/, "a banner says so");
+	await says(page, "#banner", /The live connection is lost/, "a banner says so");
 	const id = await publish("in the dark");
 	await succeed(id);
 	await gateway({ name: "again", listen: `127.0.0.1:${g.port}` });

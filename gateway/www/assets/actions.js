@@ -14,7 +14,7 @@ const texts = {
 		title: "Cancel this event?",
 		danger: true,
 		action: "Cancel the event",
-		text: "This ends it for good: it cannot be redriven. If a worker has it, its lease is void from then on, and what it does in the database rolls back.",
+		text: "A canceled event is final and cannot be redriven. A worker that is processing it loses its lease, and its work in the database rolls back.",
 		back: "Keep it",
 	},
 	suspend: {
@@ -22,19 +22,19 @@ const texts = {
 		name: "Suspend",
 		title: "Suspend this event?",
 		action: "Suspend",
-		text: "It is set aside until somebody resumes it, or until a deadline.",
+		text: "The event waits until it is resumed, or until a deadline.",
 	},
-	resume: { icon: "play", name: "Resume", title: "Resume this event?", action: "Resume", text: "It goes on at once." },
+	resume: { icon: "play", name: "Resume", title: "Resume this event?", action: "Resume", text: "The event is due at once." },
 	redrive: {
 		icon: "again",
 		name: "Redrive",
 		title: "Redrive this event?",
 		action: "Redrive",
-		text: "It gets its attempts and its lifespan again, and is due at once.",
+		text: "The event is due at once, with all its attempts and its lifespan.",
 	},
 };
 
-// Ask, do it, say what came of it.
+// Ask for confirmation, send the request, and show the outcome.
 export async function act(action, event) {
 	const t = texts[action];
 	const deadline = action === "suspend" && h("input", { name: "deadline", type: "datetime-local", step: 1 });
@@ -43,7 +43,7 @@ export async function act(action, event) {
 		text: [`${event.event_type} of flow `, h("bdi", {}, brief(event.flow_id, 80)), ". ", t.text],
 		action: t.action,
 		danger: t.danger,
-		fields: deadline && field("Deadline", "optional; empty: as its event type says", deadline),
+		fields: deadline && field("Deadline", "optional; empty: as the rules of its event type say", deadline),
 		submit: (form) => {
 			const body = {};
 			if (form.elements.reason.value) body.reason = form.elements.reason.value;
@@ -51,7 +51,7 @@ export async function act(action, event) {
 			return post(path(["api", "events", event.event_id, action]), body);
 		},
 	});
-	if (done) tell(`${event.event_type} is ${label(done.state)} now.`);
+	if (done) tell(`${event.event_type} is now ${label(done.state)}.`);
 	return done;
 }
 

@@ -1,11 +1,11 @@
 // api.js
-//	Requests to the gateway, and what it answers when it refuses: RFC 9457 problem details.
+//	Requests to the gateway, and its refusals: RFC 9457 problem details.
 
 const KEY = "eda.token";
 
-let askForToken = null; // async () => token or null; set by whoever can ask a person
+let askForToken = null; // async () => token or null; set by the module that can show a dialog
 
-// A refusal: title, detail, hint, code and status of the problem, or what the browser says of the network.
+// A refused request: title, detail, hint, code and status of the problem, or the browser's network error.
 export class Problem extends Error {
 	constructor(fields) {
 		super(fields.detail || fields.title || "the request failed");
@@ -14,7 +14,7 @@ export class Problem extends Error {
 	}
 }
 
-// A number that JavaScript would round, as it stands in the JSON.
+// A number that JavaScript would round, kept as the text that the JSON has.
 export class Exact {
 	constructor(source) {
 		this.source = source;
@@ -24,7 +24,7 @@ export class Exact {
 	}
 }
 
-// JSON with every digit of its numbers, where the browser tells them.
+// Parse JSON and keep every digit of its numbers, in browsers that pass the source text to the reviver.
 export function parse(source) {
 	return JSON.parse(source, (key, value, context) =>
 		typeof value === "number" && context?.source !== undefined && rounds(value, context.source)
@@ -56,7 +56,7 @@ export function setToken(value) {
 		if (value) sessionStorage.setItem(KEY, value);
 		else sessionStorage.removeItem(KEY);
 	} catch {
-		// storage is off: without a token, then
+		// Session storage is off: the page has no token then.
 	}
 }
 
@@ -64,7 +64,7 @@ export const whoAsks = (ask) => (askForToken = ask);
 
 export const authorization = () => (token() ? { Authorization: `Bearer ${token()}` } : {});
 
-// One dialog for all that are refused at the same time; true: there is a new token to try.
+// Show one dialog for all requests that are refused at the same time; true: there is a new token to try.
 let asking = null;
 export function needToken() {
 	if (!askForToken) return Promise.resolve(false);
@@ -79,12 +79,12 @@ export async function problemOf(response) {
 		const body = await response.json();
 		for (const key of ["title", "detail", "hint", "code"]) if (typeof body[key] === "string") fields[key] = body[key];
 	} catch {
-		// no problem document: the status has to do
+		// There is no problem document: the status alone is shown.
 	}
 	return new Problem(fields);
 }
 
-// Send a request; the body is a value, or JSON text ready to send.
+// Send a request.  body is a value, or JSON text that is sent as it is.
 async function request(method, path, { body, headers, signal, retried } = {}) {
 	const options = {
 		method,
@@ -103,7 +103,7 @@ async function request(method, path, { body, headers, signal, retried } = {}) {
 		if (error.name === "AbortError") throw error;
 		throw new Problem({
 			title: "The gateway does not answer",
-			detail: "The request did not get through. It is safe to try again once the connection is back.",
+			detail: "The request failed on its way. You can safely repeat it when the gateway answers again.",
 		});
 	}
 	if (response.status === 401 && !retried && (await needToken()))
@@ -121,10 +121,10 @@ export const post = (path, body = {}, options) => request("POST", path, { body, 
 export const put = (path, body) => request("PUT", path, { body });
 export const patch = (path, body) => request("PATCH", path, { body });
 
-// A flow id may be anything, also ".." or with slashes in it, so it is never a part of a path.
+// A flow id may be any text, also ".." or one with slashes, so it goes into the query and never into the path.
 export const flowPath = (type, id) => `/api/flows/${encodeURIComponent(type)}?flow_id=${encodeURIComponent(id)}`;
 
-// A path of encoded parts, and a query of what is given: path(["api", "flows", type, id], {limit: 3})
+// Return an encoded path and query, without empty parameters: path(["api", "flows", type, id], {limit: 3})
 export function path(parts, query = {}) {
 	const search = new URLSearchParams();
 	for (const [key, value] of Object.entries(query))

@@ -1,5 +1,5 @@
 // app.js
-//	The operators' page: puts its parts together, and shows what the address names.
+//	The operators' page: puts its parts together, and shows the view that the address names.
 import { Banner } from "./banner.js";
 import { Charts } from "./charts.js";
 import { DeadLetters } from "./dead.js";
@@ -54,7 +54,7 @@ const header = new Header(
 );
 new Banner($("#banner"));
 
-// Under the story of an event stays what was there before.
+// When the story of an event is closed, the address returns to the view below it.
 const story = new Story(() => (location.hash = base));
 let base = "#/";
 let current = null;

@@ -1,14 +1,14 @@
 // axis.js
-//	From times to places: true to scale, or with long waits squeezed so that what happens
-//	between them can be seen.
+//	Maps times to places on an axis: true to scale, or with long waits shortened so that the
+//	steps between them can be told apart.
 import { duration } from "./format.js";
 
-// A function from ms to 0..1, over sorted times (at least two, the last is the end).
+// Return a function from ms to 0..1 over sorted times (at least two; the last is the end of the axis).
 export function scaleOf(times, squeezed) {
 	const start = times[0];
 	const end = Math.max(times.at(-1), start + 1);
 	if (!squeezed) return (at) => clamp((at - start) / (end - start));
-	// each stretch between two steps is as long as the logarithm of its time
+	// The stretch between two steps is as long as the logarithm of its time.
 	const stops = [[start, 0]];
 	for (const at of times) {
 		const [last, x] = stops.at(-1);
@@ -36,7 +36,7 @@ const steps = [
 	432e5, 864e5, 1728e5, 6048e5,
 ];
 
-// [ms since the start, words] at round distances, about so many.
+// Return about so many ticks at round distances, each as [ms since the start, text].
 export function ticksOf(span, about) {
 	const step = steps.find((ms) => span / ms <= about) || Math.ceil(span / about / 864e5) * 864e5;
 	const ticks = [];

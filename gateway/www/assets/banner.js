@@ -1,5 +1,5 @@
 // banner.js
-//	What is away, in a sentence, for as long as it is away.
+//	One sentence about the gateway, database or engine, for as long as it cannot be reached or does not run.
 import { get } from "./api.js";
 import { h, swap } from "./dom.js";
 import { many, visible } from "./format.js";
@@ -7,7 +7,7 @@ import { engineState } from "./header.js";
 import { store } from "./store.js";
 
 const sentence = (words) => visible(words.charAt(0).toUpperCase() + words.slice(1));
-const GRACE = 1500; // a blink of the connection is nobody's business
+const GRACE = 1500; // ms; a shorter loss of the connection is not shown
 
 export class Banner {
 	constructor(node) {
@@ -19,30 +19,30 @@ export class Banner {
 		setInterval(() => this.say(), 500);
 	}
 
-	// [level, title, text], the worst first.
+	// Return [level, title, text] of the most serious trouble.
 	trouble() {
 		const { link, live, status, problem, countsProblem, engine } = store;
 		if (link === "open") this.downSince = 0;
 		else this.downSince ||= Date.now();
 		const away = link !== "open" && Date.now() - this.downSince > GRACE;
 		if (away && problem?.status === 401)
-			return ["bad", "The gateway asks for a token", "Give one with the key button, at the top."];
+			return ["bad", "The gateway asks for a token", "Enter a token with the key button at the top."];
 		if (away && problem?.status === 403) return ["bad", "Not allowed", problem.detail];
 		if (away) {
 			const seconds = Math.ceil((live.retryAt - Date.now()) / 1000);
 			const next =
 				link === "connecting" ? "Connecting …" : seconds > 0 ? `Next try in ${many(seconds, "second")}.` : "";
-			const why = problem?.detail || "What you see may be old. Events go on without this page.";
+			const why = problem?.detail || "What you see may be out of date. The engine and the workers continue without this page.";
 			return [
 				"bad",
-				problem?.status === 503 ? "The database does not answer" : "The live connection is away",
+				problem?.status === 503 ? "The database does not answer" : "The live connection is lost",
 				why,
 				next,
 			];
 		}
 		if (link !== "open") return null;
 		if (status.database === "down")
-			return ["bad", "The database is away", "Nothing moves until it is back. What was committed is safe."];
+			return ["bad", "The database does not answer", "No event moves until it is back. Committed data is safe."];
 		const state = engineState();
 		if (state && state !== "running" && state !== "paused")
 			return [
@@ -60,20 +60,20 @@ export class Banner {
 			return [
 				"warn",
 				"The engine is paused",
-				"eda.engine = paused: it reads the log and publishes the feed, but moves no event. New events can be published.",
+				"eda.engine = paused: the engine reads the log and publishes the feed, but moves no event. New events can be published.",
 			];
 		const broker = engine?.broker;
 		if (["unreachable", "refused", "blocked"].includes(broker))
 			return [
 				"warn",
 				`The broker is ${broker}`,
-				`${engine.broker_error ? visible(engine.broker_error) + ". " : ""}Events that leave through NATS wait; all others go on.`,
+				`${engine.broker_error ? visible(engine.broker_error) + ". " : ""}Events that are delivered through NATS wait; all others are processed.`,
 			];
 		if (status.feed === "off" || status.feed === "ids")
 			return [
 				"warn",
-				status.feed === "off" ? "The feed is off" : "The feed tells little",
-				`eda.feed = ${status.feed}: what is shown is read again every two seconds instead of streaming.`,
+				status.feed === "off" ? "The feed is off" : "The feed has ids only",
+				`eda.feed = ${status.feed}: this page reads all data again every two seconds.`,
 			];
 		return null;
 	}
@@ -81,15 +81,15 @@ export class Banner {
 	engineText(state) {
 		if (state.startsWith("idle: ")) return `${sentence(state.slice(6))}.`;
 		this.ask();
-		return this.detail || "Events can be published and wait; none is dispatched, retried or expires until it is back.";
+		return this.detail || "Events can be published, and wait: none is dispatched, tried again or expired until the engine runs.";
 	}
 
-	// /ready says why, once for each time that it stops.
+	// Each time that the engine stops, ask /ready once for the reason.
 	async ask() {
 		if (this.asked) return;
 		this.asked = true;
 		const ready = await get("/ready").catch(() => null);
-		this.detail = ready?.detail ? `${sentence(ready.detail)}. Events can be published and wait.` : "";
+		this.detail = ready?.detail ? `${sentence(ready.detail)}. Events can be published, and wait.` : "";
 	}
 
 	say() {
@@ -105,7 +105,7 @@ export class Banner {
 		if (!trouble) return swap(this.node);
 		const [level, title, words, next] = trouble;
 		this.node.dataset.level = level;
-		// a countdown is not read out again and again
+		// Only the countdown has changed: a screen reader must not read the banner again.
 		if (same && next !== undefined && this.next?.isConnected && this.words === words) {
 			this.next.textContent = next;
 			return;

@@ -13,7 +13,7 @@ const THROUGHPUT = [
 const LATENCY = [
 	["wait", 0.5, "published → acquired", "--s-dispatched", []],
 	["wait", 0.99, "p99", "--s-dispatched", [3, 3]],
-	["work", 0.5, "acquired → done", "--s-being_processed", []],
+	["work", 0.5, "acquired → ended", "--s-being_processed", []],
 	["work", 0.99, "p99", "--s-being_processed", [3, 3]],
 ];
 
@@ -35,7 +35,7 @@ export class Charts {
 		this.node.append(this.rates.node, this.times.node);
 		this.since = Date.now();
 		this.draw = paced(900, () => this.update());
-		// Chart.js is a script of its own; without it the numbers beside the names still tell.
+		// Chart.js is a separate script; if it cannot be loaded, the numbers beside the names are still shown.
 		if (window.Chart) this.begin();
 		else addEventListener("load", () => this.begin());
 		setInterval(this.draw, 1000);
@@ -134,7 +134,7 @@ export class Charts {
 		});
 	}
 
-	// The theme's colours; a canvas does not take them by itself.
+	// The theme's colours; a canvas cannot use CSS variables.
 	paint() {
 		const style = getComputedStyle(document.documentElement);
 		const colour = (name) => style.getPropertyValue(name).trim();
@@ -158,13 +158,13 @@ export class Charts {
 		if (!always && (document.hidden || this.node.closest("[hidden]"))) return;
 		const now = store.now();
 		const { meter } = store;
-		// a page that was opened a minute ago has a minute to show
+		// A page that was opened a minute ago shows one minute.
 		const minutes = Math.min(5, Math.max(1, Math.ceil((Date.now() - this.since) / 60000)));
 		for (const panel of [this.rates, this.times])
 			if (panel.chart) Object.assign(panel.chart.options.scales.x, { min: -60 * minutes });
 		THROUGHPUT.forEach(([kind], i) => {
 			text(this.rates.values[i], rate(meter.rate(now, 5, kind)));
-			// what was before the page was opened is not known, and is not nothing
+			// Before the page was opened the rate is unknown, which is not the same as zero.
 			const seen = meter.throughput(now, kind).filter(({ x }) => x * 1000 >= this.since - Date.now());
 			if (this.rates.chart) this.rates.chart.data.datasets[i].data = seen;
 		});

@@ -1,5 +1,5 @@
 // dead.js
-//	Dead letters: what ended failed or expired, why, and another chance for one, some or all of a type.
+//	Dead letters: the events that failed or expired, why they did, and redriving one, some or all of a type.
 import { get, path, post } from "./api.js";
 import { act } from "./actions.js";
 import { confirm, problemView, tell } from "./dialogs.js";
@@ -20,7 +20,7 @@ export class DeadLetters {
 		this.sub = h("p", { class: "muted", role: "status" });
 		this.all = h("input", {
 			type: "checkbox",
-			"aria-label": "Select all that are shown",
+			"aria-label": "Select all dead letters shown",
 			onchange: () => this.chooseAll(),
 		});
 		this.some = h(
@@ -167,7 +167,7 @@ export class DeadLetters {
 				"td",
 				{ "data-label": "State" },
 				chip(item.state),
-				h("small", {}, item.attempt ? many(item.attempt, "attempt") : "never tried"),
+				h("small", {}, item.attempt ? many(item.attempt, "attempt") : "never acquired"),
 			),
 			h("td", { "data-label": "Event type" }, item.event_type),
 			h(
@@ -184,7 +184,7 @@ export class DeadLetters {
 				{ class: "clip wide-cell", "data-label": "Error", title: brief(item.error, 1000) },
 				item.error
 					? h("bdi", { class: "bad" }, brief(item.error, 240))
-					: h("span", { class: "muted" }, item.state === "expired" ? "its time was up" : "no error was given"),
+					: h("span", { class: "muted" }, item.state === "expired" ? "expired" : "no error was given"),
 			),
 			h(
 				"td",
@@ -207,7 +207,7 @@ export class DeadLetters {
 		);
 	}
 
-	// It is no dead letter any more.
+	// The event has been redriven, so it is no longer a dead letter.
 	drop(id) {
 		const at = this.items.findIndex((item) => item.event_id === id);
 		if (at < 0) return;
@@ -231,8 +231,8 @@ export class DeadLetters {
 			all === null
 				? ""
 				: all === 0
-					? "None. Every event that ended has ended well, or was canceled."
-					: `${many(all, "event")} that failed or expired`,
+					? "There are none: every event that has ended has succeeded or was canceled."
+					: `${many(all, "failed or expired event")}`,
 		);
 		text(this.some, this.chosen.size ? `Redrive ${this.chosen.size} selected` : "Redrive selected");
 		this.some.hidden = !this.chosen.size;
@@ -253,7 +253,7 @@ export class DeadLetters {
 					h(
 						"td",
 						{ colspan: 7, class: "empty" },
-						this.next ? "None so far back; there may be older ones." : "No dead letters.",
+						this.next ? "No dead letters among those searched so far; there may be older ones." : "No dead letters.",
 					),
 				),
 			);
@@ -264,7 +264,7 @@ export class DeadLetters {
 		const done = await confirm({
 			title: `Redrive ${many(ids.length, "event")}?`,
 			action: "Redrive",
-			text: "They get their attempts and their lifespan again, and are due at once. All of them, or none.",
+			text: "The events are due at once, with all their attempts and their lifespan. Either all are redriven or none.",
 			submit: (form) => post("/api/dead-letters/redrive", { event_ids: ids, ...reason(form) }),
 		});
 		this.after(done);
@@ -277,11 +277,11 @@ export class DeadLetters {
 			title: `Redrive all dead letters of ${type}?`,
 			action: "Redrive all",
 			danger: true,
-			text: "They get their attempts and their lifespan again, and are due at once, also those that are not shown here.",
+			text: "All dead letters of this type, also those that are not shown here, are due at once, with all their attempts and their lifespan.",
 			fields: h(
 				"label",
 				{ class: "field" },
-				h("span", {}, "Died since ", h("small", {}, "optional; empty: all")),
+				h("span", {}, "Failed or expired since ", h("small", {}, "optional; empty: all")),
 				since,
 			),
 			submit: (form) =>

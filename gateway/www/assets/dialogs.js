@@ -1,5 +1,5 @@
 // dialogs.js
-//	Asking a person (native <dialog>) and telling one (toasts).
+//	Dialogs (native <dialog>), and short messages that go away by themselves (toasts).
 import { setToken, token, whoAsks } from "./api.js";
 import { $, h, iconButton, put, swap } from "./dom.js";
 import { visible } from "./format.js";
@@ -7,8 +7,8 @@ import { icon } from "./icons.js";
 
 let dialogs = 0;
 
-// A modal dialog with a form; resolves with what submit(form) returned, or null if it was closed.
-// submit may throw: the problem is shown in the dialog, which stays open.
+// Show a modal dialog with a form; resolve with what submit(form) returned, or null if it was closed.
+// If submit throws, the dialog shows the problem and stays open.
 export function ask({
 	title,
 	body,
@@ -63,7 +63,7 @@ export function ask({
 	});
 }
 
-// Title, detail and hint of what went wrong.
+// Return an element with the title, detail and hint of an error.
 export function problemView(error) {
 	if (error.name !== "Problem") console.error(error);
 	const said = error.name === "Problem" ? error.detail : error.message;
@@ -79,7 +79,7 @@ export function problemView(error) {
 	);
 }
 
-// "Are you sure?" with an optional reason, which goes into the log; fields come between.
+// Ask for confirmation, with an optional reason that is kept in the event's history.
 export function confirm({ title, text, action, danger, reason = true, fields = null, submit }) {
 	const why =
 		reason &&
@@ -125,7 +125,7 @@ function toast(kind, content) {
 export const tell = (...content) => toast("good", content);
 export const tellProblem = (error) => toast("bad", problemView(error));
 
-// Run what a button asks for, and say so if it goes wrong.
+// Run what a button does, and show the error if it fails.
 export async function attempt(call) {
 	try {
 		return await call();
@@ -135,7 +135,7 @@ export async function attempt(call) {
 	}
 }
 
-// The gateway wants to know who we are.
+// Ask for the token when the gateway demands one.
 export function tokenDialog(asked = true) {
 	return ask({
 		title: asked ? "The gateway asks for a token" : "Access token",
@@ -143,7 +143,7 @@ export function tokenDialog(asked = true) {
 			h(
 				"p",
 				{},
-				"A bearer token from the gateway’s token file. It says which database role you act as, and stays in this tab only.",
+				"A bearer token from the gateway’s token file, which stands for a database role. Only this browser tab keeps it.",
 			),
 			h(
 				"label",
@@ -159,7 +159,7 @@ export function tokenDialog(asked = true) {
 				}),
 			),
 		],
-		action: "Use it",
+		action: "Use this token",
 		cancel: asked ? "Not now" : "Cancel",
 		submit: (form) => {
 			const value = form.elements.token.value.trim();
@@ -176,7 +176,7 @@ whoAsks(async () => {
 	return given;
 });
 
-// The token by hand, also after "not now".
+// Change the token from the menu, also after a "Not now".
 export async function changeToken() {
 	dismissed = false;
 	const before = token();
@@ -187,12 +187,12 @@ export async function changeToken() {
 const keys = [
 	["1 2 3", "overview, event types, dead letters"],
 	["4", "rides"],
-	["/", "search in what is shown"],
-	["p", "pause the stream of events, or let it go on"],
-	["↑ ↓", "from row to row; Enter opens one"],
-	["← → ↑ ↓", "from state to state in the diagram; Enter shows its events"],
+	["/", "search in the list"],
+	["p", "pause or resume the stream of changes"],
+	["↑ ↓", "move between rows; Enter opens the row"],
+	["← → ↑ ↓", "move between states in the diagram; Enter shows the events of a state"],
 	["t", "theme: as the system, light, dark"],
-	["Esc", "close the event’s story, or a dialog"],
+	["Esc", "close the event or the dialog"],
 	["?", "this list"],
 ];
 

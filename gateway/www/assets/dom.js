@@ -1,5 +1,5 @@
 // dom.js
-//	Elements are built, never parsed: what comes from the database only ever becomes text.
+//	Elements are built and never parsed from HTML: text from the database can only become text.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -14,10 +14,10 @@ function fill(node, props, children) {
 	return node;
 }
 
-// An HTML element.  Props are attributes, "onclick" and its like listeners; children are nodes, text, arrays or null.
+// Make an HTML element.  props: attributes, and listeners such as onclick; children: nodes, text, arrays or null.
 export const h = (tag, props, ...children) => fill(document.createElement(tag), props, children);
 
-// An SVG element.
+// Make an SVG element.
 export const s = (tag, props, ...children) => fill(document.createElementNS(SVG, tag), props, children);
 
 // Append nodes and text.
@@ -29,13 +29,13 @@ export function put(node, ...children) {
 	return node;
 }
 
-// Put these in place of all that is there.
+// Replace all children of a node.
 export function swap(node, ...children) {
 	node.replaceChildren();
 	return put(node, ...children);
 }
 
-// Set text only if it is another one: no layout for nothing.
+// Set the text of a node only if it differs, because each change costs a layout.
 export function text(node, value) {
 	const wanted = String(value);
 	if (node.textContent !== wanted) node.textContent = wanted;
@@ -43,7 +43,7 @@ export function text(node, value) {
 
 export const $ = (selector, root = document) => root.querySelector(selector);
 
-// Call at most once in so many milliseconds, in an animation frame, always after the last request.
+// Return a function that calls at most once in so many ms, in an animation frame, and always after its last call.
 export function paced(ms, call) {
 	let timer = 0;
 	let last = 0;
@@ -59,13 +59,13 @@ export function paced(ms, call) {
 	};
 }
 
-// Whether nothing should move by itself.
+// Whether the reader has asked for no animation.
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 export const motionless = () => still.matches;
 
-// Text that somebody may write from right to left, kept from turning round what stands beside it.
+// Text that may be written from right to left, kept from changing the direction of the text around it.
 export const bdi = (value, props) => h("bdi", props, value);
 
-// A button with an icon that a screen reader calls by name.
+// A button with an icon, and a name for screen readers.
 export const iconButton = (icon, label, onclick, props = {}) =>
 	h("button", { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, ...props }, icon);

@@ -1,8 +1,8 @@
 // dots.js
-//	Dots that run along tracks, never more than a few dozen at once; none where nothing should move.
+//	Dots that run along the tracks: at most a few dozen at once, and none for readers who want no animation.
 import { motionless, s } from "./dom.js";
 
-const MOST = 36; // at the same time
+const MOST = 36; // dots at the same time
 const A_SECOND = 30;
 
 export class Dots {
@@ -15,7 +15,7 @@ export class Dots {
 		this.frame = 0;
 	}
 
-	// Let a dot run along a path, in the colour of a state, after so many ms.  False: there were enough already.
+	// Let a dot run along a path after so many ms, in the colour of a state.  False: there are too many dots already.
 	run(path, state, after = 0) {
 		const now = performance.now();
 		this.budget = Math.min(A_SECOND, this.budget + ((now - this.filledAt) / 1000) * A_SECOND);

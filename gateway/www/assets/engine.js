@@ -1,5 +1,5 @@
 // engine.js
-//	All that the engine says of itself, for whoever wants to know why.
+//	A dialog with all columns of eda.engine_status.
 import { ask } from "./dialogs.js";
 import { h, swap } from "./dom.js";
 import { count, duration, moment, visible } from "./format.js";
@@ -9,26 +9,26 @@ const rows = {
 	state: "State",
 	pid: "Process",
 	started_at: "Started",
-	last_tick_at: "Last turn ended",
-	ticks: "Turns",
-	last_tick_ms: "Last turn took",
-	max_tick_ms: "Longest turn",
+	last_tick_at: "Last tick ended",
+	ticks: "Ticks",
+	last_tick_ms: "Last tick took",
+	max_tick_ms: "Longest tick",
 	transitions_read: "Transitions read",
 	transitions_made: "Transitions made",
-	queued: "Wait for a worker",
-	handed_out: "Handed out, not acquired yet",
-	waiting_workers: "Workers that wait",
-	parked: "Behind open transactions",
-	held_back: "Whose move raises an error",
+	queued: "Events in the ready queue",
+	handed_out: "Events handed to a worker, not acquired yet",
+	waiting_workers: "Waiting workers",
+	parked: "Events locked by open transactions",
+	held_back: "Events whose move raises an error",
 	last_error: "Last error",
 	last_error_at: "Last error at",
 	broker: "State",
 	broker_server: "Server",
 	broker_error: "Error",
 	broker_notice: "Notice",
-	broker_unacknowledged: "Not acknowledged yet",
-	broker_published: "Published",
-	broker_resent: "Sent again",
+	broker_unacknowledged: "Messages not acknowledged yet",
+	broker_published: "Messages acknowledged",
+	broker_resent: "Messages sent again",
 	broker_reconnects: "Reconnects",
 };
 
@@ -49,7 +49,7 @@ export function engineDialog(part) {
 			list,
 			keys.length
 				? keys.map((key) => [h("dt", {}, rows[key] || key), h("dd", {}, shown(key, engine[key]))])
-				: h("dd", {}, "Nothing is known of it yet."),
+				: h("dd", {}, "Nothing is known yet."),
 		);
 	};
 	draw();

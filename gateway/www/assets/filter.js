@@ -1,6 +1,6 @@
 // filter.js
-//	What the overview shows: of which flow type, event type, state and flow id.  It stands in
-//	the address (#/?state=failed), so that a view can be sent to somebody.
+//	What the overview shows: the flow type, event type, state and flow id.  They are in the
+//	address (#/?state=failed), so that a view can be sent to somebody.
 import { h, paced, swap } from "./dom.js";
 import { label, STATES } from "./states.js";
 import { store } from "./store.js";
@@ -50,7 +50,7 @@ export class Filter extends EventTarget {
 		);
 	}
 
-	// The names change seldom; an open list must not be touched without need.
+	// The names change seldom, and an open list closes when it is changed.
 	fillLists() {
 		const types = [...store.types.values()].sort((a, b) => a.event_type.localeCompare(b.event_type));
 		const flows = [...new Set(types.map((type) => type.flow_type))].sort();
@@ -79,7 +79,7 @@ export class Filter extends EventTarget {
 		this.set(values);
 	}
 
-	// From the address, a click, or the inputs.
+	// Set from the address, a click or the inputs.
 	set(values) {
 		const before = JSON.stringify(KEYS.map((key) => this.values[key]));
 		this.values = {};
@@ -97,7 +97,7 @@ export class Filter extends EventTarget {
 		return query ? `#/?${query}` : "#/";
 	}
 
-	// For the state machine: without state and flow.
+	// Whether the state machine counts an event of this type: state and flow id do not matter for it.
 	takes = (item) =>
 		(!this.values.event_type || item.event_type === this.values.event_type) &&
 		(!this.values.flow_type || item.flow_type === this.values.flow_type);

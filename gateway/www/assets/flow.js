@@ -1,5 +1,5 @@
 // flow.js
-//	A flow on a time axis: a lane for each event, from published to its end or to now.
+//	A flow on a time axis: one lane for each event, from its publication to its end or to now.
 import { flowPath, get } from "./api.js";
 import { problemView } from "./dialogs.js";
 import { scaleOf, ticksOf } from "./axis.js";
@@ -18,7 +18,7 @@ export class Flow {
 		this.scaleButton = h(
 			"button",
 			{ type: "button", class: "button small", "aria-pressed": false, onclick: () => this.squeeze() },
-			"Squeeze long waits",
+			"Shorten long waits",
 		);
 		this.body = h("div", { class: "lanes" });
 		this.note = h("div");
@@ -182,7 +182,7 @@ export class Flow {
 		if (this.flow) this.place();
 	}
 
-	// Put every piece where its time is; again and again while something runs.
+	// Place every piece by its time; called again and again while an event is still alive.
 	place() {
 		if (!this.flow) return;
 		const now = store.now();
@@ -221,7 +221,7 @@ export class Flow {
 	}
 }
 
-// Where steps are, as far as there is room for their times.
+// Show when the steps were made, as far as there is room.
 function squeezedTicks(times, scale, room) {
 	const ticks = [];
 	for (const at of times) {
@@ -239,5 +239,5 @@ const legend = () =>
 		["awaiting_processing", "dispatched", "being_processed", "suspended"].map((state) =>
 			h("span", { class: `legend-item s-${state}` }, h("i"), label(state)),
 		),
-		h("span", { class: "legend-item s-failed" }, h("b", {}, "✕"), "an attempt that failed; the numbers count attempts"),
+		h("span", { class: "legend-item s-failed" }, h("b", {}, "✕"), "a failed attempt; the numbers are those of the attempts"),
 	);

@@ -1,9 +1,9 @@
 // format.js
-//	Numbers, times and foreign text as a person reads them.
+//	Numbers, times and text from others, formatted for a reader.
 
 const integer = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
-// 1,234; from 100,000 on 123k, 1.2M.
+// 1,234; from 100,000 on 123k, 1.2M
 export function count(n) {
 	if (n === null || n === undefined) return "–";
 	if (Math.abs(n) < 1e5) return integer.format(n);
@@ -12,10 +12,10 @@ export function count(n) {
 	return (n / 1e9).toPrecision(3) + "G";
 }
 
-// The same where there is little room: 11.9k
+// A count where there is little room: 11.9k
 export const shortCount = (n) => (Math.abs(n) < 1e4 || Math.abs(n) >= 99950 ? count(n) : `${(n / 1e3).toFixed(1)}k`);
 
-// So many a second.
+// A rate per second.
 export const rate = (n) => (n === 0 ? "0" : n < 10 ? n.toFixed(1) : count(Math.round(n)));
 
 // "one event", "3 events"
@@ -23,7 +23,7 @@ export const many = (n, noun) => `${n === 1 ? "one" : count(n)} ${noun}${n === 1
 
 const pad = (n, width = 2) => String(n).padStart(width, "0");
 
-// 13:04:05.123, of the day where the reader is
+// The time of day in the reader's time zone: 13:04:05.123
 export function clock(at, parts = "ms") {
 	const d = new Date(at);
 	if (Number.isNaN(d.getTime())) return "–";
@@ -31,7 +31,7 @@ export function clock(at, parts = "ms") {
 	return parts === "ms" ? `${hms}.${pad(d.getMilliseconds(), 3)}` : hms;
 }
 
-// The day as well, unless it is today.
+// The date as well, unless it is today.
 export function moment(at) {
 	const d = new Date(at);
 	if (Number.isNaN(d.getTime())) return "–";
@@ -58,7 +58,7 @@ function two(n, big, bigName, small, smallName) {
 	return `${Math.floor(n / big)} ${bigName}${rest ? ` ${rest} ${smallName}` : ""}`;
 }
 
-// PostgreSQL's text of an interval ("00:02:00", "1 day 00:00:00.3") in a form that it reads back: "2 min", "1 day 300 ms".
+// An interval of PostgreSQL ("00:02:00", "1 day 00:00:00.3") in a form that it reads, too: "2 min", "1 day 300 ms".
 export function interval(value) {
 	if (value === null || value === undefined || value === "") return "";
 	const m = /^(?:(\d+ years?) ?)?(?:(\d+ mons?) ?)?(?:(\d+ days?) ?)?(?:(\d+):(\d\d):(\d\d)(?:\.(\d+))?)?$/.exec(value);
@@ -72,7 +72,7 @@ export function interval(value) {
 	return parts.join(" ") || "0 s";
 }
 
-// Characters that cannot be seen or turn the line round, made visible.
+// Make characters visible that cannot be seen or that change the direction of the text.
 const invisible = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 export const visible = (value) =>
 	String(value).replace(invisible, (c) => {
@@ -80,12 +80,12 @@ export const visible = (value) =>
 		return `⟨${code.padStart(code.length > 2 ? 4 : 2, "0")}⟩`;
 	});
 
-// The same for one line: line ends and tabs are shown too.
+// The same for text on one line: line ends and tabs are made visible, too.
 export const oneLine = (value) => visible(value).replace(/\n/g, "↵").replace(/\t/g, "⇥");
 
-// The beginning of a text, if it is long.
+// The beginning of a long text.
 export const cut = (value, length) => (value.length > length ? value.slice(0, length - 1) + "…" : value);
 
-// What a flow id, an error or a name looks like in a list.
+// A flow id, an error or a name for a list.
 export const brief = (value, length = 200) =>
 	value === null || value === undefined ? "" : cut(oneLine(value), length);

@@ -1,5 +1,5 @@
 // header.js
-//	The bar on top: which database, whether all is well, how fast it goes; theme, token, keys.
+//	The bar at the top: the name of the database, whether all is well, the rate; theme, token, shortcuts.
 import { get, token } from "./api.js";
 import { changeToken } from "./dialogs.js";
 import { engineDialog } from "./engine.js";
@@ -64,7 +64,7 @@ export class Header {
 		this.say();
 	}
 
-	// The database's name, as soon as somebody tells it.
+	// Show the database's name as soon as an answer has it.
 	async readName() {
 		try {
 			const ready = await get("/ready");
@@ -74,7 +74,7 @@ export class Header {
 				return;
 			}
 		} catch {
-			// away: again with the next counts
+			// If the request fails, try again with the next counts.
 		}
 		store.addEventListener("counts", () => this.readName(), { once: true });
 	}
@@ -125,7 +125,7 @@ export class Header {
 	}
 }
 
-// What the stream says of the engine is newer than the counts; but only counts say it if the stream is away.
+// The stream knows the engine's state sooner than the counts do; without the stream, the counts have it.
 export const engineState = () =>
 	store.status.database === "down" || store.countsProblem
 		? ""

@@ -1,5 +1,5 @@
 // icons.js
-//	The few icons, drawn with the pen of the text beside them.
+//	The icons, drawn in the colour of the text beside them.
 import { s } from "./dom.js";
 
 const paths = {

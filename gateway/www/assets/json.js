@@ -1,12 +1,12 @@
 // json.js
-//	A JSON value, indented, as text: its beginning, and all of it when asked for.
+//	A JSON value, indented, as text: its beginning, and all of it on request.
 import { Exact } from "./api.js";
 import { h, swap } from "./dom.js";
 import { count, visible } from "./format.js";
 
 const SHOWN = 6000; // characters
 
-// JSON.stringify with two spaces, but numbers keep their digits.
+// Like JSON.stringify with two spaces, but numbers keep all their digits.
 export function pretty(value, indent = "") {
 	if (value instanceof Exact) return value.source;
 	if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
@@ -20,7 +20,7 @@ export function pretty(value, indent = "") {
 	return `{\n${keys.map((key) => `${more}${JSON.stringify(key)}: ${pretty(value[key], more)}`).join(",\n")}\n${indent}}`;
 }
 
-// Keys, strings, numbers and words in their colours.
+// Colour the keys, strings, numbers and words.
 const tokens = /("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d[\d.eE+-]*)|\b(true|false|null)\b/g;
 function coloured(source) {
 	const parts = [];
@@ -35,7 +35,7 @@ function coloured(source) {
 	return parts;
 }
 
-// A box with the value; name is what a screen reader calls it.
+// Make a box with the value; name is for screen readers.
 export function jsonView(value, name) {
 	const all = visible(pretty(value));
 	const box = h("pre", { class: "json", tabindex: 0, "aria-label": name, dir: "ltr" });

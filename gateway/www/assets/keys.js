@@ -1,5 +1,5 @@
 // keys.js
-//	Single-key shortcuts: not while one types, not while a dialog is open, and they can be turned off.
+//	Single-key shortcuts.  They can be switched off, and do nothing in an input or while a dialog is open.
 
 const KEY = "eda.shortcuts";
 
@@ -8,14 +8,14 @@ export function shortcuts(does, dialog) {
 	try {
 		on = localStorage.getItem(KEY) !== "off";
 	} catch {
-		// storage is off: they are on
+		// Storage is off: the shortcuts are on.
 	}
 	const enable = (value) => {
 		on = value;
 		try {
 			localStorage.setItem(KEY, on ? "on" : "off");
 		} catch {
-			// it holds until the page is left
+			// The setting holds until the page is left.
 		}
 	};
 	addEventListener("keydown", (e) => {

@@ -1,11 +1,11 @@
 // live.js
-//	The live stream: Server-Sent Events read with fetch, so that a token can be sent.
+//	The live stream: Server-Sent Events, read with fetch because EventSource cannot send a token.
 //
-//	A broken stream is opened again, with more and more patience, and goes on from the last
-//	id; changes that come twice are for the store to drop.  EventSource cannot send headers.
+//	A stream that breaks is opened again after a pause that grows each time, and continues after
+//	the last id.  A change may come twice; the store drops the second one.
 import { authorization, needToken, problemOf } from "./api.js";
 
-const SILENCE = 40000; // the gateway says something at least every 15 s
+const SILENCE = 40000; // ms; the gateway sends something at least every 15 s
 const SLOWEST = 15000;
 
 export class Live {
@@ -14,7 +14,7 @@ export class Live {
 		this.on = on;
 		this.query = query;
 		this.lastId = "";
-		this.opened = false; // at least once
+		this.opened = false; // whether the stream has been open before
 		this.state = "closed"; // closed, connecting, open, waiting
 		this.retryAt = 0;
 		this.delay = 500;
@@ -36,7 +36,7 @@ export class Live {
 		this.set("closed");
 	}
 
-	// Do not wait any longer.
+	// Connect now, without waiting for the rest of the pause.
 	now = () => {
 		if (this.state !== "waiting") return;
 		clearTimeout(this.timer);
@@ -60,16 +60,16 @@ export class Live {
 			if (response.status === 401 && (await needToken())) this.delay = 0;
 			if (!response.ok) throw await problemOf(response);
 			this.set("open");
-			// opened again, and no id was given so far: nobody can tell what we missed
-			if (this.opened && !this.lastId) this.on.skipped({ skipped: null, reason: "the stream was away" });
+			// The stream was lost before it gave an id, so it is unknown what was missed.
+			if (this.opened && !this.lastId) this.on.skipped({ skipped: null, reason: "the stream was lost" });
 			this.opened = true;
 			await this.read(response.body.getReader(), abort);
 		} catch (error) {
 			if (error.name === "Problem") problem = error;
-			// An id from before a restore, say: all there is to do is to begin anew.
+			// The gateway does not accept the last id, for example after a restore: begin without an id.
 			if (problem?.status === 400 && this.lastId) {
 				this.lastId = "";
-				this.on.skipped({ skipped: null, reason: "the place in the stream is not known any more" });
+				this.on.skipped({ skipped: null, reason: "the gateway no longer knows the position in the stream" });
 			}
 		}
 		abort.abort();

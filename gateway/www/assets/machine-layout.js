@@ -1,9 +1,9 @@
 // machine-layout.js
-//	Where the states stand and how the tracks run between them, as in a signal box: two
-//	drawings, one for a wide place and one for a phone.
+//	The places of the states and the tracks between them: one drawing for a wide page and one
+//	for a phone.
 //
-//	A track is a list of corners.  Moves that lead to the same state share the last piece.
-//	Moves that are not here (a lifecycle newer than this page) get a straight line.
+//	A track is a list of corners.  Tracks to the same state share their last piece.  A move that
+//	has no track here (of a lifecycle newer than this page) is drawn as a straight line.
 
 const A = "awaiting_processing";
 const D = "dispatched";
@@ -14,7 +14,7 @@ const U = "suspended";
 const E = "expired";
 const C = "canceled";
 
-// The way of an event with which nothing goes wrong.
+// The moves of an event that succeeds at once.
 const main = [`>${A}`, `${A}>${D}`, `${D}>${B}`, `${B}>${S}`];
 
 export const WIDE = {
@@ -126,7 +126,7 @@ export const NARROW = {
 	],
 };
 
-// A path through the corners, each rounded.
+// Return a path through the corners, with each corner rounded.
 export function pathOf(points, radius) {
 	let d = `M${points[0][0]} ${points[0][1]}`;
 	for (let i = 1; i < points.length - 1; i++) {
@@ -139,14 +139,14 @@ export function pathOf(points, radius) {
 	return `${d}L${last[0]} ${last[1]}`;
 }
 
-// The point so far from one corner to the next, but at most half way.
+// Return the point at a distance from one corner towards the next, at most half way.
 function towards([x, y], [tx, ty], distance) {
 	const length = Math.hypot(tx - x, ty - y) || 1;
 	const part = Math.min(distance / length, 0.5);
 	return [Math.round((x + (tx - x) * part) * 10) / 10, Math.round((y + (ty - y) * part) * 10) / 10];
 }
 
-// The corners of a move.
+// Return the corners of a move's track.
 export function trackOf(layout, from, to) {
 	const track = layout.tracks[`${from || ""}>${to}`];
 	if (track) return track;

@@ -1,5 +1,5 @@
 // machine.js
-//	The state machine as a picture: how many events are where, and each move as it happens.
+//	The state machine as a picture: how many events are in each state, and each move as it is made.
 import { ask } from "./dialogs.js";
 import { h, paced, s, swap, text } from "./dom.js";
 import { Dots } from "./dots.js";
@@ -12,7 +12,7 @@ export class Machine {
 	// filter: {takes(type), chosen() => state, choose(state)}
 	constructor(filter) {
 		this.filter = filter;
-		this.heat = new Map(); // move -> moves a second, fading
+		this.heat = new Map(); // move -> moves a second, fading with time
 		this.shape = matchMedia("(max-width: 640px)");
 		this.box = h("div", { class: "machine" });
 		this.node = h(
@@ -21,8 +21,8 @@ export class Machine {
 			h(
 				"header",
 				{ class: "panel-head" },
-				h("h2", { id: "machine-title" }, "Where events are"),
-				h("p", { class: "panel-note" }, "Choose a state to see its events."),
+				h("h2", { id: "machine-title" }, "States of events"),
+				h("p", { class: "panel-note" }, "Choose a state to list its events."),
 				h("button", { type: "button", class: "button small", onclick: movesDialog }, "All moves"),
 			),
 			this.box,
@@ -162,7 +162,7 @@ export class Machine {
 		return group;
 	}
 
-	// Arrow keys go to the nearest state in that direction.
+	// An arrow key goes to the nearest state in its direction.
 	key(e, state) {
 		if (e.key === "Enter" || e.key === " ") {
 			e.preventDefault();
@@ -189,7 +189,7 @@ export class Machine {
 		this.nodes.get(state).group.focus();
 	}
 
-	// Show which tracks lead to and from a state.
+	// Highlight the tracks that lead to and from a state.
 	trace(state) {
 		this.svg.classList.toggle("tracing", Boolean(state));
 		for (const move of this.svg.querySelectorAll(".move"))
@@ -197,7 +197,7 @@ export class Machine {
 	}
 
 	see(changes) {
-		// some of them get a dot, one after the other; all of them warm their track
+		// Some of the moves get a dot, one after the other; all of them light their track.
 		const every = Math.ceil(changes.length / 16);
 		const shown = !this.svg.closest("[hidden]");
 		changes.forEach((change, i) => {
@@ -209,7 +209,7 @@ export class Machine {
 		});
 	}
 
-	// Tracks in use are lit, and go out in some seconds.
+	// A track that is used is lit, and fades within seconds.
 	cool() {
 		for (const [key, n] of this.heat) {
 			if (n < 0.1) this.heat.delete(key);
@@ -224,7 +224,7 @@ export class Machine {
 			const level = n === 0 ? 0 : n < 2 ? 1 : n < 20 ? 2 : n < 200 ? 3 : 4;
 			if (path.dataset.heat === String(level)) continue;
 			path.dataset.heat = level;
-			// lit tracks lie over dark ones where they share the way
+			// Draw lit tracks above dark ones where they share a piece.
 			if (level > 0) path.parentNode.parentNode.append(path.parentNode);
 		}
 	}
@@ -245,7 +245,7 @@ export class Machine {
 	}
 }
 
-// The same as a table, with who makes each move, and when.
+// The same moves as a table, with who makes each of them, and when.
 function movesDialog() {
 	const name = (state) => (state ? h("span", { class: `chip s-${state}` }, glyph(state), label(state)) : "(nothing)");
 	const head = ["From", "To", "By", "When"].map((column) => h("th", { scope: "col" }, column));

@@ -1,12 +1,12 @@
 // meter.js
-//	How many transitions a second, of which kind, and how long events wait and are worked on;
-//	from the changes that the page sees, by the database's clock.
+//	Rates of transitions by kind, and how long events wait and are processed, computed from the
+//	changes that the page receives, by the database's clock.
 import { DEAD } from "./states.js";
 
 export const KINDS = ["published", "acquired", "succeeded", "again", "dead"];
 const SECONDS = 300;
-const SPAN = 5; // seconds a point of the latency chart
-const SAMPLES = 400; // kept for a point; beyond that, a random part of them
+const SPAN = 5; // seconds for one point of the latency chart
+const SAMPLES = 400; // times kept for one point; above that, a random sample
 
 const kindOf = ({ state, version, from }) => {
 	if (version === 1) return "published";
@@ -60,7 +60,7 @@ export class Meter {
 		}
 	}
 
-	// Transitions a second, over the last few that are complete.
+	// Transitions a second, as the mean of the last complete seconds.
 	rate(now, seconds = 5, kind = "all") {
 		const last = Math.floor(now / 1000) - 1;
 		let n = 0;
@@ -68,7 +68,7 @@ export class Meter {
 		return n / seconds;
 	}
 
-	// [seconds ago, n] for the last minutes, oldest first, as means over a few seconds.
+	// Return [seconds ago, rate] for the last minutes, oldest first, each the mean of a few seconds.
 	throughput(now, kind, step = 3) {
 		const last = Math.floor(now / 1000 / step) * step - 1;
 		const points = [];
@@ -90,7 +90,7 @@ export class Meter {
 		return points;
 	}
 
-	// The newest value of a quantile, over half a minute.
+	// The newest value of a quantile, over the last half minute.
 	recent(now, what, part) {
 		const last = Math.floor(now / 1000 / SPAN);
 		const all = [];

@@ -1,10 +1,10 @@
 // publish-form.js
-//	Publish an event by hand: to try a new type, or to put something right.
+//	A form that publishes an event, to try an event type or to repair something by hand.
 import { post, Problem } from "./api.js";
 import { ask, field, tell } from "./dialogs.js";
 import { h } from "./dom.js";
 
-// A flow id that nobody has used.
+// Make a flow id that is not in use.
 export const freshId = (prefix) =>
 	`${prefix}-${Date.now().toString(36)}${Math.floor(Math.random() * 1296)
 		.toString(36)
@@ -29,7 +29,7 @@ export async function publishDialog(types, name) {
 			),
 			field(
 				"Flow id",
-				"the business transaction it belongs to",
+				"id of the business transaction that the event belongs to",
 				h("input", {
 					name: "flow_id",
 					value: freshId("test"),
@@ -50,12 +50,12 @@ export async function publishDialog(types, name) {
 				payload.focus();
 				throw new Problem({
 					detail: `The payload is no JSON: ${error.message}`,
-					hint: "Text stands in double quotes, and nothing follows the last brace.",
+					hint: "Put texts in double quotes, and nothing after the last brace.",
 				});
 			}
 			const event = { event_type: event_type.value, flow_id: flow_id.value };
 			if (scheduled_at.value) event.scheduled_at = new Date(scheduled_at.value).toISOString();
-			// as it was written: numbers keep all their digits
+			// Send the text as it was typed, so that numbers keep all their digits.
 			return post("/api/events", JSON.stringify(event).replace(/\}$/, `,"payload":${source}}`));
 		},
 	});

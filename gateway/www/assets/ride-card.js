@@ -1,12 +1,12 @@
 // ride-card.js
-//	One ride: a line with six stops, a car on it, and what happened at each stop.
+//	One ride: a line with six stops, a car on it, and the outcome of each stop.
 import { h, s, swap, text } from "./dom.js";
 import { brief, duration, many } from "./format.js";
 import { attemptsOf, FLOW_TYPE, STAGES, standOf, waitsFor } from "./ride.js";
 import { glyph, label } from "./states.js";
 
 export class RideCard {
-	// ride: {id, rider, from, to}; close(): it is not to be watched any more
+	// ride: {id, rider, from, to}; close(): the reader wants to watch it no longer
 	constructor(ride, close) {
 		this.ride = ride;
 		this.flow = null;
@@ -86,7 +86,7 @@ export class RideCard {
 		return parts;
 	}
 
-	// Where the car is, in stops; style by CSSOM, which the policy allows.
+	// Place the car, in units of stops.  The content security policy allows styles through CSSOM only.
 	at(stops) {
 		this.road.style.setProperty("--at", stops / (STAGES.length - 1));
 	}
@@ -143,7 +143,7 @@ export class RideCard {
 		stop.error.classList.toggle("past", event.state === "succeeded");
 	}
 
-	// What changes with time alone.
+	// Update what depends on the current time only.
 	tick(now, surroundings) {
 		if (!this.stand?.event) return;
 		const first = Date.parse(this.flow.events[0].created_at);

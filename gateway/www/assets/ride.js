@@ -1,11 +1,11 @@
 // ride.js
-//	What a ride is made of, and what its events say about it; nothing here draws.
+//	The stages of a ride, and what its events mean for it.  Nothing here draws.
 import { duration } from "./format.js";
 import { FINAL } from "./states.js";
 
 export const FLOW_TYPE = "FLOW_B";
 
-// event type, name of the stop, what its worker does, what its success tells
+// event type, name of the stop, what its worker does, text after its success
 export const STAGES = [
 	{ type: "RIDE_REQUESTED", stop: "Requested", work: "finds a driver", fact: (r) => r.driver },
 	{
@@ -38,7 +38,7 @@ export const STAGES = [
 const place = new Map(STAGES.map((stage, i) => [stage.type, i]));
 export const stageOf = (type) => place.get(type);
 
-// The newest event of each stage; a ride that was redriven goes on with the same events.
+// Return the newest event of each stage; a ride that was redriven continues with the same events.
 export function stagesOf(flow) {
 	const stages = STAGES.map(() => null);
 	for (const event of flow?.events || []) {
@@ -48,7 +48,7 @@ export function stagesOf(flow) {
 	return stages;
 }
 
-// Attempts of an event, as they ended: "failed", "returned" (handed back, or the lease was lost), "succeeded", "open".
+// Return the outcome of each attempt: "failed", "returned" (released, or the lease was lost), "succeeded" or "open".
 export function attemptsOf(event) {
 	const attempts = [];
 	for (const step of event.history) {
@@ -63,7 +63,7 @@ export function attemptsOf(event) {
 	return attempts;
 }
 
-// Where a ride stands: {at: index of its stage, event, over, outcome, why}
+// Return where a ride is: {at: index of its stage, event, over, outcome, why}
 export function standOf(flow) {
 	const stages = stagesOf(flow);
 	let at = 0;
@@ -79,35 +79,35 @@ export function standOf(flow) {
 			event,
 			over: true,
 			outcome: `${event.state} at ${STAGES[at].type}`,
-			why: event.error || (event.state === "expired" ? "its time was up" : "an operator ended it"),
+			why: event.error || (event.state === "expired" ? "its lifespan was over" : "an operator canceled it"),
 		};
 	return { stages, at, event, over: false, outcome: "under way" };
 }
 
-// What it waits for, in a sentence, if it has waited for long enough that one may wonder.
+// Return a sentence that says what the ride waits for, if it has waited so long that a reader may wonder.
 export function waitsFor(stand, { now, engine, suspended, workers }) {
 	const { event } = stand;
 	if (!event || stand.over) return "";
 	const since = now - Date.parse(event.changed_at);
 	if (event.state === "suspended")
 		return suspended
-			? `${event.event_type} is suspended: it goes on when the type is unsuspended.`
-			: "It is suspended, until somebody resumes it.";
+			? `${event.event_type} is suspended: the ride continues when the event type is unsuspended.`
+			: "The event is suspended until an operator resumes it.";
 	if (event.state === "awaiting_processing") {
 		const due = event.wake_at ? Date.parse(event.wake_at) - now : 0;
-		if (suspended && due <= 0) return `${event.event_type} is suspended: nothing of it is handed out.`;
-		if (due > 0) return `Tries again in ${duration(due)}.`;
+		if (suspended && due <= 0) return `${event.event_type} is suspended: none of its events is dispatched.`;
+		if (due > 0) return `The next attempt is in ${duration(due)}.`;
 		if (engine && engine !== "running")
 			return engine === "paused"
-				? "It waits for the engine, which is paused."
-				: "It waits for the engine, which is not running.";
-		return since > 3000 && due < -3000 ? "It waits for the engine." : "";
+				? "The ride waits for the engine, which is paused."
+				: "The ride waits for the engine, which is not running.";
+		return since > 3000 && due < -3000 ? "The ride waits for the engine." : "";
 	}
 	if (event.state === "dispatched" && since > 2500)
 		return workers
-			? "It waits for a worker that is free."
-			: "It waits for a worker, and none asks for work. Start some: make demo, or examples/ride-hailing/worker.";
+			? "The ride waits for a free worker."
+			: "The ride waits for a worker, but no worker asks for events. Start workers with make demo or examples/ride-hailing/worker.";
 	if (event.state === "being_processed" && since > 6000)
-		return "Its worker has not been heard of for a while; the engine takes it back when the lease is over.";
+		return "Its worker has not reported for a while. When the lease ends, the engine ends the attempt.";
 	return "";
 }

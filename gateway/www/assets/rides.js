@@ -1,5 +1,5 @@
 // rides.js
-//	The page of rides: request one, and watch it through its six stages.
+//	The page of rides: request a ride, and watch it pass its six stages.
 import { flowPath, get, path, post } from "./api.js";
 import { Banner } from "./banner.js";
 import { problemView, shortcutsDialog } from "./dialogs.js";
@@ -13,14 +13,14 @@ import { store } from "./store.js";
 import { Town } from "./town.js";
 
 const KEY = "eda.rides";
-const MOST = 12; // rides that are watched at once
+const MOST = 12; // rides that are shown at once
 const RIDERS = ["Ada", "Alan", "Barbara", "Donald", "Edsger", "Frances", "Grace", "Tony"];
 const FROM = ["Airport", "Harbour", "Museum", "Old Town"];
 const TO = ["Station", "Stadium", "Theatre", "University"];
 const any = (list) => list[Math.floor(Math.random() * list.length)];
 
 const cards = new Map(); // flow id -> RideCard, newest first on the page
-const pending = new Set(); // flow ids to be read
+const pending = new Set(); // flow ids of rides to be read again
 
 // ------------------------------------------------------------------------
 // The form
@@ -50,7 +50,7 @@ const form = h(
 	h(
 		"p",
 		{ class: "muted" },
-		"A ride is six events, each published by the success of the one before. Workers fail at random: watch them try again.",
+		"A ride is six events, each published by the success of the one before. Workers fail at random, and the events are tried again.",
 	),
 );
 
@@ -81,7 +81,7 @@ form.addEventListener("submit", async (e) => {
 			problemView(
 				error.code === "ED005"
 					? Object.assign(error, {
-							hint: `The example is not set up in this database: psql -f examples/ride-hailing/setup.sql`,
+							hint: `The example is not set up in this database. Run psql -f examples/ride-hailing/setup.sql`,
 						})
 					: error,
 			),
@@ -95,7 +95,7 @@ form.addEventListener("submit", async (e) => {
 // ------------------------------------------------------------------------
 
 const list = h("div", { class: "ride-list" });
-const empty = h("div", { class: "panel empty" }, "No ride yet. Request one, or choose a dot above.");
+const empty = h("div", { class: "panel empty" }, "There is no ride yet. Request one, or choose a dot above.");
 
 function watch(id, ride = { id }) {
 	if (cards.has(id)) return cards.get(id).node.scrollIntoView({ block: "nearest" });
@@ -118,13 +118,13 @@ function remember() {
 	try {
 		sessionStorage.setItem(KEY, JSON.stringify([...cards.values()].map((card) => card.ride)));
 	} catch {
-		// they are forgotten when the page is left
+		// Storage is off: the rides are forgotten when the page is left.
 	}
 }
 
 let turns = 0;
 
-// Read a ride soon; changes that come in between need no second time.
+// Read a ride soon; further changes before that need no second read.
 function read(id) {
 	if (!pending.size) setTimeout(readAll, 120);
 	pending.add(id);
@@ -140,20 +140,20 @@ async function readAll() {
 			const turn = ++turns;
 			try {
 				const flow = await get(flowPath(FLOW_TYPE, id));
-				if (turn < card.turn) return; // an answer that was overtaken
+				if (turn < card.turn) return; // a newer answer has come first
 				card.turn = turn;
 				card.show(flow);
 				if (!card.ride.rider) await name(card, flow);
 			} catch (error) {
 				if (error.status === 404) text(card.wait, "There is no such ride.");
-				// away: it is read again when the connection is back
+				// The gateway is away: the ride is read again when the connection is back.
 			}
 			tick();
 		}),
 	);
 }
 
-// A ride of somebody else: its first payload says who and where.
+// The ride was requested elsewhere: its first payload says who rides, from where and where to.
 async function name(card, flow) {
 	const { payload } = await get(path(["api", "events", flow.events[0].event_id]));
 	Object.assign(card.ride, {
@@ -196,14 +196,14 @@ setInterval(tick, 250);
 try {
 	for (const ride of JSON.parse(sessionStorage.getItem(KEY) || "[]")) watch(ride.id, ride);
 } catch {
-	// none, then
+	// There are no saved rides then.
 }
 function named() {
 	const name = location.hash.startsWith("#/") && location.hash.slice(2);
 	try {
 		if (name) watch(decodeURIComponent(name));
 	} catch {
-		// no name, then
+		// The name is not saved then.
 	}
 }
 addEventListener("hashchange", named);

@@ -1,5 +1,5 @@
 // states.js
-//	The eight states: their names, their signs, and from where an event may have come.
+//	The eight states: their names and symbols, and which states an event may have come from.
 import { h, s } from "./dom.js";
 
 export const STATES = [
@@ -17,7 +17,7 @@ export const DEAD = new Set(["failed", "expired"]);
 
 export const label = (state) => (state ? state.replaceAll("_", " ") : "–");
 
-// Each state has a shape too: nobody has to tell them by colour.
+// Each state has its own symbol, so that nobody needs to tell them apart by colour.
 const shapes = {
 	awaiting_processing: ["M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 1 0 0-11Z", "line"],
 	dispatched: ["M4 2.5 12.5 8 4 13.5Z", "fill"],
@@ -41,10 +41,10 @@ export function glyph(state) {
 	return drawn.get(state).cloneNode(true);
 }
 
-// Sign and name, in the state's colour.
+// The symbol and name of a state, in its colour.
 export const chip = (state) => h("span", { class: `chip s-${state}` }, glyph(state), h("span", {}, label(state)));
 
-// The feed does not say where an event came from.  If we have not seen it there, most moves leave one answer.
+// The feed does not tell the previous state.  If the page has not seen it, most states leave one possibility.
 export function cameFrom(state, version) {
 	if (version === 1) return null;
 	if (state === "dispatched") return "awaiting_processing";
@@ -53,7 +53,7 @@ export function cameFrom(state, version) {
 	return undefined;
 }
 
-// What an operator may ask for in this state, by the lifecycle; what needs a worker's token is not an operator's.
+// The actions that an operator may take in a state, by the lifecycle, without those that need a worker's token.
 export function legalActions(moves, state) {
 	const actions = new Set();
 	for (const move of moves)

@@ -1,14 +1,14 @@
 // store.js
-//	What the page knows: where events are, how many are in each state, how fast they move.
+//	The state of the page: which event is in which state, how many are in each, and the rates.
 //
-//	Changes come from the stream, counts from the database every few seconds; between two
-//	counts the changes move the numbers on.  All that is kept is bounded.
+//	Changes come from the stream, and counts from the database every few seconds.  Between two
+//	counts, the changes update the numbers.  All that is kept is bounded.
 import { get } from "./api.js";
 import { Live } from "./live.js";
 import { Meter } from "./meter.js";
 import { cameFrom, STATES } from "./states.js";
 
-const KNOWN = 30000; // events whose place we remember
+const KNOWN = 30000; // events whose state is kept
 
 class Store extends EventTarget {
 	live = new Live({
@@ -23,12 +23,12 @@ class Store extends EventTarget {
 	moves = [];
 	engine = null;
 	deadLetters = null;
-	status = {}; // of the stream: {database, engine, feed}
+	status = {}; // from the stream: {database, engine, feed}
 	link = "closed";
 	problem = null;
 	everOpen = false;
 	countsProblem = null;
-	offset = 0; // server's clock minus ours
+	offset = 0; // ms that the database's clock is ahead of the browser's
 
 	tell(type, detail) {
 		this.dispatchEvent(new CustomEvent(type, { detail }));
@@ -44,12 +44,12 @@ class Store extends EventTarget {
 		document.addEventListener("visibilitychange", () => document.hidden || this.readCounts());
 	}
 
-	// Whether changes are not told, or not fully: what is shown has to be read again and again.
+	// Whether the feed is off or leaves changes out, so that the page has to read all data again and again.
 	get blind() {
 		return this.link === "waiting" || ["off", "ids"].includes(this.status.feed);
 	}
 
-	// The time by the database's clock.
+	// The current time by the database's clock.
 	now() {
 		return Date.now() + this.offset;
 	}
@@ -119,7 +119,7 @@ class Store extends EventTarget {
 		if (back) this.readCounts();
 	}
 
-	// Counts again and again: sooner when the feed tells nothing, not at all while nobody looks.
+	// Read the counts periodically: more often without a feed, and not at all while the page is hidden.
 	async readCounts() {
 		clearTimeout(this.timer);
 		if (this.reading) {
@@ -151,7 +151,7 @@ class Store extends EventTarget {
 		return this.moves;
 	}
 
-	// The counts of all types that a filter takes, summed by state.
+	// The counts of all event types that a filter accepts, summed by state.
 	totals(takes = () => true) {
 		const sum = { events: {}, last_minute: {} };
 		for (const state of STATES) sum.events[state] = sum.last_minute[state] = 0;
@@ -164,7 +164,7 @@ class Store extends EventTarget {
 		return sum;
 	}
 
-	// How many dead letters there are, as far as we know; null: we do not.
+	// The number of dead letters; null: not known yet.
 	dead() {
 		if (!this.types.size) return this.deadLetters;
 		const { events } = this.totals();
@@ -172,7 +172,7 @@ class Store extends EventTarget {
 	}
 }
 
-// A version 7 UUID begins with the time at which it was made.
+// A UUID v7 begins with the time at which it was made.
 export function bornAt(id) {
 	return id[14] === "7" ? parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : 0;
 }

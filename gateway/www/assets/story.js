@@ -1,5 +1,5 @@
 // story.js
-//	One event's story, in a drawer: where it stands, how it came there, where it belongs, what can be done.
+//	A drawer with one event: its state, history and family, and what can be done with it.
 import { get, path } from "./api.js";
 import { actionButtons } from "./actions.js";
 import { problemView, tell } from "./dialogs.js";
@@ -12,7 +12,7 @@ import { store } from "./store.js";
 import { detail, lifeline, timeline } from "./timeline.js";
 
 export class Story {
-	// closed(): the drawer was closed by the person
+	// closed(): the reader has closed the drawer
 	constructor(closed) {
 		this.closed = closed;
 		this.id = null;
@@ -67,7 +67,7 @@ export class Story {
 		text(this.title, "Event");
 		swap(this.body, h("p", { class: "empty" }, "Reading …"));
 		if (!this.node.open) {
-			// over everything on a phone; beside what goes on where there is room
+			// The drawer covers the page on a phone, and is beside it where there is room.
 			if (matchMedia("(max-width: 900px)").matches) this.node.showModal();
 			else this.node.show();
 		}
@@ -80,7 +80,7 @@ export class Story {
 		if (!this.id) return;
 		this.id = null;
 		if (this.node.open) this.node.close();
-		// a list that has gone on shows another event in that place, or nothing
+		// The list below may have moved, so that the element that had the focus shows another event.
 		const { opener, openerHref: href } = this;
 		this.opener = this.openerHref = null;
 		const same = opener?.isConnected && opener.getAttribute("href") === href;
@@ -144,10 +144,10 @@ export class Story {
 			actions.length ? h("div", { class: "button-row" }, actions) : null,
 			h("dl", { class: "facts" }, this.facts(e)),
 			section("Timeline", timeline(e, this.open)),
-			section(`Family${e.family_complete ? "" : " (a part of it)"}`, this.family(e)),
+			section(`Family${e.family_complete ? "" : " (incomplete)"}`, this.family(e)),
 			(this.content ||= contentOf(e)),
 			filledDetail(e) &&
-				section("More", detail("detail", "Detail of the last step", this.open, jsonView(e.detail, "Detail"))),
+				section("More", detail("detail", "Detail of the last transition", this.open, jsonView(e.detail, "Detail"))),
 		);
 		this.tick();
 		this.body.scrollTop = top;
@@ -190,16 +190,16 @@ export class Story {
 		];
 	}
 
-	// Parents above, spinoffs below, as published.
+	// The family: parents above, their children below in the order of publication.
 	family(e) {
-		if (e.family.length < 2) return h("p", { class: "muted" }, "It has neither a parent nor spinoff events.");
+		if (e.family.length < 2) return h("p", { class: "muted" }, "The event has neither a parent nor children.");
 		const children = new Map();
 		const ids = new Set(e.family.map((member) => member.event_id));
 		for (const member of e.family) {
 			const parent = ids.has(member.parent_id) ? member.parent_id : null;
 			children.set(parent, [...(children.get(parent) || []), member]);
 		}
-		// chains are drawn straight down: only a fork goes one step to the right
+		// A chain is drawn straight down; only a fork moves one step to the right.
 		const branch = (parent) => {
 			const list = children.get(parent) || [];
 			return list.map((member) => {
@@ -223,7 +223,7 @@ export class Story {
 		return h("ul", { class: "family" }, branch(null));
 	}
 
-	// What counts down or up while one looks.
+	// The times that count up or down while the drawer is open.
 	tick() {
 		const e = this.event;
 		if (!this.id || !e || !this.since?.isConnected) return;
@@ -238,7 +238,7 @@ export class Story {
 				: wait > 0
 					? `in ${duration(wait)}, at ${clock(e.wake_at, "s")}`
 					: e.state === "dispatched"
-						? "when a worker has had it" // the time counts from there, unless a message went out
+						? "after a worker has taken it" // With delivery pull, the time counts from the pop.
 						: `due since ${duration(-wait)}`,
 		);
 	}
@@ -249,7 +249,7 @@ const filledDetail = (e) =>
 
 const section = (name, content) => h("section", { class: "story-section" }, h("h3", {}, name), content);
 
-// Written once, so drawn once: what somebody has unfolded or marked there stays as it is.
+// The payload never changes, so it is drawn once, and stays unfolded or selected as the reader left it.
 const contentOf = (e) =>
 	h(
 		"div",
@@ -269,9 +269,9 @@ function attemptWords(e) {
 }
 
 const nextName = (e) =>
-	({ being_processed: "Lease ends", suspended: "Deadline", dispatched: "Offer ends" })[e.state] || "Next attempt";
+	({ being_processed: "Lease ends", suspended: "Deadline", dispatched: "Dispatch timeout" })[e.state] || "Next attempt";
 
-// How to find the same control again after drawing anew.
+// Return a selector that finds the same control again after the drawer is drawn anew.
 function keyOf(element) {
 	if (element.dataset?.key) return `[data-key="${CSS.escape(element.dataset.key)}"]`;
 	if (element.dataset?.action) return `[data-action="${element.dataset.action}"]`;

@@ -1,6 +1,6 @@
 // stream.js
-//	The newest changes, as they come: a bounded list that can be paused, and that holds still
-//	while somebody points at it or walks through it.
+//	A bounded list of the newest changes.  It can be paused, and holds still while the reader
+//	points at it or walks through it with the keyboard.
 import { get, path } from "./api.js";
 import { problemView } from "./dialogs.js";
 import { h, iconButton, paced, swap, text } from "./dom.js";
@@ -44,7 +44,7 @@ export class Stream {
 			h(
 				"header",
 				{ class: "panel-head" },
-				h("h2", { id: "stream-title" }, "What happens"),
+				h("h2", { id: "stream-title" }, "Newest changes"),
 				this.note,
 				this.pauseButton,
 			),
@@ -70,7 +70,7 @@ export class Stream {
 		setInterval(() => this.say(), 1000);
 	}
 
-	// Begin with what the database has; the stream only tells what happens from now on.
+	// Begin with events from the database, because the stream has only changes from now on.
 	async seed() {
 		const turn = (this.turn = {});
 		const query = { ...this.filter.values, limit: 100 };
@@ -80,7 +80,7 @@ export class Stream {
 				page = await get(path(["api", "events"], { ...query, flow_id: "", limit: 500 }));
 			if (turn !== this.turn) return;
 			this.unread = false;
-			// what came in meanwhile may be in both
+			// A change that came in meanwhile may be in both.
 			const all = [...page.events.map(entryOf), ...this.pending].filter(this.filter.takesAll);
 			this.pending = [];
 			this.missed = 0;
@@ -92,7 +92,7 @@ export class Stream {
 		} catch (problem) {
 			if (turn !== this.turn || problem.name === "AbortError") return;
 			if (!this.rows.length) this.say(problem);
-			this.unread = true; // it is read with the next counts
+			this.unread = true; // It is read again with the next counts.
 		}
 	}
 
@@ -122,7 +122,7 @@ export class Stream {
 		if (this.pending.length) this.flush();
 	}
 
-	// More than a person can read need not be drawn ten times a second.
+	// At high rates nobody can read the list, so it is drawn less often than ten times a second.
 	flush() {
 		if (this.pending.length > 24) this.slow();
 		else this.quick();
@@ -143,7 +143,7 @@ export class Stream {
 		this.rows.length = Math.min(this.rows.length, ROWS);
 		this.list.classList.toggle("calm", fresh.length > 5);
 		if (fresh.length >= ROWS && spare.length === ROWS) {
-			// all of them are new: nothing has to move
+			// All rows are new, so none of the old ones has to move.
 			const nodes = [...this.list.children];
 			fresh.forEach((entry, i) => this.row(entry, nodes[i]));
 			return;
@@ -226,7 +226,7 @@ export class Stream {
 	pause(on = !this.paused) {
 		this.paused = on;
 		this.pauseButton.setAttribute("aria-pressed", on);
-		const name = on ? "Go on (p)" : "Pause (p)";
+		const name = on ? "Resume (p)" : "Pause (p)";
 		this.pauseButton.setAttribute("aria-label", name);
 		this.pauseButton.title = name;
 		swap(this.pauseButton, icon(on ? "play" : "pause"));
@@ -237,7 +237,7 @@ export class Stream {
 		const waiting = this.pending.length + this.missed;
 		const perSecond = store.meter.rate(store.now());
 		if (this.held && waiting)
-			text(this.note, `${this.paused ? "paused" : "held while you look"}, ${count(waiting)} new`);
+			text(this.note, `${this.paused ? "paused" : "held while you point at it"}, ${count(waiting)} new`);
 		else if (this.paused) text(this.note, "paused");
 		else text(this.note, perSecond > 40 ? `the newest ${ROWS}, at ${rate(perSecond)} a second` : "");
 		this.older.hidden = !this.next || this.rows.length >= 2000;
@@ -247,15 +247,15 @@ export class Stream {
 			text(
 				this.empty,
 				this.next
-					? "None among the newest events; there may be older ones."
+					? "No such event among the newest ones; there may be older ones."
 					: Object.keys(this.filter.values).length
-					? "Nothing like this so far. It appears here as soon as it happens."
-					: "No events yet. Publish one, and it appears here.",
+					? "No such event so far. It appears here as soon as it is published."
+					: "There are no events yet. Publish one, and it appears here.",
 			);
 	}
 }
 
-// A page of events; the database looks at so many a call, so that one may be empty though there are more behind it.
+// Read a page of events.  The database searches a limited number a call, so a page may be empty before the end.
 async function find(query) {
 	let page = await get(path(["api", "events"], query));
 	for (let n = 1; n < 10 && !page.events.length && page.next; n++)
@@ -263,7 +263,7 @@ async function find(query) {
 	return page;
 }
 
-// Each change at most once, and none that is there already.
+// Add each change once, unless the list has it already.
 function once(list, there = []) {
 	const keys = new Set(there.map((entry) => `${entry.event_id}/${entry.version}`));
 	return list.filter((entry) => {

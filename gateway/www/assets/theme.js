@@ -1,5 +1,5 @@
 // theme.js
-//	Light or dark, before anything is drawn: loaded without defer, so it is small and no module.
+//	Sets the light or dark theme before anything is drawn: a small script, loaded without defer, and no module.
 (() => {
 	const KEY = "eda.theme";
 	const root = document.documentElement;
@@ -8,7 +8,7 @@
 	try {
 		choice = localStorage.getItem(KEY) || "auto";
 	} catch {
-		// storage is off: as the system says
+		// Storage is off: the theme follows the system.
 	}
 
 	const apply = () => {
@@ -22,14 +22,14 @@
 		get choice() {
 			return choice;
 		},
-		// auto, then the one that the system does not have, then the other
+		// The order is auto, then the theme that differs from the system's, then the other one.
 		next() {
 			const order = dark.matches ? ["auto", "light", "dark"] : ["auto", "dark", "light"];
 			choice = order[(order.indexOf(choice) + 1) % 3];
 			try {
 				localStorage.setItem(KEY, choice);
 			} catch {
-				// it holds until the page is left
+				// The theme holds until the page is left.
 			}
 			apply();
 			return choice;

@@ -1,19 +1,19 @@
 // timeline.js
-//	The life of an event as a list of steps: when, how long after the one before, what went wrong.
+//	The history of an event as a list of steps: when each was made, how long after the one before, its error.
 import { h, s } from "./dom.js";
 import { clock, duration, many, moment, oneLine, visible } from "./format.js";
 import { jsonView } from "./json.js";
 import { glyph, label } from "./states.js";
 
-const SHOWN = 120; // steps; the newest ones
+const SHOWN = 120; // newest steps that are shown
 
-// What a step is, in words.
+// Say in words what a step is.
 export function wordsOf(step, before) {
 	const from = step.prev_state ?? before?.state ?? null;
 	if (step.version === 1) return "published";
 	switch (step.state) {
 		case "dispatched":
-			return "offered to workers";
+			return "dispatched to workers";
 		case "being_processed":
 			return from === "being_processed" ? "lease extended" : `attempt ${step.attempt} began`;
 		case "succeeded":
@@ -23,8 +23,8 @@ export function wordsOf(step, before) {
 		case "awaiting_processing":
 			if (from === "failed" || from === "expired") return "redriven";
 			if (from === "suspended") return "resumed";
-			if (from === "dispatched") return "nobody took it; it waits again";
-			return step.error ? `attempt ${step.attempt} failed; it waits for the next` : "handed back; it waits again";
+			if (from === "dispatched") return "no worker acquired the event; it waits again";
+			return step.error ? `attempt ${step.attempt} failed; the event waits for the next one` : "released; the event waits again";
 		case "suspended":
 			return step.suspended_by === "type"
 				? "suspended with its type"
@@ -36,7 +36,7 @@ export function wordsOf(step, before) {
 	}
 }
 
-// Heartbeats in a row are one line.
+// Consecutive heartbeats are shown on one line.
 function grouped(history) {
 	const groups = [];
 	history.forEach((step, i) => {
@@ -95,7 +95,7 @@ function stepView({ step, beats, before }, event, open) {
 				h("strong", {}, beats?.length > 1 ? "lease extended" : wordsOf(step, before)),
 				h(
 					"span",
-					{ class: "step-took", title: "since the step before" },
+					{ class: "step-took", title: "since the previous step" },
 					took === null || took === undefined ? "" : `+${duration(Number(took))}`,
 				),
 			),
@@ -136,7 +136,7 @@ export function errorView(step, open) {
 	);
 }
 
-// A <details> that stays open when the page is drawn anew: open is a set of keys.
+// A <details> that stays open when the page is drawn again; open is a set of keys.
 export function detail(key, name, open, content) {
 	return h(
 		"details",
@@ -146,7 +146,7 @@ export function detail(key, name, open, content) {
 	);
 }
 
-// The steps of a life on one line, for a glance: widths by time.
+// All steps of an event on one line, with widths in proportion to time.
 export function lifeline(event, now) {
 	const start = Date.parse(event.history[0].at);
 	const last = event.history.at(-1);

@@ -1,16 +1,16 @@
 // town.js
-//	Everybody's rides, as the stream tells of them: how many are at each stop, a dot for each.
+//	All rides, as the stream reports them: how many are at each stop, and one dot for each.
 import { h, paced, swap, text } from "./dom.js";
 import { count } from "./format.js";
 import { FLOW_TYPE, STAGES, stageOf } from "./ride.js";
 import { FINAL, label } from "./states.js";
 import { store } from "./store.js";
 
-const RIDES = 2000; // remembered
-const DOTS = 24; // drawn at a stop
+const RIDES = 2000; // rides kept
+const DOTS = 24; // dots drawn at one stop
 
 export class Town {
-	// watch(flow id): somebody wants to see this ride
+	// watch(flow id): the reader wants to watch this ride
 	constructor(watch) {
 		this.watch = watch;
 		this.rides = new Map(); // flow id -> {stage, state}
@@ -24,8 +24,8 @@ export class Town {
 		const name = h("input", {
 			name: "ride",
 			type: "search",
-			placeholder: "watch a ride by its name",
-			"aria-label": "Watch a ride by its name",
+			placeholder: "watch a ride by its id",
+			"aria-label": "Watch a ride by its id",
 			autocomplete: "off",
 			spellcheck: "false",
 		});
@@ -38,7 +38,7 @@ export class Town {
 		this.node = h(
 			"section",
 			{ class: "panel town", "aria-labelledby": "town-title" },
-			h("header", { class: "panel-head" }, h("h2", { id: "town-title" }, "In town now"), this.note, find),
+			h("header", { class: "panel-head" }, h("h2", { id: "town-title" }, "Rides in town now"), this.note, find),
 			h(
 				"ol",
 				{ class: "town-stops", onclick: (e) => e.target.dataset?.ride && this.watch(e.target.dataset.ride) },
@@ -64,12 +64,12 @@ export class Town {
 			this.ended[paid ? "paid" : "early"]++;
 			return;
 		}
-		// a success is followed by the next stage in the same moment
+		// After a success, the next stage follows in the same transaction.
 		this.rides.set(flow_id, { stage, state: state === "succeeded" ? "awaiting_processing" : state });
 		if (this.rides.size > RIDES) this.rides.delete(this.rides.keys().next().value);
 	}
 
-	// How many are at each stop is counted by the database; the dots are those that we have seen.
+	// The database counts the rides at each stop; the dots are the rides that the page has seen.
 	show() {
 		const at = STAGES.map(() => []);
 		for (const [id, ride] of this.rides) at[ride.stage].push([id, ride.state]);
@@ -103,7 +103,7 @@ export class Town {
 		text(
 			this.note,
 			paid + early
-				? `since you came: ${count(paid)} paid, ${count(early)} ended early`
+				? `since this page was opened: ${count(paid)} paid, ${count(early)} ended early`
 				: "choose a dot to watch that ride",
 		);
 	}

@@ -5,53 +5,53 @@ import { ask, field } from "./dialogs.js";
 import { h } from "./dom.js";
 import { interval } from "./format.js";
 
-// name, label, hint, kind, default in words
+// name, label, hint, kind, text of the default
 const RULES = [
 	[
 		"Attempts",
 		[
-			["max_attempts", "Attempts", "how often an event may be acquired before it fails", "integer", "5"],
+			["max_attempts", "Attempts", "how many times an event may be acquired before it fails", "integer", "5"],
 			[
 				"attempt_delays",
-				"Waits before them",
-				"before attempt 1, 2, …; the last one repeats",
+				"Delays of attempts",
+				"before attempt 1, attempt 2, …; the last one holds for all further attempts",
 				"intervals",
 				"0 s, 5 s, 30 s, 2 min, 10 min",
 			],
-			["backoff", "Backoff", "factor by which the last wait grows, 1 to 100", "number", "1"],
-			["jitter", "Jitter", "random part of a wait, 0 to 1", "number", "0"],
+			["backoff", "Backoff", "factor by which the last delay grows, 1 to 100", "number", "1"],
+			["jitter", "Jitter", "how much a delay varies at random, 0 to 1", "number", "0"],
 		],
 	],
 	[
 		"Times",
 		[
-			["lifespan", "Lifespan", "from the first scheduled time; then it expires", "interval", "no end"],
-			["lease", "Lease", "how long a worker may work without a heartbeat", "interval", "30 s"],
-			["dispatch_timeout", "Dispatch timeout", "from handing out to a committed acquire", "interval", "30 s"],
-			["suspend_timeout", "Suspend timeout", "deadline of a suspended event", "interval", "no deadline"],
-			["on_suspend_timeout", "At that deadline", "what a suspended event does", ["expire", "resume"], "expire"],
+			["lifespan", "Lifespan", "from the first scheduled time until the event expires", "interval", "no end"],
+			["lease", "Lease", "how long a worker may process an event without a heartbeat", "interval", "30 s"],
+			["dispatch_timeout", "Dispatch timeout", "from handing an event to a worker until its acquire is committed", "interval", "30 s"],
+			["suspend_timeout", "Suspend timeout", "how long an event is suspended if no deadline is given", "interval", "no deadline"],
+			["on_suspend_timeout", "At that deadline", "what happens to a suspended event", ["expire", "resume"], "expire"],
 		],
 	],
 	[
 		"Delivery",
 		[
-			["delivery", "Delivery", "workers ask, or get messages", ["pull", "nats"], "pull"],
+			["delivery", "Delivery", "workers ask for events, or get messages", ["pull", "nats"], "pull"],
 			[
 				"subject",
 				"Subject",
-				"of messages; {flow_type}, {event_type}, {flow_id}, {database}",
+				"of messages; {flow_type}, {event_type}, {flow_id} and {database} are replaced",
 				"text",
 				"event-engine.{flow_type}",
 			],
-			["priority", "Priority", "0 to 9; higher goes first", "integer", "5"],
+			["priority", "Priority", "0 to 9; events of a higher priority are acquired first", "integer", "5"],
 			["max_in_flight", "At most in flight", "dispatched or being processed at once", "integer", "no limit"],
-			["max_dispatched", "At most dispatched", "with NATS: not acquired yet", "integer", "10000"],
-			["on_fail_event_type", "On failure", "event type that is published then", "type", "none"],
+			["max_dispatched", "At most dispatched", "with NATS: events dispatched at once", "integer", "10000"],
+			["on_fail_event_type", "On failure", "event type of the event that is published then", "type", "none"],
 		],
 	],
 ];
 
-// What stands in the field for a rule.
+// The text of a rule in its field.
 function shown(kind, value) {
 	if (value === null || value === undefined) return "";
 	if (kind === "interval") return interval(value);
@@ -59,7 +59,7 @@ function shown(kind, value) {
 	return String(value);
 }
 
-// What the API is to get for what stands in the field.
+// The value of a field for the API.
 function meant(kind, value) {
 	const text = value.trim();
 	if (text === "") return null;
@@ -86,7 +86,7 @@ function control([name, , , kind, standard], rules) {
 	return h("input", props);
 }
 
-// Ask for the rules, of a new event type or for one that is there; resolves with the rules as saved.
+// Show the form for a new or an existing event type; resolve with the rules as they were saved.
 export function editType(rules, types) {
 	const flows = [...new Set(types.map((type) => type.flow_type))].sort();
 	const inputs = new Map();
@@ -111,7 +111,7 @@ export function editType(rules, types) {
 				),
 				field(
 					"Flow type",
-					"the queue that its workers take it from",
+					"the queue from which workers acquire its events",
 					h("input", {
 						name: "flow_type",
 						list: "rule-flows",
@@ -124,7 +124,7 @@ export function editType(rules, types) {
 	return ask({
 		title: rules ? `Rules of ${rules.event_type}` : "New event type",
 		wide: true,
-		action: rules ? "Save the rules" : "Create it",
+		action: rules ? "Save the rules" : "Create the event type",
 		body: [
 			names.length > 0 && h("div", { class: "two" }, names),
 			RULES.map(group),
@@ -138,7 +138,7 @@ export function editType(rules, types) {
 				{ id: "rule-flows" },
 				flows.map((flow) => h("option", { value: flow })),
 			),
-			rules && h("p", { class: "muted" }, "Events that are under way follow the new rules from their next step on."),
+			rules && h("p", { class: "muted" }, "The next transition of each event follows the new rules."),
 		],
 		submit: async (form) => {
 			const name = rules ? rules.event_type : form.elements.event_type.value.trim();
@@ -148,7 +148,7 @@ export function editType(rules, types) {
 			if (!rules) {
 				body.flow_type = form.elements.flow_type.value.trim();
 				if (types.some((type) => type.event_type === name))
-					throw new Problem({ detail: `There is an event type “${name}” already.`, hint: "Edit its rules instead." });
+					throw new Problem({ detail: `The event type “${name}” already exists.`, hint: "Edit its rules instead." });
 				return put(path(["api", "event-types", name]), body);
 			}
 			return Object.keys(body).length ? patch(path(["api", "event-types", name]), body) : rules;

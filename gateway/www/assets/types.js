@@ -1,5 +1,5 @@
 // types.js
-//	Event types: their rules, what they have to do and how fast they do it.
+//	Event types: their rules, how many of their events are in each state, and their rates.
 import { get, path, post } from "./api.js";
 import { attempt, confirm, problemView, tell } from "./dialogs.js";
 import { h, iconButton, paced, s, swap, text } from "./dom.js";
@@ -64,7 +64,7 @@ export class Types {
 							{},
 							[
 								"Event type",
-								"Attempts and waits",
+								"Attempts and delays",
 								"Lifespan",
 								"Lease",
 								"Now",
@@ -141,7 +141,7 @@ export class Types {
 					h(
 						"td",
 						{ colspan: 8, class: "empty" },
-						this.rules.size ? "No event type is called so." : "No event types yet. Create the first one.",
+						this.rules.size ? "No event type has such a name." : "There are no event types yet. Create the first one.",
 					),
 				),
 			);
@@ -230,7 +230,7 @@ export class Types {
 	async edit(rules) {
 		const saved = await editType(rules, [...this.rules.values()]);
 		if (!saved) return;
-		tell(rules ? `The rules of ${saved.event_type} are changed.` : `${saved.event_type} is there.`);
+		tell(rules ? `The rules of ${saved.event_type} have been saved.` : `${saved.event_type} has been created.`);
 		this.load();
 		store.readCounts();
 	}
@@ -243,14 +243,14 @@ export class Types {
 		const name = rules.event_type;
 		const call = (verb) => post(path(["api", "event-types", name, verb]));
 		if (rules.suspended) {
-			if (await attempt(() => call("unsuspend"))) tell(`${name} goes on.`);
+			if (await attempt(() => call("unsuspend"))) tell(`${name} is no longer suspended.`);
 		} else {
 			const done = await confirm({
 				title: `Suspend ${name}?`,
-				action: "Suspend the type",
+				action: "Suspend the event type",
 				reason: false,
 				danger: true,
-				text: "Nothing of this type is dispatched or acquired until you unsuspend it. Its events wait; what is being processed goes on; events that expire meanwhile do so.",
+				text: "No event of this type is dispatched or acquired until you unsuspend it. Its events wait. Attempts that are being processed continue, and events still expire.",
 				submit: () => call("suspend"),
 			});
 			if (done) tell(`${name} is suspended.`);
@@ -274,7 +274,7 @@ function waits(rules) {
 	return shown.join(", ") + more + (rules.jitter ? ` ± ${Math.round(rules.jitter * 100)} %` : "");
 }
 
-// Events that are not over, by state, as parts of a bar.
+// The events that have not ended, by state, as the parts of a bar.
 const OPEN = STATES.filter((state) =>
 	["awaiting_processing", "dispatched", "being_processed", "suspended"].includes(state),
 );
