@@ -2,11 +2,11 @@
  * setup.sql
  *		A ride as six events, each published by the success of the one before.
  *
- * May be run again at any time; it then only puts back the rules below.  The
- * roles have no password and no LOGIN rights beyond what pg_hba.conf gives them.
+ * This script may be run again at any time; it then only sets the rules below.
+ * The roles have no password; pg_hba.conf decides whether they can log in.
  *
- *	psql -f setup.sql						workers ask Postgres for the next event
- *	psql -v delivery=nats -f setup.sql		they get messages from NATS
+ *	psql -f setup.sql						workers acquire the next event with eda.acquire_next()
+ *	psql -v delivery=nats -f setup.sql		workers get a message from NATS for each event
  */
 \set ON_ERROR_STOP on
 \if :{?delivery}
@@ -20,27 +20,29 @@ BEGIN;
 CREATE EXTENSION IF NOT EXISTS eda;
 
 /*
- * The rules of each step.  How long to wait before attempt 1, 2, 3 ... says what
- * kind of trouble is expected: drivers who do not answer are asked again at once,
- * a bank is given time.  All of it is short, so that a ride takes seconds.
+ * The rules of each step.  The delays before attempts 1, 2, 3 and so on fit the
+ * expected errors: a driver who does not answer is asked again soon, and a bank
+ * that is down gets more and more time.  All delays are short, so that a ride
+ * takes seconds.
  */
 SELECT count(*) AS event_types FROM (VALUES
-	-- nobody waits for a taxi for ever: many quick attempts, then it is over
+	-- Riders do not wait long for a taxi: many attempts in a short time.
 	(eda.configure('RIDE_REQUESTED', flow_type => 'FLOW_B', max_attempts => 8, lifespan => '2 min',
 		attempt_delays => '{0 s, 200 ms, 500 ms, 1 s}', lease => '3 s')),
-	-- the driver has a moment to say yes
+	-- The driver has some seconds to accept.
 	(eda.configure('DRIVER_MATCHED', flow_type => 'FLOW_B', max_attempts => 5, lifespan => '1 min',
 		attempt_delays => '{0 s, 500 ms, 1 s}', lease => '3 s')),
-	-- looks outside a little later than asked, then again and again
+	-- The first attempt to let the rider in is made a little later than requested.
 	(eda.configure('DRIVER_ARRIVED', flow_type => 'FLOW_B', max_attempts => 5, lifespan => '2 min',
 		attempt_delays => '{300 ms, 500 ms, 1 s}', lease => '3 s')),
-	-- starting a trip is cheap: three attempts are enough
+	-- An error here is unlikely, so three attempts are enough.
 	(eda.configure('TRIP_STARTED', flow_type => 'FLOW_B', max_attempts => 3, lifespan => '1 min',
 		attempt_delays => '{0 s, 300 ms}', lease => '3 s')),
-	-- a trip under way must end some day
+	-- A trip that has begun must be completed: many attempts over a long time.
 	(eda.configure('TRIP_COMPLETED', flow_type => 'FLOW_B', max_attempts => 10, lifespan => '10 min',
 		attempt_delays => '{0 s, 500 ms, 1 s, 2 s}', lease => '3 s')),
-	-- money: many attempts, ever further apart, not all at the same moment, and before other work
+	-- A payment is worth many attempts, further and further apart.  Jitter keeps payments from
+	-- being tried again at the same moment, and the priority puts them before other work.
 	(eda.configure('PAYMENT_PROCESSED', flow_type => 'FLOW_B', max_attempts => 12, lifespan => '1 hour',
 		attempt_delays => '{0 s, 250 ms}', backoff => 1.5, jitter => 0.2, lease => '3 s', priority => 7))) t;
 SELECT count(eda.configure(event_type, delivery => :'delivery')) AS delivered FROM eda.event_type WHERE flow_type = 'FLOW_B';
@@ -48,9 +50,9 @@ SELECT count(eda.configure(event_type, delivery => :'delivery')) AS delivered FR
 CREATE SCHEMA IF NOT EXISTS ride;
 
 /*
- * What the worker does in the transaction that finishes an attempt.  It has no
- * unique key, on purpose: that each step of a ride is here once is not checked by
- * the table, it follows from eda.succeed(), and verify.sql proves it.
+ * The worker inserts a row here in the transaction that ends an attempt with
+ * success.  The table has no unique key, on purpose: eda.succeed() guarantees that
+ * each step of a ride is here only once, and verify.sql proves it.
  */
 CREATE TABLE IF NOT EXISTS ride.ledger (
 	ride		text NOT NULL,
@@ -63,10 +65,10 @@ CREATE TABLE IF NOT EXISTS ride.ledger (
 	at			timestamptz NOT NULL DEFAULT clock_timestamp(),
 	xid			bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint
 );
-COMMENT ON TABLE ride.ledger IS 'One row for each step of each ride that was done.';
+COMMENT ON TABLE ride.ledger IS 'One row for each step of a ride that succeeded.';
 
 CREATE SEQUENCE IF NOT EXISTS ride.number;
-COMMENT ON SEQUENCE ride.number IS 'For the names of rides.';
+COMMENT ON SEQUENCE ride.number IS 'The numbers in the ids of rides.';
 
 CREATE OR REPLACE FUNCTION ride.request(ride text DEFAULT 'ride-' || to_char(nextval('ride.number'), 'FM00000')) RETURNS uuid
 LANGUAGE sql VOLATILE
@@ -74,7 +76,8 @@ RETURN eda.publish('RIDE_REQUESTED', flow_id => ride, payload => jsonb_build_obj
 	'rider', (ARRAY['Ada', 'Alan', 'Barbara', 'Donald', 'Edsger', 'Frances', 'Grace', 'Tony'])[1 + floor(random() * 8)],
 	'from', (ARRAY['Airport', 'Harbour', 'Museum', 'Old Town'])[1 + floor(random() * 4)],
 	'to', (ARRAY['Station', 'Stadium', 'Theatre', 'University'])[1 + floor(random() * 4)]));
-COMMENT ON FUNCTION ride.request(text) IS 'Publish the event with which a ride begins.';
+COMMENT ON FUNCTION ride.request(text) IS
+	'Publish the first event of a ride with this id, and return the id of the event.';
 
 CREATE OR REPLACE VIEW ride.outcome AS
 SELECT flow_id AS ride,
@@ -88,9 +91,11 @@ SELECT flow_id AS ride,
 		max(payload ->> 'driver') || ' drove ' || max(payload ->> 'rider') || ' for ' || max(payload ->> 'fare'), '') AS story
 FROM eda.event_state WHERE flow_type = 'FLOW_B'
 GROUP BY flow_id;
-COMMENT ON VIEW ride.outcome IS 'What became of each ride; "lost" must never be seen.';
+COMMENT ON VIEW ride.outcome IS
+	'One row for each ride, with its outcome so far.  The outcome "lost" would be a bug in eda.';
 
--- Who may do what: the app publishes, a worker works and writes the ledger, the web page does all but that.
+-- ride_app publishes and monitors, ride_worker works and writes the ledger, and ride_gateway, the
+-- role of the web page, may do all but write the ledger.
 DO $$
 BEGIN
 	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ride_app') THEN

@@ -1,15 +1,15 @@
 /*
  * source_nats.c
- *		Events from NATS, for event types with delivery => 'nats'.
+ *		A source of events: messages from NATS, for event types with delivery => 'nats'.
  *
- * A message says that an event is to be done; whether it still is, Postgres knows:
- * eda.acquire() gives no row for a message that came twice, or too late.  So the
- * message is acknowledged whatever the answer, and before the work begins.  From
- * there on it is the lease that counts: should we die, the engine takes the event
- * back and sends a new message.  A message that nobody acknowledged, because we
- * died earlier, the NATS server gives to another copy of this program.
+ * A message says that there is an event; only Postgres knows whether it still is to
+ * be processed.  eda.acquire() returns no row for a message that came twice or too
+ * late.  So the worker acknowledges the message whatever the answer is, before it
+ * begins to work.  From then on the lease counts: if the worker dies, the engine
+ * ends the attempt when the lease ends, and sends a new message.  If the worker dies
+ * before it acknowledges the message, NATS sends the message to another worker.
  *
- * All copies share one durable consumer, made by whoever comes first.
+ * All workers share one durable consumer, which the first one creates.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@
 
 #define SUBJECT "event-engine.flow_b"
 #define DURABLE "flow_b"
-#define ACK_WAIT_S 5 /* acknowledging takes as long as an eda.acquire() */
+#define ACK_WAIT_S 5 /* seconds; an acknowledgement takes no longer than an eda.acquire() */
 
 const char source_help[] = "environment:\n"
 						   "  NATS_URL            servers, separated by commas (nats://127.0.0.1:4222)\n";
@@ -32,7 +32,7 @@ static natsSubscription *subscription;
 void
 source_close(void)
 {
-	natsSubscription_Destroy(subscription); /* the consumer stays */
+	natsSubscription_Destroy(subscription); /* the durable consumer stays in the server */
 	jsCtx_Destroy(jetstream);
 	natsConnection_Destroy(nats);
 	subscription = NULL;
@@ -40,7 +40,7 @@ source_close(void)
 	nats = NULL;
 }
 
-/* One try to have a subscription. */
+/* Try once to connect and subscribe. */
 static natsStatus
 subscribe(void)
 {
@@ -54,9 +54,9 @@ subscribe(void)
 	if (s == NATS_OK)
 		s = natsOptions_SetName(options, name);
 	if (s == NATS_OK)
-		s = natsOptions_SetAllowReconnect(options, false); /* subscribed() does it */
+		s = natsOptions_SetAllowReconnect(options, false); /* subscribed() reconnects */
 	if (s == NATS_OK)
-		s = natsOptions_SetPingInterval(options, 5000); /* notice a server that is silently gone */
+		s = natsOptions_SetPingInterval(options, 5000); /* ms; notices a server that no longer answers */
 	if (s == NATS_OK)
 		s = natsConnection_Connect(&nats, options);
 	if (s == NATS_OK)
@@ -73,7 +73,10 @@ subscribe(void)
 	return s;
 }
 
-/* Have a subscription, and try for one with more and more patience.  False: we are to stop. */
+/*
+ * Subscribe unless there is a subscription, and try again after longer and longer
+ * pauses.  False: a signal to stop came.
+ */
 static bool
 subscribed(void)
 {
@@ -86,7 +89,7 @@ subscribed(void)
 
 		if (stopping)
 			return false;
-		/* The library's threads inherit this; a signal to stop is for the main thread. */
+		/* The library's threads inherit the signal mask: only the main thread gets signals. */
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &before);
 		s = subscribe();
@@ -100,7 +103,7 @@ subscribed(void)
 	return true;
 }
 
-/* Acquire the event of a message, if it is still to be had, and acknowledge the message. */
+/* Acquire the event of a message, if it still can be acquired, and acknowledge the message. */
 static void
 acquire(natsMsg *message)
 {
@@ -114,7 +117,7 @@ acquire(natsMsg *message)
 
 		if (!connected())
 		{
-			natsMsg_Nak(message, NULL); /* for another copy, at once */
+			natsMsg_Nak(message, NULL); /* NATS sends it to another worker at once */
 			return;
 		}
 		res = PQexecParams(conn, "SELECT " ACQUIRED " FROM eda.acquire(($1::jsonb ->> 'id')::uuid, worker => $2::text)",
@@ -127,7 +130,7 @@ acquire(natsMsg *message)
 	natsMsg_Ack(message, NULL);
 }
 
-/* Wait for a message; half a second, since a signal to stop does not end that.  Messages come one at a time. */
+/* Wait for one message, for 500 ms at most, because a signal to stop does not end the wait. */
 void
 source_take(void)
 {

@@ -1,6 +1,6 @@
 /*
  * source_pull.c
- *		Events from Postgres itself, for event types with delivery => 'pull'.
+ *		A source of events: eda.acquire_next(), for event types with delivery => 'pull'.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -12,9 +12,9 @@
 const char source_help[] = "";
 
 /*
- * Take the next events.  The server waits for them, so there is no need to ask
- * often.  A signal to stop cancels the wait; should events come all the same, they
- * are ours, and released later.
+ * Acquire the next events.  The server waits for events, so the worker need not ask
+ * often.  A signal to stop cancels the wait; events that were acquired nevertheless
+ * are released later.
  */
 void
 source_take(void)
@@ -41,7 +41,7 @@ source_take(void)
 				PQfreeCancel(cancel);
 				canceled = true;
 			}
-			poll(&fd, 1, 500); /* ends by itself, for a signal that came just before it */
+			poll(&fd, 1, 500); /* the timeout is for a signal that came just before the call */
 			if (!PQconsumeInput(conn))
 				break;
 		}

@@ -1,11 +1,11 @@
 /*
  * verify.sql
- *		Proves from the histories that every ride went by the rules: no row means
- *		all is well; else a row for each violation, and what is wrong.
+ *		Proves from the histories that every ride followed the rules.  The query
+ *		returns one row for each violation of a rule, and no row if there is none.
  *
- * To be run when all rides are over.  Nothing here asks a counter or the engine:
- * it reads the log, the rules in eda.lifecycle and eda.event_type, and the ledger
- * that the workers wrote.
+ * Run it when all rides have ended.  It does not rely on the engine's counters: it
+ * reads the log, the rules in eda.lifecycle and eda.event_type, and the ledger that
+ * the workers wrote.
  */
 WITH event AS MATERIALIZED (
 	SELECT * FROM eda.event WHERE flow_type = 'FLOW_B'
@@ -32,7 +32,7 @@ WITH event AS MATERIALIZED (
 	/* ---- each history by itself ---- */
 
 	SELECT 'an event and its transitions belong together', ride, event_id, version,
-		CASE WHEN known_id IS NULL THEN 'a transition of no event' ELSE 'its type is not the event''s' END
+		CASE WHEN known_id IS NULL THEN 'a transition without an event' ELSE 'the event type differs from that of the event' END
 	FROM life l LEFT JOIN eda.event_type et ON et.id = l.type
 	WHERE known_id IS NULL OR et.event_type IS DISTINCT FROM l.step
 	UNION ALL
@@ -45,7 +45,7 @@ WITH event AS MATERIALIZED (
 	SELECT 'versions run 1, 2, 3, ...', ride, event_id, version, format('follows %s', coalesce(last_version, 0))
 	FROM life WHERE version <> coalesce(last_version, 0) + 1
 	UNION ALL
-	SELECT 'each step starts where the last one ended', ride, event_id, version,
+	SELECT 'each transition starts from the state of the one before', ride, event_id, version,
 		format('from %s, but it was %s', prev_state, last_state)
 	FROM life WHERE prev_state IS DISTINCT FROM last_state
 	UNION ALL
@@ -57,15 +57,15 @@ WITH event AS MATERIALIZED (
 	SELECT 'time goes forward', ride, event_id, version, format('%s, after %s', at, last_at)
 	FROM life WHERE at < last_at
 	UNION ALL
-	SELECT 'nothing starts early', ride, event_id, version, format('dispatched at %s, due at %s', at, last_wake_at)
+	SELECT 'no event is dispatched before it is due', ride, event_id, version, format('dispatched at %s, due at %s', at, last_wake_at)
 	FROM life WHERE state = 'dispatched' AND at < last_wake_at
 	UNION ALL
-	SELECT 'an event expires at its time', ride, event_id, version,
+	SELECT 'no event expires early', ride, event_id, version,
 		format('expired at %s, not %s', at, coalesce(expires_at, published_expires_at))
 	FROM life WHERE state = 'expired' AND prev_state <> 'suspended'
 		AND at < coalesce(expires_at, published_expires_at)
 	UNION ALL
-	SELECT 'an attempt begins when a worker takes it, and may be handed back', ride, event_id, version,
+	SELECT 'an acquire adds one attempt, and a release takes it back', ride, event_id, version,
 		format('attempt %s after %s', attempt, last_attempt)
 	FROM life WHERE attempt <> coalesce(last_attempt, 0)
 		+ CASE WHEN prev_state = 'dispatched' AND state = 'being_processed' THEN 1
@@ -77,16 +77,16 @@ WITH event AS MATERIALIZED (
 	FROM life WHERE attempt_base <> CASE WHEN last_state IN ('failed', 'expired') THEN last_attempt
 		ELSE coalesce(last_base, 0) END
 	UNION ALL
-	SELECT 'no more attempts than allowed', ride, event_id, version,
+	SELECT 'an event has no more attempts than allowed', ride, event_id, version,
 		format('attempt %s of %s', attempt - attempt_base, max_attempts)
 	FROM life WHERE attempt - attempt_base > max_attempts
 	UNION ALL
-	SELECT 'an event fails when its attempts are used up, or for good', ride, event_id, version,
+	SELECT 'an event fails when its attempts are used up, or with a permanent error', ride, event_id, version,
 		format('after attempt %s of %s: %s', attempt - attempt_base, max_attempts, detail ->> 'error')
 	FROM life WHERE state = 'failed' AND prev_state = 'being_processed' AND attempt - attempt_base < max_attempts
 		AND NOT coalesce(detail ->> 'error' LIKE 'permanent: %', false)
 	UNION ALL
-	SELECT 'what fails says why', ride, event_id, version, 'no error'
+	SELECT 'a failed event has an error', ride, event_id, version, 'no error'
 	FROM life WHERE state = 'failed' AND NOT coalesce(detail ? 'error', false)
 
 	/* ---- leases ---- */
@@ -98,19 +98,19 @@ WITH event AS MATERIALIZED (
 	SELECT 'a heartbeat keeps the token', ride, event_id, version, format('%s, not %s', token, last_token)
 	FROM life WHERE state = 'being_processed' AND prev_state = 'being_processed' AND token IS DISTINCT FROM last_token
 	UNION ALL
-	SELECT 'only the holder of the token ends the attempt well', ride, event_id, version,
+	SELECT 'only the holder of the token ends an attempt with success', ride, event_id, version,
 		format('token %s, not %s', token, last_token)
 	FROM life WHERE state = 'succeeded' AND token IS DISTINCT FROM last_token
 	UNION ALL
-	SELECT 'who ends an attempt has its token, or is the engine or an operator', ride, event_id, version,
+	SELECT 'an attempt is ended with its token, or by the engine or an operator', ride, event_id, version,
 		format('token %s, not %s', token, last_token)
 	FROM life WHERE prev_state = 'being_processed' AND state <> 'being_processed' AND token <> last_token
 	UNION ALL
 	SELECT 'without a lease there is no token', ride, event_id, version, format('token %s', token)
 	FROM life WHERE token IS NOT NULL AND state <> 'being_processed' AND prev_state IS DISTINCT FROM 'being_processed'
 	UNION ALL
-	SELECT 'a lease ends without its holder only when it has run out', ride, event_id, version,
-		format('taken away at %s, good until %s', at, last_wake_at)
+	SELECT 'the engine ends an attempt only when its lease has ended', ride, event_id, version,
+		format('ended at %s, lease until %s', at, last_wake_at)
 	FROM life WHERE prev_state = 'being_processed' AND token IS NULL AND state <> 'canceled' AND at < last_wake_at
 	UNION ALL
 	SELECT 'a lease has an end', ride, event_id, version, 'no end'
@@ -119,7 +119,7 @@ WITH event AS MATERIALIZED (
 	/* ---- each ride ---- */
 
 	UNION ALL
-	SELECT 'every event ends', ride, event_id, version, state::text
+	SELECT 'every event reaches a final state', ride, event_id, version, state::text
 	FROM stand WHERE state NOT IN ('succeeded', 'failed', 'expired', 'canceled')
 	UNION ALL
 	SELECT 'a step is published once', flow_id, NULL, NULL, format('%s times %s', count(*), event_type)
@@ -131,7 +131,7 @@ WITH event AS MATERIALIZED (
 	SELECT 'a ride begins with a request', flow_id, NULL, NULL, format('begins with %s', min(event_type))
 	FROM event WHERE parent_id IS NULL GROUP BY flow_id HAVING count(*) <> 1 OR min(event_type) <> 'RIDE_REQUESTED'
 	UNION ALL
-	SELECT 'a ride has a beginning', flow_id, NULL, NULL, 'none'
+	SELECT 'a ride has a first event', flow_id, NULL, NULL, 'every event has a parent'
 	FROM event GROUP BY flow_id HAVING bool_and(parent_id IS NOT NULL)
 	UNION ALL
 	SELECT 'a step that succeeded published the next one, once', s.ride, s.event_id, s.version,
@@ -141,34 +141,34 @@ WITH event AS MATERIALIZED (
 	WHERE s.state = 'succeeded'
 	GROUP BY s.ride, s.event_id, s.version, p.next HAVING count(c.id) <> (p.next IS NOT NULL)::integer
 	UNION ALL
-	SELECT 'nothing but its success publishes the step that follows', c.flow_id, c.id, NULL,
+	SELECT 'only the success of a step publishes the next one', c.flow_id, c.id, NULL,
 		format('%s after %s, which is %s', c.event_type, coalesce(s.step, 'an unknown event'), s.state)
 	FROM event c LEFT JOIN stand s ON s.event_id = c.parent_id LEFT JOIN step p ON p.step = s.step
 	WHERE c.parent_id IS NOT NULL
 	AND (s.state IS DISTINCT FROM 'succeeded' OR p.next IS DISTINCT FROM c.event_type OR s.ride IS DISTINCT FROM c.flow_id)
 	UNION ALL
-	SELECT 'success and the step that follows are one transaction', c.ride, c.event_id, c.version,
+	SELECT 'a success and the next step are one transaction', c.ride, c.event_id, c.version,
 		format('published by transaction %s, its parent succeeded in %s', c.xid, s.xid)
 	FROM life c JOIN event e ON e.id = c.event_id
 	JOIN life s ON s.event_id = e.parent_id AND s.state = 'succeeded'
 	WHERE c.version = 1 AND c.xid <> s.xid
 	UNION ALL
-	SELECT 'the payload is carried on', c.flow_id, c.id, NULL, format('%s lacks what is in %s', c.payload, e.payload)
+	SELECT 'a payload includes that of the step before', c.flow_id, c.id, NULL, format('%s does not include %s', c.payload, e.payload)
 	FROM event c JOIN event e ON e.id = c.parent_id WHERE NOT c.payload @> e.payload
 	UNION ALL
-	SELECT 'a ride is paid, or its last step ended by the rules', ride, event_id, version, format('%s is %s', step, state)
+	SELECT 'a ride is paid, or its last step failed, expired or was canceled', ride, event_id, version, format('%s is %s', step, state)
 	FROM (SELECT DISTINCT ON (s.ride) s.* FROM stand s JOIN step p USING (step) ORDER BY s.ride, p.place DESC) s
 	WHERE NOT (step = 'PAYMENT_PROCESSED' AND state = 'succeeded') AND state NOT IN ('failed', 'expired', 'canceled')
 
-	/* ---- the ledger: what the workers did, exactly once ---- */
+	/* ---- the ledger: one row for each step that succeeded ---- */
 
 	UNION ALL
-	SELECT 'what succeeded is in the ledger once', l.ride, l.event_id, l.version, format('%s rows', count(g.event_id))
+	SELECT 'a step that succeeded is in the ledger once', l.ride, l.event_id, l.version, format('%s rows', count(g.event_id))
 	FROM life l LEFT JOIN ride.ledger g ON g.ride = l.ride AND g.step = l.step AND g.event_id = l.event_id
 	WHERE l.state = 'succeeded'
 	GROUP BY l.ride, l.event_id, l.version HAVING count(g.event_id) <> 1
 	UNION ALL
-	SELECT 'the ledger has nothing else', g.ride, g.event_id, NULL, format('%s by %s, in transaction %s', g.step, g.worker, g.xid)
+	SELECT 'the ledger has no other rows', g.ride, g.event_id, NULL, format('%s by %s, in transaction %s', g.step, g.worker, g.xid)
 	FROM ride.ledger g
 	WHERE NOT EXISTS (
 		SELECT FROM life l

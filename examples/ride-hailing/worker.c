@@ -1,22 +1,22 @@
 /*
  * worker.c
- *		A worker for rides: takes the next event, does its step of the ride, and
- *		publishes the step that follows.
+ *		A worker for rides: acquires an event, does its step of the ride, and
+ *		publishes the next step.
  *
- * No transaction is open while the work is done:
+ * No transaction is open during the work:
  *
- *	1. acquire_next() takes events, or acquire() one that a message told of, and
- *	   commits (source_pull.c, source_nats.c).  Each is ours from here on, under a
- *	   token, until its lease runs out.
- *	2. heartbeat() extends the lease when the work takes long.
- *	3. succeed() ends the attempt and publishes the next step, in one transaction
- *	   with our own row in ride.ledger: both or neither.
+ *	1. eda.acquire_next() acquires events, or eda.acquire() the event that a message
+ *	   names, and commits (source_pull.c, source_nats.c).  From here on, this worker
+ *	   has a token and a lease for each of these events.
+ *	2. eda.heartbeat() extends the leases when the work takes long.
+ *	3. eda.succeed() ends the attempt and publishes the next step, in one transaction
+ *	   with the worker's own row in ride.ledger: both are committed or neither.
  *
- * A worker may die anywhere.  If 3 has not committed, the lease runs out and the
- * event is tried again by whoever comes.  What is left is a connection that breaks
- * during COMMIT, when nobody can tell which it was: we send the same transaction
- * again, and if it had committed, the error ED003, "event already finished", says
- * so and undoes the second row.
+ * A worker may die at any point.  If step 3 has not committed, the lease ends, and
+ * another worker gets the event.  If the connection breaks during COMMIT, the worker
+ * cannot know whether the transaction has committed.  It sends the same transaction
+ * again: if the first one had committed, eda.succeed() raises ED003, and the second
+ * row in ride.ledger is rolled back.
  */
 #include <getopt.h>
 #include <stdarg.h>
@@ -31,11 +31,11 @@
 typedef struct Step
 {
 	const char *event_type;
-	const char *next;      /* published by its success; NULL: the ride is over */
-	const char *fact;      /* what the step adds to the payload, with a number */
-	int upto;              /* that is at most this */
-	const char *transient; /* an error that may be gone next time */
-	const char *permanent; /* one that will not */
+	const char *next;      /* event type that its success publishes; NULL: the last step */
+	const char *fact;      /* JSON that the step adds to the payload, with a number */
+	int upto;              /* greatest value of that number */
+	const char *transient; /* an error after which the event is tried again */
+	const char *permanent; /* an error after which it is not */
 } Step;
 
 static const Step steps[] = {
@@ -47,7 +47,7 @@ static const Step steps[] = {
 	{"PAYMENT_PROCESSED", NULL, "{\"receipt\": %d}", 999999, "bank answered 503", "card was reported stolen"},
 };
 
-/* An event on which we hold a lease. */
+/* An event that this worker has a lease on. */
 typedef struct Held
 {
 	char event_id[40];
@@ -55,8 +55,8 @@ typedef struct Held
 	char attempt[16];
 	char *ride;
 	char *payload;
-	const Step *step; /* NULL: an event type that we know nothing of */
-	bool over;        /* finished, failed, or lost */
+	const Step *step; /* NULL: an unknown event type */
+	bool over;        /* the attempt has ended, or the lease was lost */
 } Held;
 
 char name[64];
@@ -73,7 +73,7 @@ static double crash_probability = 0;
 
 static Held held[MAX_BATCH];
 static int nheld;
-static long heartbeat_at; /* when the leases are to be extended */
+static long heartbeat_at; /* when to extend the leases */
 
 static void
 stop(int signo)
@@ -103,7 +103,7 @@ now_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Sleep; a signal to stop ends it. */
+/* Sleep; a signal to stop ends the sleep. */
 void
 pause_ms(long ms)
 {
@@ -113,7 +113,10 @@ pause_ms(long ms)
 		nanosleep(&t, NULL);
 }
 
-/* Pause before the next try, some of it random; how long before the one after that. */
+/*
+ * Sleep for about ms, with some randomness, before the next try to connect.
+ * Returns the pause before the try after that.
+ */
 long
 more_patience(long ms)
 {
@@ -121,7 +124,7 @@ more_patience(long ms)
 	return ms < 5000 ? ms * 2 : 10000;
 }
 
-/* For tests: vanish now and then, like a process under kill -9. */
+/* For tests: die at random, as a process does that gets SIGKILL. */
 void
 maybe_crash(void)
 {
@@ -129,7 +132,10 @@ maybe_crash(void)
 		_exit(9);
 }
 
-/* Have a connection, and try for one with more and more patience.  False: we are to stop. */
+/*
+ * Connect to the database unless there is a connection, and try again after longer
+ * and longer pauses.  False: a signal to stop came.
+ */
 bool
 connected(void)
 {
@@ -163,14 +169,14 @@ outcome(const PGresult *res)
 	if (state != NULL && strcmp(state, "ED002") == 0)
 		return LEASE_LOST;
 	say("%s", PQerrorMessage(conn));
-	/* 40: serialization failure, deadlock; 57P: the server shuts down */
+	/* class 40: serialization failure or deadlock; 57P..: the server shuts down */
 	if (PQstatus(conn) != CONNECTION_OK || state == NULL || strncmp(state, "40", 2) == 0 ||
 	    strncmp(state, "57P", 3) == 0)
 		return UNKNOWN;
 	return REFUSED;
 }
 
-/* Run a statement that answers at once. */
+/* Run a statement whose rows are not needed. */
 static Outcome
 run(const char *sql, int nparams, const char *const *params)
 {
@@ -181,7 +187,7 @@ run(const char *sql, int nparams, const char *const *params)
 	return result;
 }
 
-/* Hold the events that a statement has acquired. */
+/* Keep the events that a statement has acquired, to process them. */
 void
 hold(const PGresult *res)
 {
@@ -202,7 +208,7 @@ hold(const PGresult *res)
 	heartbeat_at = now_ms() + heartbeat_ms;
 }
 
-/* Extend all leases that we hold, also of the events whose turn has not come. */
+/* Extend all leases of this worker, also those of events that it has not begun to process. */
 static void
 heartbeat(void)
 {
@@ -216,7 +222,7 @@ heartbeat(void)
 	heartbeat_at = now_ms() + heartbeat_ms;
 }
 
-/* The work itself takes its time here.  False: drop it, we are to stop or have lost the event. */
+/* Stands for the work.  False: a signal to stop came, or the lease was lost; drop the event. */
 static bool
 work(const Held *h)
 {
@@ -232,7 +238,7 @@ work(const Held *h)
 	return !stopping && !h->over;
 }
 
-/* The transaction that ends an attempt well. */
+/* Run the transaction that ends an attempt with success. */
 static Outcome
 try_succeed(const Held *h, const char *fact)
 {
@@ -257,7 +263,7 @@ try_succeed(const Held *h, const char *fact)
 	return result;
 }
 
-/* End an attempt with an error; the event type's rules say what follows. */
+/* End an attempt with an error; the rules of the event type decide whether it is tried again. */
 static Outcome
 try_fail(const Held *h, const char *error, bool retry)
 {
@@ -271,7 +277,7 @@ try_fail(const Held *h, const char *error, bool retry)
 	           5, params);
 }
 
-/* Do one attempt: all that lies between the acquiring and succeed() or fail(). */
+/* Process one event, from after its acquire to eda.succeed() or eda.fail(). */
 static void
 process(Held *h)
 {
@@ -293,8 +299,8 @@ process(Held *h)
 		snprintf(fact, sizeof(fact), h->step->fact, 1 + (int) (drand48() * h->step->upto));
 
 	/*
-	 * Again until we know.  FINISHED is success; LEASE_LOST means that somebody else
-	 * does this step, and that our row in the ledger is undone.
+	 * Report until the outcome is known.  FINISHED is success.  LEASE_LOST means that
+	 * another worker does this step, and that our row in the ledger was rolled back.
 	 */
 	do
 	{
@@ -302,11 +308,11 @@ process(Held *h)
 			return;
 		result = failed ? try_fail(h, error, !permanent) : try_succeed(h, fact);
 	} while (result == UNKNOWN);
-	h->over = true; /* when REFUSED, the lease runs out */
+	h->over = true; /* after REFUSED, the engine ends the attempt when the lease ends */
 	maybe_crash();
 }
 
-/* Hand back what is not done, so that nobody has to wait for our leases to run out. */
+/* Release the events that are not done, so that nobody waits for the ends of their leases. */
 static void
 release(void)
 {
@@ -327,13 +333,13 @@ usage(int status)
 {
 	fprintf(status ? stderr : stdout,
 	        "usage: worker [option ...] [conninfo]\n"
-	        "  --name TEXT         how transitions name this worker (worker-PID)\n"
-	        "  --batch N           take up to N events at once, where the source can (1)\n"
+	        "  --name TEXT         name of this worker in the history of events (worker-PID)\n"
+	        "  --batch N           acquire up to N events at once; not with NATS (1)\n"
 	        "  --work-ms N         an attempt takes about N ms (100)\n"
-	        "  --heartbeat-ms N    extend the leases every N ms, well within the shortest (1000)\n"
-	        "  --fail P            part of the attempts that fail and may be tried again (0.1)\n"
-	        "  --permanent P       part that fail for good (0.005)\n"
-	        "  --crash P           die without a word, with this probability in each of several places (0)\n"
+	        "  --heartbeat-ms N    extend the leases every N ms; must be shorter than every lease (1000)\n"
+	        "  --fail P            share of the attempts that fail and may be tried again, 0 to 1 (0.1)\n"
+	        "  --permanent P       share of the attempts that fail permanently, 0 to 1 (0.005)\n"
+	        "  --crash P           probability to die at each of several points of an attempt, 0 to 1 (0)\n"
 	        "%s",
 	        source_help);
 	exit(status);

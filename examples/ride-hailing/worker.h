@@ -1,7 +1,7 @@
 /*
  * worker.h
- *		What worker.c, which does the work, shares with the source of its events:
- *		source_pull.c asks Postgres for the next one, source_nats.c gets messages.
+ *		Declarations that worker.c, which processes events, shares with the source of
+ *		the events: source_pull.c calls eda.acquire_next(), source_nats.c gets messages.
  */
 #ifndef WORKER_H
 #define WORKER_H
@@ -13,17 +13,17 @@
 
 #define MAX_BATCH 100
 
-/* What became of a statement. */
+/* The outcome of a statement. */
 typedef enum Outcome
 {
 	DONE,
-	FINISHED,   /* ED003: this very attempt is finished already, which is as good as done */
-	LEASE_LOST, /* ED002: the event is no longer ours */
-	UNKNOWN,    /* the connection broke, or another transaction was in the way: ask again */
-	REFUSED     /* an error that we know no remedy for */
+	FINISHED,   /* ED003: this attempt has already ended, by an earlier try of the same report */
+	LEASE_LOST, /* ED002: another worker has the event, or will have it */
+	UNKNOWN,    /* the connection broke, or a serialization failure: run the statement again */
+	REFUSED     /* any other error */
 } Outcome;
 
-/* What hold() is to be given: SELECT ACQUIRED FROM eda.acquire...() */
+/* The columns that hold() expects: SELECT ACQUIRED FROM eda.acquire...() */
 #define ACQUIRED "event_id, token, attempt, event_type, flow_id, payload"
 
 extern char name[64];
@@ -40,8 +40,8 @@ extern long more_patience(long ms);
 extern void maybe_crash(void);
 
 /*
- * The source.  source_take() waits some seconds at most for events, acquires
- * them, and has worker.c hold() them; a signal to stop ends the wait.
+ * The source.  source_take() waits a few seconds at most for events, acquires them,
+ * and passes them to hold(); a signal to stop ends the wait.
  */
 extern const char source_help[];
 extern void source_take(void);
