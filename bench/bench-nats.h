@@ -1,6 +1,6 @@
 /*
  * bench-nats.h
- *		What the programs that measure NATS share besides; the others need no nats.h.
+ *		A function for the programs that use NATS, apart from bench.h because it needs nats.h.
  */
 #ifndef BENCH_NATS_H
 #define BENCH_NATS_H

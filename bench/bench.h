@@ -1,7 +1,7 @@
 /*
  * bench.h
- *		What the programs that measure share: the clock, calls that must not fail, and
- *		the look of a line of percentiles.
+ *		Functions that the programs of this folder share: the clock, calls that exit on an
+ *		error, and the line with percentiles.
  */
 #ifndef BENCH_H
 #define BENCH_H
@@ -36,7 +36,7 @@ pause_ms(long ms)
 	nanosleep(&t, NULL);
 }
 
-/* To where the environment says. */
+/* Connect with libpq's environment variables, or exit. */
 static inline PGconn *
 connect_or_die(void)
 {
@@ -56,7 +56,7 @@ succeeded(const PGresult *result)
 	return PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK;
 }
 
-/* A result that is no error; the caller's to clear, as are those below. */
+/* Exit if the result is an error.  The caller clears the result, here and below. */
 static inline PGresult *
 checked(PGconn *conn, PGresult *result)
 {
@@ -78,7 +78,7 @@ run(PGconn *conn, const char *sql, int n, const char *const *values)
 	return checked(conn, result);
 }
 
-/* The number that a query gives; 0 for no row, and for null. */
+/* Return the number that a query returns; 0 for no row and for null. */
 static inline double
 number(PGconn *conn, const char *sql)
 {
@@ -89,7 +89,7 @@ number(PGconn *conn, const char *sql)
 	return value;
 }
 
-/* n events, in batches of 1000, each of another flow than the others of its batch. */
+/* Publish n events in batches of 1000; within a batch, each event has its own flow id. */
 static inline void
 publish(PGconn *conn, int n)
 {
@@ -117,7 +117,7 @@ compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* A line about n times, which get sorted; width is that of the column of names. */
+/* Sort n times and print a line with their percentiles; width is that of the column of names. */
 static inline void
 report(int width, const char *what, double *ms, int n)
 {

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # cluster.sh
-#	A throw-away server with eda for one measurement; sourced by the scripts here.
+#	Starts a server with eda for one measurement; the scripts of this folder source it.
 #
 #	cluster_start [SETTING=VALUE ...]	start it, with a database "bench" that has eda
-#	as_server PROGRAM ...				run as the user that the server runs as
-#	cluster_build FILE.c [-lLIB ...]	compile a client; prints the path of the program
+#	as_server PROGRAM ...				run a program as the user of the server
+#	cluster_build FILE.c [-lLIB ...]	compile a client, and print the path of the program
 #
 # Settings are PostgreSQL's defaults (so commits are flushed to disk), but for those
 # given.  The folder is in $BENCH_DIR, or /tmp.  Server and folder are gone when the

@@ -1,13 +1,13 @@
 """
 Runs eda and the peers on the same works in turn, and eda alone under conditions that should not
-slow it down.  bench/run starts the server and calls this:
+slow it down.  bench/run starts the server and calls this script:
 
     compare.py DATA_DIRECTORY OUT_DIRECTORY SETTING=VALUE ...
 
-One run: a fresh database, a CHECKPOINT, for a drain the backlog and another CHECKPOINT, then the
-driver.  Server CPU is that of the postmaster and all its children, the engine among them.  Where
-other programs used the machine meanwhile, the run is made again; report.py marks what is left of
-those.  Each run is a line of JSON in OUT_DIRECTORY/results.jsonl.
+A run begins with a fresh database and a CHECKPOINT; for a drain, the backlog and another CHECKPOINT
+follow; then the driver runs.  Server CPU is that of the postmaster and all its children, including
+the engine.  A run is made again if other programs used too much of the machine; report.py marks
+runs that stayed disturbed.  Each run is a line of JSON in OUT_DIRECTORY/results.jsonl.
 """
 import json
 import os
@@ -33,7 +33,7 @@ HZ = os.sysconf('SC_CLK_TCK')
 # ------------------------------------------------------------------------
 
 def psql(sql, db=None):
-    """Run SQL, psql's own commands too; what it prints."""
+    """Run SQL and commands of psql; return what psql prints."""
     r = subprocess.run(['psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', db or os.environ['PGDATABASE']], input=sql, text=True, capture_output=True)
     if r.returncode:
         raise RuntimeError(r.stderr.strip())
@@ -41,7 +41,7 @@ def psql(sql, db=None):
 
 
 def cpu_of(pid, children=False):
-    """Seconds of CPU that a process has used; with children, those of children that have ended too."""
+    """Return the CPU seconds that a process has used; with children, also those of its children that have ended."""
     try:
         with open(f'/proc/{pid}/stat') as f:
             times = f.read().rsplit(')', 1)[1].split()[11:15]
@@ -58,7 +58,7 @@ def server_cpu():
 
 
 def machine_cpu():
-    """Seconds of CPU that somebody used, another guest of the host included."""
+    """Return the CPU seconds that all processes of the machine used, and other guests of its host."""
     with open('/proc/stat') as f:
         user, nice, system, _, _, irq, softirq, steal = map(int, f.readline().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / HZ
@@ -75,7 +75,7 @@ def engine_pid():
 
 
 def fresh(peer, db='run'):
-    """An empty database with a peer, in which things happen from here on."""
+    """Create an empty database with a peer, for the next run."""
     p = PEERS[peer]
     psql(f'DROP DATABASE IF EXISTS {db} WITH (FORCE)', 'postgres')
     psql(f'CREATE DATABASE {db}', 'postgres')
@@ -92,12 +92,12 @@ def wait_for(sql, seconds=60):
     end = time.monotonic() + seconds
     while psql(sql) != 't':
         if time.monotonic() > end:
-            raise RuntimeError(f'{seconds} s, and not: {sql}')
+            raise RuntimeError(f'after {seconds} s, this is still not true: {sql}')
         time.sleep(0.02)
 
 
 class Held:
-    """A snapshot held open, from here on, by an idle transaction."""
+    """Hold a snapshot open by an idle transaction."""
 
     def __init__(self):
         self.psql = subprocess.Popen(['psql', '-XqAt', '-d', 'run'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -126,7 +126,7 @@ def node(options, seconds):
 
 
 def drive(peer, work):
-    """Have a driver do a work; what it says."""
+    """Run a work with its driver; return the driver's output."""
     p = PEERS[peer]
     w = {k: v for k, v in work.items() if k != 'title'}
     w = dict(dict(seconds=S['SECONDS'] + w.get('warm', 0), payload=S['PAYLOAD'], limit=60), **w)
@@ -135,7 +135,7 @@ def drive(peer, work):
         how = p['batched' if w.get('batch', 1) > 1 else 'single'] if workers else {}
         how = {k: workers if v == 'workers' else v for k, v in how.items()}
         if w.get('clients') and 'processes' in how and w.get('batch', 1) > 1:
-            how['processes'] = 1        # a core for the producers
+            how['processes'] = 1        # leaves a core for the producers
         return node(dict(peer=peer, **w, **how), 180)
     if w.get('workers'):
         w['workers'] = min(w['workers'], p.get('workers', w['workers']))
@@ -148,7 +148,7 @@ def drive(peer, work):
 
 
 def measure(peer, work):
-    """Drive, and count what it cost."""
+    """Run a work, and measure its CPU time and WAL."""
     psql('CHECKPOINT')
     lsn = psql('SELECT pg_current_wal_insert_lsn()')
     server, machine, client, start = server_cpu(), machine_cpu(), client_cpu(), time.monotonic()
@@ -165,7 +165,7 @@ def measure(peer, work):
 
 
 def left_behind():
-    """Dead rows and bytes in all tables of the database."""
+    """Return the dead rows and the bytes of all tables of the database."""
     psql('CREATE EXTENSION IF NOT EXISTS pgstattuple')
     dead, size = psql("""
         SELECT coalesce(sum((pgstattuple(c.oid)).dead_tuple_count), 0), sum(pg_total_relation_size(c.oid))
@@ -174,7 +174,7 @@ def left_behind():
 
 
 def compared(peer, name, held):
-    """One run of a peer; a record."""
+    """Make one run of a peer; return its record."""
     work = WORKS[name]
     r = dict(kind='compare', peer=peer, work=name, held=held)
     holder = None
@@ -201,7 +201,7 @@ def compared(peer, name, held):
 # ------------------------------------------------------------------------
 
 def publish(n, event_type='BENCH', when='NULL'):
-    """Put in n events that stay."""
+    """Publish n events that stay in the log."""
     psql(f"""
         SELECT format('SELECT cardinality(eda.publish_many(%1$L, (SELECT array_agg(''kept-'' || i) FROM generate_series(1, %3$s) i),
             (SELECT array_agg(jsonb_build_object(''id'', i, ''pad'', repeat(''x'', {S['PAYLOAD'] - 20}))) FROM generate_series(1, %3$s) i), %2$L))',
@@ -210,12 +210,12 @@ def publish(n, event_type='BENCH', when='NULL'):
 
 
 def read_all():
-    """Wait until the engine has read what there is."""
+    """Wait until the engine has read the whole log."""
     wait_for("SELECT coalesce(sum(events), 0) >= (SELECT count(*) FROM eda.event) FROM eda.queue_metrics", 600)
 
 
 def condition(name):
-    """Bring a fresh database into a condition."""
+    """Bring the log of a fresh database into a condition."""
     psql("SELECT eda.configure('KEPT', 'kept', max_attempts => 1, lease => '1 day', attempt_delays => '{0 s}')")
     if name in ('log', 'segments'):
         parts = S['SEGMENTS'] if name == 'segments' else 1
@@ -224,7 +224,7 @@ def condition(name):
                 segments = psql('SELECT count(*) FROM eda.segment')
                 psql(f"SELECT eda.move_clock({part} * interval '7 days 1 hour')")
                 wait_for(f'SELECT count(*) > {segments} FROM eda.segment')
-                psql(f"SELECT eda.move_clock({part} * interval '7 days 1 hour' + '2 minutes')")      # it begins a minute ahead
+                psql(f"SELECT eda.move_clock({part} * interval '7 days 1 hour' + '2 minutes')")      # a segment is opened a minute before it begins
             drive('eda', dict(WORKS['pipeline'], per=1000, warm=0, total=S['LOG'] // parts, limit=3600))
     elif name == 'scheduled':
         publish(S['SCHEDULED'], 'KEPT', "now() + interval '30 days'")
@@ -244,7 +244,7 @@ def condition(name):
 
 
 def rss(pid):
-    """Bytes of memory that are a process's own."""
+    """Return the bytes of private memory of a process."""
     with open(f'/proc/{pid}/status') as f:
         return next(int(line.split()[1]) for line in f if line.startswith('RssAnon')) * 1024
 
@@ -255,7 +255,7 @@ def queue_metrics_ms():
 
 
 def without_leftovers(work):
-    """Do a work; what an earlier publishing has left is drained first."""
+    """Run a work, after draining the events that an earlier work has left."""
     left = int(psql("SELECT sum(events) FROM eda.queue_metrics WHERE event_type = 'BENCH' AND state <> 'succeeded'") or 0)
     if left > 0:
         drive('eda', dict(workers=2, batch=500, total=left))
@@ -263,7 +263,7 @@ def without_leftovers(work):
 
 
 def alone(name):
-    """The works in one condition, and in an empty database beside it in the same minutes; a record each."""
+    """Run the works in one condition and in an empty database, alternately; return the records."""
     fresh('eda')
     before = rss(engine_pid())
     condition(name)

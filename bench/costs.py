@@ -3,9 +3,9 @@ Profiles eda at one work; bench/profile starts the server and calls this:
 
     costs.py DATA_DIRECTORY OUT_DIRECTORY WORK EVENTS
 
-perf samples all processes by the CPU's clock, with call chains.  A sample counts for the process
-it hit: publisher, worker, engine, or another one of the server's.  "self" is time in the function
-itself, "total" with what it calls, both in microseconds an event.
+perf samples the call chains of all processes by CPU time.  A sample counts for the process that
+ran: a publisher, a worker, the engine, or another process of the server.  "self" is the time in a
+function itself, and "total" includes the functions that it calls, both in microseconds per event.
 """
 import os
 import re
@@ -20,7 +20,7 @@ DATA, OUT, WORK, EVENTS = sys.argv[1:4] + [int(sys.argv[4])]
 HZ = 5000
 SETTINGS = dict(WORKERS=4, MANY=1000, FETCH=500, BATCH=100, DRAIN=EVENTS)
 
-# What a function is a part of; a sample belongs to the innermost of these in its call chain.
+# The part that a function belongs to; a sample counts for the innermost of these functions in its call chain.
 PARTS = dict(
     btinsert='index entries', insert_entry='index predicates and keys', heap_multi_insert='rows', heapam_tuple_insert_speculative='rows',
     heapam_tuple_complete_speculative='rows', journal_transition_slot='rows', journal_event_slot='rows',
@@ -45,14 +45,14 @@ def load(work, total):
 
 
 def roles():
-    """Which process is what."""
+    """Return the role of each process, by pid."""
     return dict(line.split('|') for line in psql("""
         SELECT pid, CASE WHEN backend_type = 'eda engine' THEN 'engine' WHEN query ~ 'eda.publish' THEN 'publisher'
             WHEN query ~ 'eda.(acquire|succeed)' THEN 'worker' ELSE 'other' END FROM pg_stat_activity""").splitlines())
 
 
 def samples():
-    """Pid and call chain of each sample, the innermost function first."""
+    """Yield the pid and the call chain of each sample, innermost function first."""
     text = subprocess.run(['perf', 'script', '-i', f'{OUT}/perf.data', '-F', 'pid,ip,sym'], text=True, capture_output=True, check=True).stdout
     for block in text.split('\n\n'):
         lines = block.strip().splitlines()
@@ -70,7 +70,7 @@ def show(role, own, total, scale, n=90):
 
 
 def show_parts(parts, scale):
-    """A row for each part, a column for each role, in microseconds an event."""
+    """Print a table of microseconds per event, with a row for each part and a column for each role."""
     roles = ('publisher', 'worker', 'engine', 'other')
     every = sum((parts[r] for r in roles), Counter())
     print('\n| us an event | ' + ' | '.join(roles) + ' | together |\n|---' + '|---:' * 5 + '|')
@@ -99,7 +99,7 @@ def main():
     psql('CREATE DATABASE run', 'postgres')
     psql(PEERS['eda']['install'])
     work = works(SETTINGS)[WORK]
-    load(work, 5000).communicate()      # everybody has been through the code once
+    load(work, 5000).communicate()      # warm up
     psql(os.environ.get('FIRST', 'SELECT'))
     psql('CHECKPOINT')
     start = psql('SELECT pg_current_wal_insert_lsn()')

@@ -1,9 +1,10 @@
 /*
  * gateway-latency.c
- *		From eda.publish() to the first change at a client of the gateway's GET /api/stream.
+ *		Measures the time from eda.publish() to the first change of the event at a client
+ *		of the gateway's GET /api/stream.
  *
- * One publisher, one SSE client, a random 1 to 20 ms between two events, so that
- * engine and gateway are asleep.
+ * There are one publisher and one SSE client.  A pause of 1 to 20 ms at random between two
+ * events lets engine and gateway fall asleep.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -41,7 +42,7 @@ open_stream(int port)
 		fail("the gateway");
 }
 
-/* Read on until a text has come. */
+/* Read from the stream until a text has come. */
 static void
 wait_for(const char *text)
 {
@@ -49,7 +50,7 @@ wait_for(const char *text)
 	{
 		ssize_t n;
 
-		/* What is older than half a buffer has been looked at. */
+		/* Make room: the first half of the buffer has been searched already. */
 		if (filled > sizeof(buffer) / 2)
 		{
 			memmove(buffer, buffer + filled - 4096, 4096);

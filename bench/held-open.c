@@ -1,10 +1,10 @@
 /*
  * held-open.c
- *		Run events through in slices while two transactions are held open, and
- *		count the dead tuples that are left.
+ *		Publishes and processes events in slices while two transactions are held open, and
+ *		counts the dead tuples that are left.
  *
- * A slice: publish_many() in batches of 1000, then acquire_next(500) and
- * succeed_many() until all are done.  Each call is a transaction of its own.
+ * A slice is eda.publish_many() in batches of 1000, and then eda.acquire_next() with at most
+ * 500 events and eda.succeed_many() until all are done.  Each call is its own transaction.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 
 #define SLICES 10
 
-/* Acquire and finish n events; the ids and tokens travel there and back, as with any worker. */
+/* Acquire n events and report their success; ids and tokens go to the client and back, as with any worker. */
 static void
 work(PGconn *conn, int n)
 {
@@ -52,7 +52,7 @@ work(PGconn *conn, int n)
 	free(tokens);
 }
 
-/* What the run has left on the log's leaves, and elsewhere. */
+/* Print how many live and dead tuples there are on the log's leaves and in the other tables. */
 static void
 show_tuples(PGconn *worker)
 {
@@ -71,7 +71,7 @@ show_tuples(PGconn *worker)
 		number(
 			worker,
 			"SELECT sum(n_tup_upd + n_tup_del) FROM pg_stat_all_tables WHERE schemaname = 'eda' AND relname ~ '^(event|transition)_[0-9]+$'"));
-	printf("dead tuples elsewhere in eda: %.0f (the engine's saved place)\n",
+	printf("dead tuples in other tables of eda: %.0f (the engine's saved state)\n",
 	       number(worker, "SELECT sum((pgstattuple(c.oid)).dead_tuple_count) FROM pg_class c WHERE c.relkind = 'r'"
 	                      " AND c.relnamespace = 'eda'::regnamespace AND c.relname !~ '^(event|transition)_[0-9]+$'"));
 }
@@ -96,7 +96,7 @@ main(int argc, char **argv)
 	PQclear(
 		run(worker, "SELECT eda.configure('BENCH', 'bench', attempt_delays => '{0 s}', lease => '10 min')", 0, NULL));
 	PQclear(run(worker, "SET client_min_messages = warning", 0, NULL));
-	/* everybody has been through the code once */
+	/* Warm up. */
 	publish(worker, 2000);
 	work(worker, 2000);
 
@@ -129,7 +129,7 @@ main(int argc, char **argv)
 	PQclear(run(worker, "SELECT pg_stat_force_next_flush()", 0, NULL));
 	printf("%.0f events/s over all; last slice / first slice: %.2f\n", slice * SLICES / total, last / first);
 	printf(
-		"held open still: %.0f transactions, the oldest for %.0f s\n",
+		"still held open: %.0f transactions, the oldest for %.0f s\n",
 		number(worker, "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"),
 		number(
 			worker,

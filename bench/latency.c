@@ -1,9 +1,10 @@
 /*
  * latency.c
- *		Publish to handler start: one publisher, one worker, two connections.
+ *		Measures the time from eda.publish() until a worker has the event, with one
+ *		publisher and one worker, each with its own connection.
  *
- * The publisher waits for the worker to have finished the event, and then for a
- * random 1 to 20 ms, so that the engine is asleep and no two events share a turn.
+ * The publisher waits until the worker has processed the event, and then for 1 to 20 ms at
+ * random, so that the engine falls asleep and no two events share a tick.
  */
 #include <pthread.h>
 #include <stdio.h>

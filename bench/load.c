@@ -1,27 +1,28 @@
 /*
  * load.c
- *		Producers and workers at work on anything that is a queue behind SQL.
+ *		Runs producers and workers against any queue that has a SQL interface.
  *
  *	load NAME=VALUE ...
  *
- * It knows no product: the SQL comes with the arguments, is prepared once by each
- * connection, and handlers do nothing.
+ * The arguments have the SQL of the queue, which each connection prepares once.  The workers
+ * do nothing with the jobs.
  *
- *	send	publishes: $1 the payload, or with per > 1 an array of them; $2, where used, a flow
- *			id for each
- *	fetch	takes up to batch jobs: $1 how many; gives id, payload, and a token where there is one
- *	done	finishes them: $1 the ids, $2, where used, the tokens; arrays, with batch = 1 single values
- *	next	a batch's number, or null (PgQ): then fetch's and done's $1
- *	tick	run every tick_ms by a connection of its own
+ *	send	publishes jobs: $1 is the payload, or with per > 1 an array of payloads; $2, if used,
+ *			is a flow id for each
+ *	fetch	fetches up to $1 jobs; returns id, payload, and a token if the queue has tokens
+ *	done	finishes jobs: $1 are the ids, $2, if used, the tokens: arrays, or with batch = 1 values
+ *	next	returns the number of a batch, or null (PgQ); it is then $1 of fetch and of done
+ *	tick	is run every tick_ms milliseconds, by its own connection
  *
- *	clients per payload		producers, jobs a call, bytes a job
- *	workers batch			workers, jobs a fetch
- *	backlog					producers pause while so many jobs are unfinished; 0: they never do
- *	seconds warm			how long, and how much of that is not counted
- *	total limit				or until so many jobs are done, but no longer than limit seconds
+ *	clients per payload		number of producers, jobs per call, bytes per job
+ *	workers batch			number of workers, jobs per fetch
+ *	backlog					producers pause while so many jobs are unfinished; 0: they never pause
+ *	seconds warm			duration of the run in seconds, and how much of it is not counted
+ *	total limit				instead of seconds: run until so many jobs are done, at most limit seconds
  *
- * It prints JSON: jobs sent and done, over how many seconds, how many a second.  With workers
- * a job counts when its finishing call has returned, else when its publishing call has.
+ * The output is JSON: the numbers of jobs sent and done, the seconds, and the rate per second.
+ * With workers, a job counts when the call that finishes it has returned; without workers, when
+ * the call that publishes it has.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -50,7 +51,7 @@ prepare(PGconn *conn, const char *name, const char *sql)
 	PQclear(checked(conn, PQprepare(conn, name, sql, 0, NULL)));
 }
 
-/* Run a prepared statement with as many of two values as its text asks for. */
+/* Run a prepared statement with as many of the two values as it has parameters. */
 static PGresult *
 execute(PGconn *conn, const char *name, const char *sql, const char *first, const char *second)
 {
@@ -60,7 +61,7 @@ execute(PGconn *conn, const char *name, const char *sql, const char *first, cons
 	return checked(conn, PQexecPrepared(conn, name, n, values, NULL, NULL, 0));
 }
 
-/* Begin together with all others. */
+/* Wait until all threads are ready. */
 static void
 wait_for_go(void)
 {
@@ -73,7 +74,7 @@ wait_for_go(void)
  * Producers
  * ------------------------------------------------------------------------ */
 
-/* JSON of about as many bytes as asked for, no two alike; in an array its quotes are escaped. */
+/* Write a JSON payload of about the wanted size, each different; within an array its quotes are escaped. */
 static char *
 put_payload(char *out, int64_t id, const char *quote)
 {
@@ -107,7 +108,7 @@ make_call(char *payloads, char *flows, int64_t id)
 	strcpy(flows, "}");
 }
 
-/* Whether a producer may send its next call; it waits while the backlog is full. */
+/* Wait while the backlog is full; return whether the producer is to send another call. */
 static bool
 may_send(void)
 {
@@ -148,7 +149,7 @@ produce(void *arg)
  * Workers
  * ------------------------------------------------------------------------ */
 
-/* A column of a result as an array, or the first value alone. */
+/* Return a column of a result as an array, or its first value alone. */
 static void
 put_column(char *out, const PGresult *jobs, int column)
 {
@@ -162,7 +163,7 @@ put_column(char *out, const PGresult *jobs, int column)
 	strcpy(out, "}");
 }
 
-/* Take jobs and finish them; how many, or -1 if there was nothing to take. */
+/* Fetch jobs and finish them; return how many, or -1 if there were none. */
 static int
 work_once(PGconn *conn, char *ids, char *tokens)
 {
@@ -272,7 +273,7 @@ read_argument(const char *arg)
 			*arguments[i].number = atol(value + 1);
 		return true;
 	}
-	fprintf(stderr, "load: what is %s?\n", arg);
+	fprintf(stderr, "load: unknown argument: %s\n", arg);
 	return false;
 }
 

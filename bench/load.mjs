@@ -1,11 +1,11 @@
 // load.mjs
-//	Producers and workers of the peers that are libraries of Node's, through their public API.
+//	Runs producers and workers of the peers that are Node.js libraries, through their public API.
 //
 //	node load.mjs '{"peer": "graphile" or "pgboss", "url": ..., "clients": ..., ...}'
 //
-// Options and output are load.c's.  Producers share one process, a connection each.  Workers
-// are "processes" processes with "loops" loops each; what those are is the peer's business below.
-// {"install": true} makes the peer's schema, and nothing else.
+// Options and output are those of load.c.  All producers run in one process, each with its own
+// connection.  Workers run in "processes" processes with "loops" loops each; what a loop is
+// depends on the peer, see below.  {"install": true} only creates the peer's schema.
 import { fork } from 'node:child_process';
 
 const options = { clients: 0, per: 1, payload: 200, processes: 0, loops: 1, batch: 1, backlog: 0, seconds: 5,
@@ -23,7 +23,7 @@ function payload(id) {
 // The peers: install(), producer() -> one, many, close, and worker(count) -> drain, start, stop
 // ------------------------------------------------------------------------
 
-// Batched: what its own perfTest/graphile.config.js sets.  Single: its defaults, one job at a time.
+// For batches: the settings of its own perfTest/graphile.config.js.  For single jobs: its defaults, one job at a time.
 const graphileBatched = { concurrentJobs: 24, maxPoolSize: 25, localQueue: { size: 500, refetchDelay: { durationMs: 10 } },
 	completeJobBatchDelay: 0, failJobBatchDelay: 0 };
 
@@ -36,7 +36,7 @@ async function graphile() {
 		async install() {
 			const u = await utils();
 			await u.migrate();
-			await u.addJob('noop', {}); // makes the task known
+			await u.addJob('noop', {}); // registers the task
 			await u.withPgClient((c) => c.query('SELECT graphile_worker.complete_jobs(array(SELECT id FROM graphile_worker.jobs))'));
 			await u.release();
 		},
@@ -61,7 +61,7 @@ async function graphile() {
 	};
 }
 
-// Loops of fetch() and complete(): faster than its work().
+// Loops of fetch() and complete(), which are faster than its work().
 async function pgboss() {
 	const { PgBoss } = await import('pg-boss');
 	const connect = async (max, extra) => {
@@ -112,7 +112,7 @@ async function pgboss() {
 const peer = await { graphile, pgboss }[options.peer]();
 
 // ------------------------------------------------------------------------
-// Child processes: they say "ready", begin at "go", tell counts, end at "stop"
+// Child processes: they send "ready", begin at "go", send counts, and end at "stop"
 // ------------------------------------------------------------------------
 
 async function produce(told) {

@@ -1,17 +1,17 @@
 /*
  * nats-backlog.c
- *		How fast a backlog of events gets into a JetStream stream, and how fast a plain
- *		program gets the same messages into the same stream.
+ *		Measures how fast eda publishes a backlog of events to a JetStream stream, and how
+ *		fast a program without a database publishes the same messages.
  *
  *	nats-backlog URL EVENTS ROUNDS
  *
- * eda: EVENTS are published while the engine is paused; the clock runs from its
- * release to the acknowledgement of the last message.  Plain: what lies in the stream
- * is read back, and when the stream is empty again published asynchronously from this
- * process, with no database and nothing to write down; the clock runs from the first
- * js_PublishMsgAsync() to the last acknowledgement.  The messages are made before.
+ * For eda, EVENTS events are published while the engine is paused; the time runs from when
+ * the engine continues until the last message is acknowledged.  For comparison ("plain"), the
+ * messages are read back from the stream, the stream is emptied, and this process publishes
+ * them again; the time runs from the first js_PublishMsgAsync() to the last acknowledgement,
+ * without the preparation of the messages.
  *
- * Their ids must be new, or the stream would drop them as duplicates; everything else
+ * The messages have new ids, because the stream would drop duplicates; everything else in them
  * is the same to the byte.
  */
 #include <stdbool.h>
@@ -29,13 +29,13 @@
 #define STREAM "EDA"
 #define SUBJECT "event-engine.bench"
 #define WARM_UP 2000
-#define MAX_PENDING 16384 /* plain: enough that more makes no difference */
+#define MAX_PENDING 16384 /* messages without acknowledgement; more do not make it faster */
 
 static PGconn *conn;
 static natsConnection *nats;
 static jsCtx *js;
 
-/* Wait for a query to give a number or more. */
+/* Wait until a query returns at least a number. */
 static void
 wait_for(const char *sql, double wanted, double seconds)
 {
@@ -47,7 +47,8 @@ wait_for(const char *sql, double wanted, double seconds)
 		{
 			PGresult *result = run(conn, "SELECT s::text FROM eda.engine_status s", 0, NULL);
 
-			fprintf(stderr, "%.0f s, and no: %s >= %.0f\n%s\n", seconds, sql, wanted, PQgetvalue(result, 0, 0));
+			fprintf(stderr, "after %.0f s, this is still less than wanted: %s >= %.0f\n%s\n", seconds, sql, wanted,
+			        PQgetvalue(result, 0, 0));
 			exit(1);
 		}
 		pause_ms(5);
@@ -91,7 +92,7 @@ empty_stream(void)
 	check(js_PurgeStream(js, STREAM, NULL, NULL), "purge");
 }
 
-/* A backlog through eda; messages a second. */
+/* Publish a backlog through eda; return messages per second. */
 static double
 measure_eda(int n)
 {
@@ -103,7 +104,7 @@ measure_eda(int n)
 	wait_for("SELECT (state = 'paused')::integer FROM eda.engine_status", 1, 30);
 	publish(conn, n);
 	PQclear(run(conn, "CHECKPOINT", 0, NULL));
-	/* the engine reads while it is paused: let it come to the end */
+	/* The paused engine reads the log: wait until it has read all of it. */
 	wait_for("SELECT sum(events) FROM eda.queue_metrics WHERE state = 'awaiting_processing'", n, 60);
 	start = now_s();
 	set_engine("on");
@@ -113,7 +114,7 @@ measure_eda(int n)
 	return rate;
 }
 
-/* End what is dispatched, so that each round begins with an engine that has nothing in hand. */
+/* Cancel the dispatched events, so that the engine begins each round without any. */
 static void
 cancel_all(void)
 {
@@ -121,7 +122,7 @@ cancel_all(void)
 	wait_for("SELECT -sum(events) FROM eda.queue_metrics WHERE state = 'dispatched'", 0, 60);
 }
 
-/* Read back what is in the stream, under new ids; how many bytes it is. */
+/* Read the messages back from the stream and give them new ids; return how many bytes they have. */
 static int64_t
 read_back(natsMsg **messages, int n, int round)
 {
@@ -174,7 +175,7 @@ count_error(jsCtx *context, jsPubAckErr *error, void *closure)
 	fprintf(stderr, "plain: %s\n", error->ErrText);
 }
 
-/* The same messages, plainly; messages a second. */
+/* Publish the same messages without eda; return messages per second. */
 static double
 measure_plain(natsMsg **messages, int n)
 {
@@ -231,7 +232,7 @@ main(int argc, char **argv)
 	check(natsConnection_JetStream(&js, nats, NULL), "JetStream");
 
 	empty_stream();
-	/* everybody has been through the code once */
+	/* Warm up. */
 	(void) measure_eda(WARM_UP);
 	(void) read_back(messages, n < WARM_UP ? n : WARM_UP, 0);
 	empty_stream();

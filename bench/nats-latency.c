@@ -1,13 +1,14 @@
 /*
  * nats-latency.c
- *		Publish to message: one publisher, subscribers in the same process.
+ *		Measures the time from eda.publish() until a subscriber has the message, with one
+ *		publisher and two subscribers in the same process.
  *
  *	nats-latency URL EVENTS
  *
- * The publisher waits for the message of its event, and then for a random 1 to 20 ms,
- * so that the engine is asleep and no two events share a turn.  Two subscribers see
- * each message: a plain one, when the server passes it on, and a JetStream consumer,
- * when the stream has it, as a worker would.
+ * The publisher waits for the message of its event, and then for 1 to 20 ms at random, so
+ * that the engine falls asleep and no two events share a tick.  Two subscribers get each
+ * message: a plain one gets it when the server passes it on, and a JetStream consumer, such
+ * as a worker has, when the stream has stored it.
  */
 #include <pthread.h>
 #include <stdbool.h>
@@ -24,7 +25,7 @@
 #define SUBJECT "event-engine.bench"
 #define WARM_UP 100
 
-/* What a subscriber has got. */
+/* When a subscriber got its messages. */
 typedef struct Subscriber
 {
 	double *at; /* ms, by event */
@@ -35,7 +36,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t got = PTHREAD_COND_INITIALIZER;
 static int nevents;
 
-/* A thread of the library's calls this for each message; events come in order, one at a time. */
+/* Called by a thread of nats.c for each message; the messages come in order, one at a time. */
 static void
 note(natsConnection *nats, natsSubscription *sub, natsMsg *message, void *closure)
 {

@@ -1,9 +1,9 @@
 """
-What is compared: how each peer is installed and driven, and the works that all of them do.
+The peers that are compared, how each is installed and run, and the works that all of them do.
 
-A peer of SQL is driven by load.c with the statements here, one of Node by load.mjs.  "options"
-are what its own documentation says is best for batches ("batched") and for one job at a time
-("single").
+load.c runs a peer that has a SQL interface, with the statements here, and load.mjs runs a
+Node.js library.  "batched" and "single" are the options that a peer's own documentation
+recommends for batches and for one job at a time.
 """
 
 BARE = dict(
@@ -28,7 +28,7 @@ PEERS = dict(
         done='SELECT eda.succeed($1::uuid, $2::integer)',
         done_many='SELECT eda.succeed_many($1::uuid[], $2::integer[])'),
     bare=BARE,
-    # an event and its first transition: what a publish cannot do without
+    # Two rows for each job, the least that eda.publish() has to write: an event and its first transition.
     bare_two=dict(
         title='bare, two rows', driver='C', config='one statement, a row each into two tables with a uuid key', only=['publish'],
         install='''CREATE TABLE event (id uuid PRIMARY KEY, flow_id text NOT NULL, created_at timestamptz NOT NULL, payload jsonb NOT NULL);
@@ -65,7 +65,7 @@ PEERS = dict(
 
 
 def works(s):
-    """The works, by name; s are the settings."""
+    """Return the works by name; s are the settings."""
     single = dict(workers=s['WORKERS'], batch=1)
     return dict(
         publish=dict(title='enqueue, 1 per call, 4 clients', clients=4, per=1),

@@ -3,9 +3,9 @@ Reads OUT_DIRECTORY/results.jsonl, writes table.md and chart.svg there, and prin
 
     report.py OUT_DIRECTORY SETTING=VALUE ...
 
-Medians, with minimum and maximum in brackets.  Runs that others disturbed are left out where
-there are undisturbed ones, and marked * where there are not.  A ratio is that of two runs of the
-same round.
+The numbers are medians, with minimum and maximum in brackets.  Runs that other programs disturbed
+are left out if there are undisturbed ones, and marked * otherwise.  A ratio is that of two runs of
+the same round.
 """
 import json
 import re
@@ -28,7 +28,7 @@ CONDITIONS = dict(
 # ------------------------------------------------------------------------
 
 class Runs:
-    """The runs of one thing."""
+    """The runs of one peer at one work."""
 
     def __init__(self):
         self.all = []
@@ -45,7 +45,7 @@ class Runs:
         return median(values) if values else None
 
     def text(self, key, form):
-        """Median [min-max], or what went wrong."""
+        """Return median [min-max], or the error."""
         values = [r[key] for r in self.good() if key in r]
         if not values:
             return 'failed: ' + next(r['error'] for r in self.all if 'error' in r)[:60] if self.all else ''
@@ -86,7 +86,7 @@ def rates(work, peer, held=False):
 
 
 class Ratio(float):
-    """Of two rates; with disturbed, a * behind it."""
+    """Return the ratio of two rates; disturbed: with a * after it."""
     disturbed = False
 
     def __format__(self, form):
@@ -94,7 +94,7 @@ class Ratio(float):
 
 
 def paired(a, b):
-    """The median of the ratios of two runs of the same round: of the undisturbed pairs, or, marked, of all."""
+    """Return the median of the ratios of two runs of the same round: of undisturbed pairs, or of all, marked."""
     of_b = {r['round']: r for r in b.all if 'error' not in r}
     pairs = [(r['rate'] / of_b[r['round']]['rate'], max(r['others'], of_b[r['round']]['others']) >= S['QUIET'] / 100)
              for r in a.all if 'error' not in r and r['round'] in of_b and of_b[r['round']].get('rate')]
@@ -107,12 +107,12 @@ def paired(a, b):
 
 
 def over(work, peer):
-    """eda's rate divided by the peer's."""
+    """Return eda's rate divided by the peer's."""
     return paired(compared[work, 'eda', False], compared[work, peer, False])
 
 
 def cpu_ratio(work, peer):
-    """eda's CPU a job divided by the peer's."""
+    """Return eda's CPU time per job divided by the peer's."""
     return ratio(*(compared[work, p, False].median('server_us') for p in ('eda', peer))) if (work, peer, False) in compared else None
 
 
@@ -121,7 +121,7 @@ def held_ratio(work, peer):
 
 
 def condition_ratio(condition):
-    """The worst of the works."""
+    """Return the worst ratio of all works."""
     rs = [paired(r, alone[f'beside {condition}', w]) for (c, w), r in list(alone.items()) if c == condition and w != 'none']
     return min((x for x in rs if x is not None), default=None)
 
@@ -151,7 +151,7 @@ def number(x, form='{:.2f}'):
 
 
 def latency():
-    """Percentiles of bench/latency: {line: {p50: ..., ...}}, in ms."""
+    """Return the percentiles that bench/latency printed, in ms: {line: {p50: ..., ...}}."""
     try:
         with open(f'{OUT}/latency.txt') as f:
             return {line.split(' p50')[0].strip(): {k: float(v) for k, v in re.findall(r'(p\d+|max|mean) +([\d.]+)', line)} for line in f if ' p50' in line}
@@ -160,7 +160,7 @@ def latency():
 
 
 def goals():
-    """What, the goal, what was measured, whether that is enough."""
+    """Yield the subject, the goal, the measured value, and whether that is enough."""
     def at_least(what, goal, value):
         return [what, f'>= {goal}', number(value), '' if value is None else 'yes' if value >= goal else f'no: {value / goal:.0%} of it']
 
@@ -225,7 +225,7 @@ lines.extend(['', '| peer | driver | how |', '|---|---|---|'] + [f'| {PEERS[p]["
 
 
 # ------------------------------------------------------------------------
-# The chart: a panel for each work, a bar for each peer, a line from minimum to maximum
+# The chart: a panel for each work, with a bar for each peer and a line from minimum to maximum
 # ------------------------------------------------------------------------
 
 def panel(work, x, y):
