@@ -1,15 +1,15 @@
 #!/bin/bash
 #
 # demo.sh
-#	Rides from request to payment, on a server of their own that is gone afterwards.
+#	Rides from request to payment, on a server that this script starts and removes again.
 #
-#	make demo			rides without end and the dashboard, until Ctrl-C
-#	make demo RIDES=20	twenty rides to their end, and what became of each; exit
-#						status 0 only if every one ended, and by the rules
-#	make demo BROKER=nats ...	the workers get messages from a NATS server, also of its own
+#	make demo			new rides and the dashboard, until Ctrl-C
+#	make demo RIDES=20	twenty rides to their end, and the outcome of each; exit
+#						status 0 only if every ride has ended and followed the rules
+#	make demo BROKER=nats ...	the workers get messages from a NATS server of the demo's own
 #
-# The page is at the address that it prints: rides as they move, and a place to ask for
-# one (PORT=8480; any free port where that one is taken).
+# The script prints the address of a web page that shows the rides and on which one can
+# request a ride (PORT=8480; a free port is chosen if that one is in use).
 #
 # Installs what is missing (Debian or Ubuntu, as root or with sudo), builds the extension,
 # installs it into a folder of its own, and starts a server there, which is reachable only
@@ -36,7 +36,7 @@ work_ms=${WORK_MS:-150}
 fail=${FAIL:-0.12}
 port=${PORT:-8480}
 
-# Where the locale names another character set than UTF-8, the dashboard keeps to ASCII.
+# With a locale of another character set than UTF-8, the dashboard is plain ASCII.
 case "${LC_ALL:-${LC_CTYPE:-${LANG:-}}}" in
 	'' | C | POSIX | *[Uu][Tt][Ff]*8*) ;;
 	*) export PGCLIENTENCODING=SQL_ASCII ;;
@@ -44,7 +44,7 @@ esac
 
 bin=
 dir=
-as=()	# what makes a command run as the server's user, who cannot be root
+as=()	# the command that runs another one as the server's user, who cannot be root
 worker=worker
 worker_pids=()
 publisher_pid=
@@ -70,7 +70,7 @@ die() { say "demo: $*"; exit 1; }
 # The end: stop what was started, by pid, and remove the folder
 # ------------------------------------------------------------------------
 
-# They have five seconds to go by themselves.
+# Each process has five seconds to end by itself; then it is killed.
 stop_processes() {
 	local pid i
 	for pid in "$@"; do
@@ -124,7 +124,7 @@ trap 'interrupted=1; exit 143' TERM HUP
 # What is needed
 # ------------------------------------------------------------------------
 
-# Say what to do when something can be done by root only, and we are not and cannot be.
+# Exit with instructions if root is needed, and this is neither root nor able to use sudo.
 require_root() {
 	[ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null || return 0
 	die "$1 needs root, and there is no sudo.
@@ -136,7 +136,8 @@ as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; else sudo --preserve-env=PG_CONFIG,PG_MAJOR "$@"; fi
 }
 
-# Run as the user who owns the tree, so that a build by root leaves no files that its owner cannot touch.
+# Run as the owner of the source tree, so that a build by root leaves no files that the owner
+# cannot change.
 as_owner() {
 	local uid gid
 	uid=$(stat -c %u "$top")
@@ -148,7 +149,7 @@ as_owner() {
 	fi
 }
 
-# Run as the user of the server, who may not be allowed where we are.
+# Run as the user of the server, in / because that user may have no access to the current folder.
 as_server() {
 	(cd / && exec "${as[@]}" "$@")
 }
@@ -169,7 +170,7 @@ install_packages() {
 	find_postgresql
 }
 
-# The nats-server of the tests; it is unpacked there, not installed.
+# Find the nats-server that the tests use, too; it is unpacked below build/ and not installed.
 find_nats_server() {
 	local candidate
 	if [ -n "$nats_server" ]; then
@@ -255,12 +256,12 @@ start_server() {
 	"$bin/psql" -Xq -o /dev/null -v delivery="${broker:-pull}" -f "$here/setup.sql"
 }
 
-# The page, and the API.  It works as a role that publishes, looks and operates.
+# The gateway serves the page and the API.  Its role may publish, work, operate and monitor.
 start_gateway() {
 	local i try
 	cp -r "$top/gateway/eda-gateway" "$top/gateway/www" "$dir"
 	for try in "$port" 0; do
-		: >"$dir/gateway.out" # what is in the background may open it later than we look
+		: >"$dir/gateway.out" # the background process may create it after the first look
 		"${as[@]}" "$dir/eda-gateway" --db "user=ride_gateway" --www "$dir/www" --listen "127.0.0.1:$try" \
 			--log-level warn >"$dir/gateway.out" 2>>"$dir/gateway.log" &
 		gateway_pid=$!
@@ -282,7 +283,7 @@ start_worker() {
 	worker_pids[$1]=$!
 }
 
-# Now and then a worker dies, on purpose: its lease runs out, and here comes the next one.
+# Workers die at random, on purpose: their leases end, and this function starts new workers.
 keep_workers() {
 	local i
 	for ((i = 1; i <= workers; i++)); do
@@ -295,7 +296,7 @@ keep_workers() {
 query() { "$bin/psql" -XqAt -v ON_ERROR_STOP=1 "$@"; }
 
 # ------------------------------------------------------------------------
-# What is seen
+# Output
 # ------------------------------------------------------------------------
 
 show_dashboard() {
@@ -307,7 +308,7 @@ show_dashboard() {
 	fi
 	text+=$'\n\n'" $1"
 	rows=$(tput lines 2>/dev/null || echo 40)
-	# What goes well is green, what went wrong red; flow types and headings stand out.
+	# Success is green and failure is red; flow types and headings are bold.
 	printf '\033[H%s\033[J' "$(head -n "$((rows - 1))" <<<"$text" | sed \
 		-e $'s/\\(●\\|\\*\\) engine running/\033[32m\\1\033[0m engine running/;t lamp' \
 		-e $'s/\\(●\\|\\*\\) engine/\033[31m\\1\033[0m engine/;:lamp' \
@@ -316,7 +317,7 @@ show_dashboard() {
 		-e $'s/\\(✗\\)\\+/\033[31m&\033[0m/g; s/^ [A-Z].*$/\033[1m&/; s/$/\033[0m\033[K/')"
 }
 
-# With a terminal: a screen to draw on, without line wrap and cursor.
+# On a terminal, clear the screen, and switch line wrap and cursor off.
 open_screen() {
 	if [ -t 1 ] && [ "${TERM:-dumb}" != dumb ]; then
 		screen=1
@@ -325,7 +326,7 @@ open_screen() {
 }
 
 run_without_end() {
-	# The user of this psql is another one than the workers', as it would be in life.
+	# The publisher has a role of its own, ride_app, as an application would.
 	"$bin/psql" -Xq -U ride_app -o /dev/null <<-'SQL' 2>>"$dir/workers.log" &
 		SELECT count(ride.request()) FROM generate_series(1, 1 + floor(random() * 3)::integer) \watch 0.7
 	SQL
@@ -380,7 +381,7 @@ run_to_the_end() {
 	echo "The histories prove it: every event is final, every step was done exactly once."
 }
 
-# Not in $TMPDIR: the server's user must get there, and the path of a socket has to be short.
+# Not in $TMPDIR, because the server's user needs access to it, and the path of a socket must be short.
 dir=$(mktemp -d /tmp/eda-demo.XXXXXX)
 install_packages
 [ -n "$PG_CONFIG" ] || die "there is no pg_config in the PATH; give the path of one: PG_CONFIG=/path/to/pg_config"
