@@ -11,13 +11,13 @@
 # The script prints the address of a web page that shows the rides and on which one can
 # request a ride (PORT=8480; a free port is chosen if that one is in use).
 #
-# Installs what is missing (Debian or Ubuntu, as root or with sudo), builds the extension,
-# installs it into a folder of its own, and starts a server there, which is reachable only
-# through a socket in that folder (gateway and nats-server: on ports of 127.0.0.1).  Other
-# servers on the machine are left alone.
+# The script installs the packages that are missing (Debian or Ubuntu, as root or with sudo), builds
+# the extension, installs it into a new folder, and starts a server there, which is reachable only
+# through a socket in that folder (gateway and nats-server: on ports of 127.0.0.1).  It does not
+# touch other servers on the machine.
 #
-# PG_CONFIG=/path/to/pg_config, or PG_MAJOR=17 for a package of Debian's, takes another
-# PostgreSQL than the one that pg_config in the PATH belongs to.
+# The demo uses the PostgreSQL of the pg_config in the PATH.  PG_CONFIG=/path/to/pg_config chooses
+# another one, and PG_MAJOR=17 another package of Debian or Ubuntu.
 #
 set -euo pipefail
 unset MAKEFLAGS MAKELEVEL MFLAGS
@@ -95,7 +95,7 @@ cleanup() {
 		if [ -s "$dir/data/postmaster.pid" ]; then
 			as_server "$bin/pg_ctl" -D "$dir/data" -m fast -w -t 20 stop >/dev/null 2>&1 ||
 				as_server "$bin/pg_ctl" -D "$dir/data" -m immediate -w -t 20 stop >/dev/null 2>&1 ||
-				say "demo: the server in $dir does not stop; please look at it"
+				say "demo: the server in $dir does not stop; please stop it, and remove the folder"
 		fi
 		stop_processes $nats_pid
 		if [ $status -ne 0 ] && [ -z "$interrupted" ] && [ -f "$dir/log" ]; then
@@ -110,7 +110,7 @@ cleanup() {
 
 say_what_stays() {
 	say ""
-	say "All that was started is stopped, and its data is gone.  What was compiled stays in $top."
+	say "All servers and workers of the demo are stopped, and their data is removed.  The compiled files stay in $top."
 	[ -z "$installed" ] || say "These packages were installed, and stay: $installed"
 	[ -z "$installed_in" ] || say "The extension was installed into $installed_in, and stays there."
 }
@@ -154,8 +154,8 @@ as_server() {
 	(cd / && exec "${as[@]}" "$@")
 }
 
-# Debian's packages.  With a PostgreSQL of somebody's own making it is left to them to have
-# all that is needed.
+# Install the missing packages of Debian or Ubuntu.  For a PostgreSQL that comes from no package,
+# the user has to install what is needed.
 install_packages() {
 	local missing
 	find_postgresql
@@ -165,7 +165,7 @@ install_packages() {
 	[ -n "$missing" ] || return 0
 	require_root "installing $missing" "$top/test/install-deps.sh gateway"
 	say "Installing $missing ..."
-	as_root "$top/test/install-deps.sh" gateway 2>"$dir/apt.log" || { cat "$dir/apt.log" >&2; die "apt-get could not install them"; }
+	as_root "$top/test/install-deps.sh" gateway 2>"$dir/apt.log" || { cat "$dir/apt.log" >&2; die "apt-get could not install these packages"; }
 	installed=$missing
 	find_postgresql
 }
@@ -184,7 +184,7 @@ find_nats_server() {
 	for candidate in "$top"/build/nats/{new,old}/nats-server; do
 		[ ! -x "$candidate" ] || { nats_server=$candidate; return; }
 	done
-	die "no nats-server can be had with apt; give the path of one: NATS_SERVER=/path/to/nats-server"
+	die "there is no package with a nats-server; give the path of one: NATS_SERVER=/path/to/nats-server"
 }
 
 build() {
@@ -198,8 +198,8 @@ build() {
 		{ cat "$dir/build.log" >&2; die "the worker does not compile"; }
 }
 
-# Into the demo's folder, where this PostgreSQL can find it there; else to where all its
-# extensions are, which somebody without root's rights may find done already.
+# Install the extension into the demo's folder, if this PostgreSQL can find it there, and otherwise
+# among its other extensions.  Without root's rights, that works only if it is installed there already.
 install_extension() {
 	local lib share
 	if find_installed "$dir/install" >"$dir/install.conf"; then
@@ -333,11 +333,11 @@ run_without_end() {
 	publisher_pid=$!
 	local look="psql -h $dir -U postgres ride"
 	[ "$(id -u)" != 0 ] || [ -z "${SUDO_USER:-}" ] || look="sudo -u postgres $look"
-	[ -t 1 ] || say "Rides go on until this is stopped.  The page: $page/ and $page/rides; to look around: $look"
+	[ -t 1 ] || say "New rides are requested until the demo is stopped.  The page: $page/ and $page/rides; the database: $look"
 	open_screen
 	while :; do
 		keep_workers
-		show_dashboard "The page:  $page/  and  $page/rides    Ctrl-C ends it."$'\n'" To look around:  $look"
+		show_dashboard "The page:  $page/  and  $page/rides    Ctrl-C ends the demo."$'\n'" The database:  $look"
 		if [ -n "$screen" ]; then sleep 1; else sleep 5; fi
 	done
 }
@@ -352,9 +352,9 @@ run_to_the_end() {
 		left=$(query -c "SELECT count(*) FROM ride.outcome WHERE outcome = 'under way'")
 		over=$((rides - left))
 		if [ -n "$screen" ]; then
-			show_dashboard "$over of $rides rides are over."
+			show_dashboard "$over of $rides rides have ended."
 		else
-			say "$over of $rides rides are over"
+			say "$over of $rides rides have ended"
 		fi
 		[ "$left" -gt 0 ] && [ "$SECONDS" -lt "$deadline" ] || break
 		sleep 1
@@ -374,11 +374,11 @@ run_to_the_end() {
 		broker_published, broker_resent) FROM eda.engine_status"
 	bad=$(query -f "$here/verify.sql")
 	if [ -n "$bad" ]; then
-		printf '%s\n' "The histories say that not all went by the rules:" "$bad"
+		printf '%s\n' "These histories violate the rules:" "$bad"
 		return 1
 	fi
-	[ "$(query -c 'SELECT count(*) FROM ride.outcome')" -eq "$rides" ] || { say "demo: rides are missing"; return 1; }
-	echo "The histories prove it: every event is final, every step was done exactly once."
+	[ "$(query -c 'SELECT count(*) FROM ride.outcome')" -eq "$rides" ] || { say "demo: not every ride that was requested has events"; return 1; }
+	echo "The histories prove that every event is final and that every step was done exactly once."
 }
 
 # Not in $TMPDIR, because the server's user needs access to it, and the path of a socket must be short.
