@@ -36,6 +36,8 @@ SQL = $(addprefix sql/, \
 	50_views.sql 60_dashboard.sql 70_http.sql 71_http_read.sql 72_http_write.sql \
 	73_http_changes.sql 75_metrics.sql 80_mcp.sql 82_mcp_tools.sql 84_mcp_explain.sql 90_grants.sql)
 DATA_built = eda--$(EDA_VERSION).sql
+# The install scripts of releases, which never change, and the steps from one version to the next.
+DATA = $(filter-out sql/releases/$(DATA_built), $(wildcard sql/releases/eda--*.sql)) $(wildcard sql/upgrade/eda--*--*.sql)
 
 # What -Wextra finds in PostgreSQL's own headers and macros is off; WERROR=1 is for CI.
 WARNINGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-declaration-after-statement

@@ -10,8 +10,8 @@ use strict;
 use warnings;
 
 use EdaNats::Client;
-use EdaNats::Process;
 use EdaNats::Worker;
+use EdaProcess;
 use File::Basename;
 use File::Spec;
 use IO::Socket::INET;
@@ -142,7 +142,7 @@ sub launch
 
 	die "$self->{name} runs" if $self->{pid};
 	$self->write_conf;
-	$self->{pid} = EdaNats::Process::spawn(sub {
+	$self->{pid} = EdaProcess::spawn(sub {
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>>', $self->{log};
 		open STDERR, '>&', \*STDOUT;
@@ -182,7 +182,7 @@ sub end
 {
 	my ($self, @signals) = @_;
 
-	EdaNats::Process::reap(delete $self->{pid}, @signals) if $self->{pid};
+	EdaProcess::reap(delete $self->{pid}, @signals) if $self->{pid};
 	return;
 }
 

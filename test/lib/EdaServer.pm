@@ -44,15 +44,17 @@ CONF
 }
 
 # CREATE EXTENSION, an event type T in flow type flow, and helpers; waits for the engine.
+# The rules of T can be given, and a version of eda other than today's.
 sub set_up
 {
 	my ($self, $db, %rules) = @_;
+	my $version = exists $rules{version} ? ' VERSION \'' . delete($rules{version}) . '\'' : '';
 	my %args = (
 		flow_type => "'flow'", max_attempts => 100, attempt_delays => "'{0 s}'",
 		lease => "'10 min'", dispatch_timeout => "'10 min'", %rules);
 	my $args = join ', ', map { "$_ => $args{$_}" } sort keys %args;
 
-	$self->safe_psql($db, "CREATE EXTENSION eda; SELECT FROM eda.configure('T', $args)");
+	$self->safe_psql($db, "CREATE EXTENSION eda$version; SELECT FROM eda.configure('T', $args)");
 	$self->safe_psql($db, helpers());
 	$self->runs($db);
 	return;

@@ -9,11 +9,12 @@ make_scratch() {
 	trap 'exit 130' INT TERM
 
 	mkdir -p "$scratch"/{regress,isolation,results,logs,tap}
-	cp -r README.md docs examples gateway sql src test eda.control build/install "$scratch"
+	cp -r README.md docs examples gateway sql src test Makefile eda.control build/install "$scratch"
 	for program in nats promtool consumer; do
 		[ ! -e "build/$program" ] || cp -r "build/$program" "$scratch"
 	done
 	flock --unlock "$build_lock"
+	unpack_releases
 
 	bindir=$("$PG_CONFIG" --bindir)
 	harness=$(dirname "$("$PG_CONFIG" --pgxs)")/../test
@@ -28,6 +29,19 @@ neither the setting extension_control_path (18 and later) nor Debian's extension
 Run \"make install\", and then the tests with INSTALLED=1."
 	fi
 	[ "$(id -u)" != 0 ] || chown -R postgres "$scratch"
+}
+
+# The sources of the versions in sql/releases, from which the test of upgrades builds their
+# libraries; where git does not know their tags, it does without.
+unpack_releases() {
+	local script version
+	for script in sql/releases/eda--*.sql; do
+		[ -e "$script" ] || continue
+		version=$(basename "$script" .sql) version=${version#eda--}
+		mkdir -p "$scratch/releases/$version"
+		git -c safe.directory="$PWD" archive "v$version" 2>/dev/null | tar -xC "$scratch/releases/$version" 2>/dev/null ||
+			rm -r "$scratch/releases/$version"
+	done
 }
 
 # Stop what runs in the folder, however test/run ends, and remove it.

@@ -2,8 +2,8 @@
 use strict;
 use warnings;
 use EdaNats;
-use EdaNats::Process;
 use EdaNats::Proxy;
+use EdaProcess;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils ();
 use Test::More;
@@ -496,7 +496,7 @@ sub unfit
 
 	# Without JetStream.
 	my $log = "$PostgreSQL::Test::Utils::log_path/300_broker_plain.log";
-	$plain->{pid} = EdaNats::Process::spawn(sub {
+	$plain->{pid} = EdaProcess::spawn(sub {
 		open STDOUT, '>', $log;
 		open STDERR, '>&', \*STDOUT;
 		exec $plain->{program}, '-a', '127.0.0.1', '-p', $plain->{port} or die;

@@ -3,7 +3,7 @@ use strict;
 use warnings;
 use EdaBroker;
 use EdaNats;
-use EdaNats::Process;
+use EdaProcess;
 use EdaServer;
 use IO::Socket::INET;
 use Test::More;
@@ -18,7 +18,7 @@ $server->ask("SELECT FROM eda.configure('P', 'pulled', attempt_delays => '{0 s}'
 # One server that never answers, and one that answers nonsense
 my $mute = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 5) or die "listen: $!";
 my $mad = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 5) or die "listen: $!";
-my $madman = EdaNats::Process::spawn(sub {
+my $madman = EdaProcess::spawn(sub {
 	while (my $client = $mad->accept)
 	{
 		print $client "HTTP/1.0 200 OK\r\n\r\nMSG x 1 99999999999999\r\n" . 'x' x 10000;
@@ -53,7 +53,7 @@ for my $broker (@brokers)
 	note($server->ask('SELECT broker, broker_error FROM eda.engine_status'));
 }
 cmp_ok($server->ask('SELECT max_tick_ms FROM eda.engine_status'), '<', 5000, 'no tick of the engine took 5 s');
-EdaNats::Process::reap($madman, 'KILL');
+EdaProcess::reap($madman, 'KILL');
 $nats->go_on;
 my $worker = $nats->worker($server);
 EdaBroker::all_end($server, 'in the end events for NATS end too');

@@ -12,7 +12,7 @@ package EdaNats::Proxy;
 use strict;
 use warnings;
 
-use EdaNats::Process;
+use EdaProcess;
 use IO::Socket::INET;
 use PostgreSQL::Test::Cluster;
 use Socket ();
@@ -25,7 +25,7 @@ sub start
 
 	socketpair $self->{control}, my $other, Socket::AF_UNIX(), Socket::SOCK_STREAM(), 0 or die "socketpair: $!";
 	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $self->{port}, Listen => 16, ReuseAddr => 1) or die "listen: $!";
-	$self->{pid} = EdaNats::Process::spawn(sub {
+	$self->{pid} = EdaProcess::spawn(sub {
 		close $self->{control};
 		run({ listener => $listener, control => $other, port => $nats->{port}, mode => 'pass', pairs => [] });
 	});
@@ -35,7 +35,7 @@ sub start
 }
 
 sub url { my ($self) = @_; return "nats://127.0.0.1:$self->{port}"; }
-sub stop { my ($self) = @_; return EdaNats::Process::reap($self->{pid}, 'KILL'); }
+sub stop { my ($self) = @_; return EdaProcess::reap($self->{pid}, 'KILL'); }
 
 # Change the mode, and wait until the proxy has done so.  Returns how many messages it has dropped.
 sub mode

@@ -8,7 +8,7 @@ package EdaNats::Worker;
 use strict;
 use warnings;
 
-use EdaNats::Process;
+use EdaProcess;
 use File::Basename;
 use IPC::Open2;
 use PostgreSQL::Test::Utils ();
@@ -28,7 +28,7 @@ sub start
 	my @psql = ($server->installed_command('psql'), '-XqAt', '-v', 'VERBOSITY=sqlstate', '-d', $server->connstr($options{db} || 'postgres'));
 	my $worker = bless { psql => \@psql, brokers => [$nats], stream => 'EDA', durable => 'worker', batch => 100, fail => 0, %options }, $class;
 
-	$worker->{process} = EdaNats::Process::spawn(sub {
+	$worker->{process} = EdaProcess::spawn(sub {
 		my ($parent) = @_;
 		open STDERR, '>>', log_file();
 		$worker->run while getppid == $parent;
@@ -36,8 +36,8 @@ sub start
 	return $worker;
 }
 
-sub stop { my ($self) = @_; return EdaNats::Process::reap($self->{process}, 'TERM'); }
-sub kill9 { my ($self) = @_; return EdaNats::Process::reap($self->{process}, 'KILL'); }
+sub stop { my ($self) = @_; return EdaProcess::reap($self->{process}, 'TERM'); }
+sub kill9 { my ($self) = @_; return EdaProcess::reap($self->{process}, 'KILL'); }
 
 # Test that no worker met an error, but for those that workers must expect: a lease that has run
 # out, and what PostgreSQL asks to be tried again.

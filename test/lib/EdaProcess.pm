@@ -1,5 +1,5 @@
 # Processes that a test starts beside itself, and that end with it.
-package EdaNats::Process;
+package EdaProcess;
 
 use strict;
 use warnings;
