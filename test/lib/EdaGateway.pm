@@ -1,9 +1,9 @@
-# eda-gateway in front of an EdaServer, and the programs in node that test it.
+# eda-gateway in front of an EdaServer, and the programs for nodejs that test it.
 #
-# drive() runs a program of test/gateway: what it prints as TAP becomes tests here, and
-# a line that begins with "!" is something that it wants done (see test/gateway/lib.mjs).
-# Gateways are stopped with SIGTERM at the end, at the latest, and must then end with status 0
-# and without a word of a sanitizer.
+# drive() runs a program of test/gateway.  The TAP that it prints becomes tests here, and a line
+# that begins with "!" asks for something to be done (see test/gateway/lib.mjs).  At the end of a
+# test at the latest, its gateways are stopped with SIGTERM.  They must then end with status 0, and
+# no sanitizer may have found anything.
 package EdaGateway;
 
 use strict;
@@ -28,7 +28,7 @@ sub program
 	return $ENV{EDA_GATEWAY} || "$ENV{EDA_SOURCE}/gateway/eda-gateway";
 }
 
-# The build with sanitizers if there is one, else the usual one.
+# The gateway that is built with sanitizers if there is one, else the usual one.
 sub checked_program
 {
 	my $checked = $ENV{EDA_GATEWAY_ASAN} || "$ENV{EDA_SOURCE}/gateway/eda-gateway-asan";
@@ -44,7 +44,7 @@ sub needed
 	return;
 }
 
-# Whether a question is answered "yes" in time.
+# Whether some code returns true within a time, 60 s unless given.
 sub becomes_true
 {
 	my ($ask, $seconds) = @_;
@@ -61,8 +61,8 @@ sub becomes_true
 # A gateway
 # ------------------------------------------------------------------------
 
-# A running gateway.  Options: db, role (that it connects as), tokens ({ token => role }), listen, args, program,
-# wait (0: do not wait until it answers), conninfo (more of it).
+# A running gateway.  Options: db, role (that it connects as), tokens ({ token => role }), listen,
+# args, program, wait (0: do not wait until it answers), conninfo (more parameters of it).
 sub start_new
 {
 	my ($class, $server, $name, %options) = @_;
@@ -91,7 +91,7 @@ sub start_new
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>', $self->{out};
 		open STDERR, '>', $self->{err};
-		# As many files as we may have: a connection is one.
+		# Each connection takes a file descriptor, so raise the limit as far as allowed.
 		exec 'sh', '-c', 'ulimit -n $(ulimit -Hn); exec "$@"', 'sh', @command or POSIX::_exit(127);
 	}
 	$alive{ $self->{pid} } = $self;
@@ -126,7 +126,7 @@ sub sanitizer_logs
 	return glob "'$self->{san}.*'";
 }
 
-# The file of tokens; mode: what others may do with it.
+# Write the file of tokens, with the permissions "mode".
 sub write_tokens
 {
 	my ($self, $tokens, $mode) = @_;
@@ -141,7 +141,7 @@ sub write_tokens
 	return;
 }
 
-# Whether the process has ended; its status is then in {status}.
+# Whether the gateway's process has ended.  Its status is then in {status}.
 sub is_gone
 {
 	my ($self) = @_;
@@ -152,7 +152,7 @@ sub is_gone
 	return 1;
 }
 
-# SIGTERM, and two tests: that it ends well, and that no sanitizer had something to say.
+# Send SIGTERM, and test that the gateway ends well and that no sanitizer has found anything.
 sub stop
 {
 	my ($self, %how) = @_;
@@ -199,7 +199,7 @@ END
 # A program in node
 # ------------------------------------------------------------------------
 
-# What a program may want, but for what it has gateways and sessions for.
+# What a program can ask for, apart from what is done to gateways and sessions.
 my %verbs = (
 	sql => sub { my ($d, $sql, $db) = @_; return Encode::decode('UTF-8', $d->{server}->safe_psql($db || 'postgres', Encode::encode('UTF-8', $sql))) },
 	runs => sub { my ($d) = @_; $d->{server}->runs; return 1 },
@@ -207,11 +207,11 @@ my %verbs = (
 	kill_engine => sub {
 		my ($d) = @_;
 		my $pid = $d->{server}->engine_pid;
-		# Not KILL, which would restart the whole server.
+		# Not SIGKILL, because the whole server would restart.
 		kill 'TERM', $pid;
 		return $pid;
 	},
-	# Until every event of the flow type "flow" is finished; without a test of its own.
+	# Work until every event of the flow type "flow" has ended, without a test.
 	work_off => sub {
 		my ($d) = @_;
 		for (1 .. 120)

@@ -63,8 +63,8 @@ sub needed
 # Servers
 # ------------------------------------------------------------------------
 
-# A server, not started.  Options: version (old, new), conf (lines of its configuration), client (options
-# of EdaNats::Client for this server; undef: tests cannot log in), jetstream (0: without it).
+# A server, not started.  Options: version (old, new), conf (lines of its configuration), client
+# (options of EdaNats::Client for this server; undef: tests cannot log in), jetstream (0: without).
 sub new
 {
 	my ($class, $name, %options) = @_;

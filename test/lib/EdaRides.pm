@@ -1,4 +1,4 @@
-# The ride-hailing example under fire: its workers crash, and are killed, while rides go on.
+# The ride-hailing example, whose workers crash and are killed while rides go on.
 package EdaRides;
 
 use strict;
@@ -9,8 +9,9 @@ use IPC::Run;
 use PostgreSQL::Test::Utils ();
 use Test::More;
 
-# Let rides go on to their end on a server, and test that all went by the rules.  Options: worker (worker, worker-nats),
-# delivery (pull, nats), rides, meanwhile (called ten times a second).
+# Request rides, wait until all have ended, and test that each went by the rules.  Options: worker
+# (worker, worker-nats), delivery (pull, nats), rides (how many), meanwhile (code that is called ten
+# times a second).
 sub go
 {
 	my ($server, %options) = @_;
@@ -34,7 +35,7 @@ sub go
 	my @workers = map { $hire->() } 1 .. 6;
 	$server->ask("SELECT count(ride.request('ride ' || n)) FROM generate_series(1, $rides) n");
 
-	# Those that died are replaced; and now and then one is killed wherever it is.
+	# Replace workers that have crashed, and now and then kill one, whatever it is doing.
 	my ($killed, $crashed) = (0, 0);
 	my $over = "SELECT count(*) > 0 AND bool_and(outcome <> 'under way') FROM ride.outcome";
 	my $give_up = time + 60 + $rides;

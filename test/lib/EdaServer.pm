@@ -1,8 +1,8 @@
-# A throw-away server with eda preloaded, and what the TAP tests ask of it.
+# A server with eda preloaded, for one test, and what the TAP tests ask of it.
 #
-# Nothing here sleeps for a time and hopes: it polls until a query is true.  A test
-# ends with ends_well(), which reads the whole log of every database: amcheck, the
-# chains of all events, and the engine's counters against a recount.
+# Nothing here sleeps for a fixed time; it polls until a query is true.  A test ends with
+# ends_well(), which checks the whole log of every database: its tables and indexes (amcheck), the
+# history of each event, and the engine's counters against a recount.
 package EdaServer;
 
 use strict;
@@ -60,7 +60,8 @@ sub set_up
 	return;
 }
 
-# SQL that needs no expected state; text bodies, so that DROP EXTENSION does not ask about them.
+# SQL functions for tests.  Their bodies are text, so that they do not depend on the extension and
+# DROP EXTENSION needs no CASCADE.
 sub helpers
 {
 	return <<'SQL';
@@ -73,7 +74,8 @@ LANGUAGE sql VOLATILE AS $$
 		scheduled_at => scheduled_at));
 $$;
 
--- A worker: take, record the effect and succeed (or fail some) in one transaction, until n are done or nothing comes.
+-- A worker: acquire events, and for each record its effect and end it in one transaction, a part of
+-- them with an error; until n have succeeded, or no event has come for 20 s.
 CREATE PROCEDURE test.work(flow_type text, n integer, fail_part double precision DEFAULT 0, max_events integer DEFAULT 100)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -96,7 +98,7 @@ BEGIN
 	END LOOP;
 END $$;
 
--- What is wrong with the log; no row: nothing.
+-- What is wrong with the log; no row if it is sound.
 CREATE FUNCTION test.violation() RETURNS SETOF text LANGUAGE sql STABLE AS $$
 	WITH life AS MATERIALIZED (
 		SELECT t.*, lag(t.version) OVER w AS last_version, lag(t.state) OVER w AS last_state, lag(t.at) OVER w AS last_at
@@ -143,7 +145,7 @@ sub ask
 	return $self->safe_psql($db || 'postgres', $sql);
 }
 
-# What an erroneous statement is answered.
+# The error that a statement raises, with code, detail and hint.
 sub refusal
 {
 	my ($self, $sql, $db) = @_;
@@ -152,7 +154,7 @@ sub refusal
 	return $err;
 }
 
-# A test that a query becomes true (or what is expected).
+# Test that a query becomes true, or what the option "is" says.
 sub becomes
 {
 	my ($self, $sql, $name, %options) = @_;
@@ -164,7 +166,7 @@ sub becomes
 	return $met;
 }
 
-# Wait for the engine, after a start or a crash too.
+# Wait until the engine runs, such as after a start or a crash.
 sub runs
 {
 	my ($self, $db) = @_;
@@ -179,7 +181,8 @@ sub engine_pid
 	return $self->ask('SELECT pid FROM eda.engine_status', $db);
 }
 
-# psql in the background that runs some SQL; finish() it, and read what it printed from its {output}.
+# Start psql with some SQL in the background.  The caller has to finish() it, and can then read
+# the file {output}.
 sub client
 {
 	my ($self, $db, $sql) = @_;
@@ -215,7 +218,7 @@ sub work_off
 	return;
 }
 
-# The last tests of every file: the log of each of these databases is sound.
+# The last tests of every file: the log of each of these databases is sound, and the counters agree.
 sub ends_well
 {
 	my ($self, @databases) = @_;

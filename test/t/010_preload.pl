@@ -1,4 +1,5 @@
-# Without the preload CREATE EXTENSION says what to do; with it, an engine starts and waits for the first event type.
+# Without the preload, CREATE EXTENSION fails and says what to do; with it, an engine starts and
+# waits for the first event type.
 use strict;
 use warnings;
 use EdaServer;
@@ -24,7 +25,7 @@ $server->becomes("SELECT state = 'idle: waiting for the first event type' FROM e
 $server->ask("SELECT FROM eda.configure('T', 'flow')");
 $server->becomes("SELECT state = 'running' FROM eda.engine_status", 'the first event type sets it to work');
 
-# The settings
+# Changes of eda.engine, and a setting that does not exist.
 for my $mode (qw(paused off on))
 {
 	$server->ask("ALTER SYSTEM SET eda.engine = $mode");

@@ -1,4 +1,5 @@
-# Kill -9 of the engine restarts the server's processes, and every event still comes to its end, once.
+# When the engine is killed, the server restarts its processes, and every event still comes to
+# its end, once.
 use strict;
 use warnings;
 use EdaServer;
@@ -12,7 +13,7 @@ for my $round (1 .. 3)
 	my $publisher = $server->client('postgres', "SELECT eda.publish('T', 'flow');\n" x 3000);
 	my $worker = $server->client('postgres', "CALL test.work('flow', 3000, 0.1, 10);\n");
 
-	# In the middle of it: some are done, many are not.
+	# The engine is killed while some events are done and many are not.
 	$server->poll_query_until('postgres', 'SELECT count(*) > ' . (100 * $round) . ' FROM test.effect');
 	my $pid = $server->engine_pid;
 	is(kill('KILL', $pid), 1, "round $round: engine $pid is killed");
@@ -27,7 +28,8 @@ for my $round (1 .. 3)
 		"round $round: all that were confirmed to the publisher are there");
 }
 
-# Ended by an administrator, the engine or the launcher comes back too, and the server stays up.
+# When an administrator ends the engine or the launcher, it is started again, and the server
+# stays up.
 for my $process ('eda engine', 'eda launcher')
 {
 	my $pid = $server->engine_pid;

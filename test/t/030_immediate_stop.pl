@@ -1,4 +1,5 @@
-# An immediate stop of the server in the middle of a load loses nothing and does nothing twice.
+# After an immediate stop of the server under load, no event is lost and none is worked on
+# twice.
 use strict;
 use warnings;
 use EdaServer;
@@ -12,7 +13,7 @@ for my $round (1 .. 4)
 	my @publishers = map { $server->client('postgres', "SELECT eda.publish('T', 'flow $_');\n" x 4000) } 1 .. 2;
 	my @workers = map { $server->client('postgres', "CALL test.work('flow', 4000, 0.05, 20);\n") } 1 .. 2;
 
-	# The same events again and again by key: before and after the stop they are the same.
+	# Publish with idempotency keys.  After the stop the same keys must give the same events.
 	$server->ask("SELECT eda.publish('T', 'keyed', idempotency_key => 'key ' || n) FROM generate_series(1, 20) n");
 	my $before = $server->ask('SELECT count(*) FROM test.effect');
 	$server->poll_query_until('postgres', "SELECT count(*) > $before + 300 FROM test.effect");

@@ -1,4 +1,5 @@
-# DROP EXTENSION, rolled back or committed, is never blocked by a busy engine, which goes on or goes away.
+# A busy engine never blocks DROP EXTENSION: it goes on after a rollback, and goes away after a
+# commit.
 use strict;
 use warnings;
 use EdaServer;
@@ -8,7 +9,8 @@ my $server = EdaServer->start_new('drop');
 $server->ask("ALTER SYSTEM SET lock_timeout = '20 s'");
 $server->reload;
 
-# Between two clients, a worker and whoever drops, a deadlock is possible as between any; the engine is no party to it.
+# Run a DROP while a worker is busy.  A deadlock between these two clients is possible, and the
+# DROP is then tried again; the engine must not take part in one.
 sub through
 {
 	my ($sql, $name) = @_;
@@ -25,7 +27,7 @@ for my $round (1 .. 3)
 {
 	$server->set_up('postgres');
 
-	# The engine has work all the time.
+	# Keep the engine busy.
 	my $worker = $server->client('postgres', "CALL test.work('flow', 100000);\n");
 	$server->ask("SELECT test.publish('T', 'flow', 2000)");
 	$server->poll_query_until('postgres', 'SELECT count(*) > 50 FROM test.effect');
@@ -34,7 +36,7 @@ for my $round (1 .. 3)
 	my $second = $server->client('postgres', "CALL test.work('flow', 100000);\n"); # should the deadlock have hit the first
 	$server->becomes('SELECT count(*) >= 2000 FROM test.effect', "round $round: the engine goes on after it");
 
-	# Without clients, as open ones may hold locks of their own.
+	# End all clients first, because their transactions may hold locks.
 	$server->ask("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE query LIKE 'CALL test.work%'");
 	eval { $_->finish } for $worker, $second;
 	$server->ends_well if $round == 1;
@@ -45,13 +47,13 @@ for my $round (1 .. 3)
 		"round $round: the engine goes away");
 }
 
-# Created and rolled back: no engine comes of it, and nothing breaks.
+# CREATE EXTENSION that is rolled back starts no engine and breaks nothing.
 $server->ask('BEGIN; CREATE EXTENSION eda; ROLLBACK;');
 $server->set_up('postgres');
 $server->ask("SELECT eda.publish('T', 'flow') FROM generate_series(1, 100)");
 $server->work_off('postgres', 'created anew, all works as before');
 
-# Dropped and created in one transaction: what the old log had on offer is not of the new one.
+# Drop and create the extension in one transaction.  Workers must not get events of the old log.
 $server->ask("SELECT test.publish('T', 'old', 100)");
 $server->becomes("SELECT queued = 100 FROM eda.engine_status", 'events are on offer');
 like($server->ask("BEGIN; TRUNCATE test.effect; DROP EXTENSION eda; CREATE EXTENSION eda; SELECT FROM eda.configure('T', flow_type => 'flow');
@@ -59,7 +61,7 @@ like($server->ask("BEGIN; TRUNCATE test.effect; DROP EXTENSION eda; CREATE EXTEN
 	'dropped and created in one transaction: nothing of the old log is handed out');
 $server->work_off('postgres', 'and the new log works');
 
-# Nor is what the engine knew of the old one saved in the new one.
+# The engine of the old extension must not save its state in the new extension.
 my $pid = $server->engine_pid;
 my $session = $server->background_psql('postgres');
 $session->query_safe('BEGIN; LOCK TABLE eda.engine_state');

@@ -1,4 +1,5 @@
-# Engines stand in the way of no DROP, RENAME or copy of a database; a failed one lets the engine start again, and a copy stays idle.
+# Engines never block DROP, RENAME or the copying of a database; after a failed one the engine
+# starts again, and in a copy it stays idle.
 use strict;
 use warnings;
 use Cwd ();
@@ -7,7 +8,7 @@ use Test::More;
 
 my $server = EdaServer->start_new('databases', conf => "eda.max_databases = 8\n");
 
-# Two databases with engines that have work.
+# Two databases, whose engines are busy.
 for my $db (qw(one two))
 {
 	$server->ask("CREATE DATABASE $db");
@@ -15,17 +16,18 @@ for my $db (qw(one two))
 	$server->ask("SELECT test.publish('T', 'flow', 500)", $db);
 }
 
-# A database without the extension: DROP waits for every process to confirm, engines too.
+# DROP a database that has no engine.  It waits until every process of the server has confirmed,
+# also the engines of other databases.
 $server->ask('CREATE DATABASE bystander');
 $server->ask("SET statement_timeout = '60 s'; DROP DATABASE bystander");
 pass('another database is dropped while engines run');
 
-# One that has an engine, while another's goes on.
+# DROP a database that has an engine; the engine of the other database goes on.
 $server->ask("SET statement_timeout = '60 s'; DROP DATABASE two");
 pass('a database with an engine is dropped');
 $server->work_off('one', 'the other engine goes on');
 
-# A DROP that fails, as a client is connected.
+# A DROP fails because a client is connected.
 my $client = $server->background_psql('one');
 $client->query_safe('SELECT 1');
 like($server->refusal("DROP DATABASE one"), qr/is being accessed by other users/, 'a connected client keeps a database from being dropped');
@@ -45,7 +47,7 @@ like($server->refusal('ALTER DATABASE uno RENAME TO postgres'), qr/already exist
 $server->runs('uno');
 pass('lets the engine start again');
 
-# A copy
+# A database with an engine is the template of a new one.
 $server->ask("SELECT eda.publish('T', 'in both')", 'uno');
 $server->becomes("SELECT state = 'dispatched' FROM eda.event_state WHERE flow_id = 'in both'", 'an event waits for a worker', db => 'uno');
 $server->ask("SET statement_timeout = '60 s'; CREATE DATABASE copy TEMPLATE uno");
@@ -61,7 +63,7 @@ $server->work_off('uno', 'the original goes on');
 $server->ask("SET statement_timeout = '60 s'; DROP DATABASE copy");
 pass('the copy is dropped');
 
-# Moved to another tablespace, which needs the database free as well.
+# Move a database to another tablespace, which also needs that nobody uses the database.
 my $folder = Cwd::abs_path(PostgreSQL::Test::Utils::tempdir());
 $server->ask("CREATE TABLESPACE elsewhere LOCATION '$folder'");
 $server->ask("SET statement_timeout = '60 s'; ALTER DATABASE uno SET TABLESPACE elsewhere");
@@ -69,7 +71,8 @@ $server->runs('uno');
 $server->ask("SELECT eda.publish('T', 'elsewhere')", 'uno');
 $server->work_off('uno', 'moved to another tablespace, the database goes on');
 
-# After all that the places of dropped databases are free for others.
+# The shared memory of dropped databases is free for new ones: more are made than
+# eda.max_databases.
 for my $n (1 .. 10)
 {
 	$server->ask("CREATE DATABASE again");

@@ -1,4 +1,5 @@
-# The engine never runs on a standby, which refuses to publish; once promoted it runs and takes up the leases, and a gateway hears the feed.
+# On a standby no engine runs and publishing is refused; after a promotion the engine runs, old
+# leases count, and the gateway gets the feed.
 use strict;
 use warnings;
 use EdaGateway;
@@ -29,7 +30,7 @@ for my $call ("publish('T', 'flow')", "acquire_next('flow')", "cancel((SELECT id
 		"eda.$call is refused");
 }
 
-# A standby refuses LISTEN, and promotion ends no connection.
+# A standby refuses LISTEN, and a promotion ends no connection: the gateway has to try again.
 my $gateway = -x EdaGateway::program() ? EdaGateway->start_new($standby, 'gateway') : undef;
 EdaGateway::becomes_true(sub { $gateway->log =~ /cannot listen to the feed/ }) if $gateway;
 

@@ -1,4 +1,5 @@
-# When the clock steps back, publishing and dispatch go on, and no history runs backwards.
+# When the system clock steps back, publishing and dispatching go on, and the times in an
+# event's history never decrease.
 use strict;
 use warnings;
 use EdaServer;
@@ -16,16 +17,17 @@ for my $offset ('0', '3 hours', '1 hour', '2 days', '-1 day', '0')
 	is($server->ask("SELECT token FROM eda.acquire('$id')"), '3', 'and can be acquired');
 }
 
-# One that was made in the future goes on now: it fails, waits, and is tried again.
+# An attempt that began two days ahead ends now.  It fails, and the event waits and is tried
+# again.
 my $id = $id{'2 days'};
 is($server->ask("SELECT eda.fail('$id', 'oops', token => 3)"), 'awaiting_processing', 'an attempt from the future can end now');
 $server->ask("SELECT eda.move_clock('2 days 1 hour')");
 $server->becomes("SELECT state = 'dispatched' FROM eda.event_state WHERE id = '$id'", 'and the event is tried again in its time');
 
-# Leases of all of them have run out from here.
+# At this time all leases have run out.
 $server->becomes("SELECT count(*) = 0 FROM eda.event_state WHERE state = 'being_processed'", 'leases end though the clock stepped back since');
 
-# A scheduled event waits until the clock has come there, back and forth.
+# A scheduled event waits for its time, although the clock is moved forth and back meanwhile.
 $server->ask("SELECT eda.move_clock('0')");
 my $later = $server->ask("SELECT eda.publish('T', 'later', scheduled_at => eda.clock() + '2 hours')");
 $server->ask("SELECT eda.move_clock('1 hour')");

@@ -1,4 +1,5 @@
-# A worker that is killed in an attempt loses its lease; the event is retried, or fails, by its rules with no worker alive.
+# When a worker is killed in an attempt, its lease runs out, and the event is retried or fails
+# by its rules.
 use strict;
 use warnings;
 use EdaServer;
@@ -8,7 +9,7 @@ my $server = EdaServer->start_new('worker');
 $server->set_up('postgres', max_attempts => 2, attempt_delays => "'{0 s, 5 min}'", lease => "'1 min'");
 $server->ask("SELECT FROM eda.configure('ALARM', 'alarms'); SELECT FROM eda.configure('T', on_fail_event_type => 'ALARM')");
 
-# A worker takes the next event in a transaction of its own, and its process is killed.
+# A worker acquires an event and commits, and its process is killed.
 sub take_and_die
 {
 	my $worker = $server->background_psql('postgres');
@@ -42,7 +43,8 @@ is($server->ask("SELECT event_type || ' ' || flow_id || ' ' || (payload ->> 'fai
 	FROM eda.event WHERE parent_id = '$id'"), 'ALARM ride 1 true true', 'its on-fail event is published');
 is($server->ask("SELECT count(*) FROM eda.dead_letter WHERE id = '$id'"), '1', 'it is a dead letter');
 
-# Killed before it commits its acquire: the event comes back and no attempt is used up.
+# A worker is killed before it commits its acquire.  The event is dispatched again, and no
+# attempt is used up.
 $id = $server->ask("SELECT eda.publish('T', 'ride 2')");
 my $worker = $server->background_psql('postgres');
 is($worker->query_safe("BEGIN; SELECT event_id FROM eda.acquire_next('flow', 1, '20 s')"), $id, 'a worker takes one and does not commit');
@@ -50,7 +52,7 @@ kill 'KILL', $worker->{run}->{KIDS}[0]->{PID};
 eval { $worker->{run}->finish };
 is($server->ask("SELECT event_id || ' ' || attempt FROM eda.acquire_next('flow', 1, '20 s')"), "$id 1", 'killed, the event is the next one\'s, at its first attempt');
 
-# The backend of a worker is ended by an administrator, in its transaction.
+# An administrator ends the backend of a worker that is in a transaction.
 $id = $server->ask("SELECT eda.publish('T', 'ride 3')");
 $worker = $server->background_psql('postgres', on_error_stop => 0);
 $worker->query("BEGIN; SELECT event_id FROM eda.acquire_next('flow', 1, '20 s'); SELECT eda.succeed('$id')");
@@ -58,7 +60,8 @@ $server->ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state
 eval { $worker->{run}->finish };
 is($server->ask("SELECT event_id || ' ' || attempt FROM eda.acquire_next('flow', 1, '20 s')"), "$id 1", 'what it had done in it never happened');
 
-# Killed while it waits for work: its backend must not take an event that nobody would ever see.
+# Workers are killed while they wait for events.  Their backends must not acquire one, because
+# nobody would ever work on it.
 my @waiting = map { $server->client('postgres', "SELECT * FROM eda.acquire_next('flow', 1, '60 s')") } 1 .. 5;
 $server->becomes('SELECT waiting_workers FROM eda.engine_status', 'five workers wait for work', is => '5');
 $_->kill_kill for @waiting;

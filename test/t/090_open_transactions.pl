@@ -1,4 +1,5 @@
-# The engine never waits for a client's open transaction: others' events flow, and what it held goes on when it ends.
+# The engine never waits for a client's open transaction: other events go on, and the event that
+# it has locked goes on when it ends.
 use strict;
 use warnings;
 use EdaServer;
@@ -7,7 +8,7 @@ use Test::More;
 my $server = EdaServer->start_new('open');
 $server->set_up('postgres', lease => "'1 min'", attempt_delays => "'{0 s}'");
 
-# Ten events, each held in another way by a transaction that stays open.
+# Ten events, each locked in a different way by a transaction that stays open.
 my %open;
 my @ways = qw(acquired succeeded failed heartbeat released canceled suspended published next aborted);
 for my $way (@ways)
@@ -36,7 +37,7 @@ for my $way (@ways)
 	}->{$way});
 }
 
-# All their deadlines pass, and yet the engine is there for others.
+# The deadlines of all these events pass.  The engine still moves other events.
 $server->ask("SELECT eda.move_clock('1 hour')");
 for my $round (1 .. 3)
 {
@@ -50,7 +51,8 @@ is($server->ask("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE '
 cmp_ok($server->ask('SELECT max_tick_ms FROM eda.engine_status'), '<', 10000, 'nor was any tick long');
 is($server->ask("SELECT count(*) FROM eda.transition WHERE detail ->> 'error' = 'lease ran out'"), '0', 'and nothing was taken from the open ones');
 
-# They end; each event goes on from where its transaction left it (leases of a minute have run out, those of ten days have not).
+# The transactions end.  Each event goes on from where its transaction left it.  Leases of a
+# minute have run out meanwhile, those of ten days have not.
 $open{$_}->query_safe($_ eq 'aborted' ? 'ROLLBACK' : 'COMMIT') for @ways;
 my %then = (acquired => 'dispatched', succeeded => 'succeeded', failed => 'failed', heartbeat => 'being_processed',
 	released => 'awaiting_processing', canceled => 'canceled', suspended => 'suspended', published => 'dispatched',
@@ -61,7 +63,8 @@ for my $way (@ways)
 }
 $server->becomes('SELECT parked = 0 FROM eda.engine_status', 'nothing stays parked');
 
-# The same again, all rolled back after their time: as if nothing had been.
+# A transaction that has ended an attempt is rolled back after the lease has run out.  The event
+# is then retried as if the transaction had not been.
 $open{$_}->quit for @ways;
 $server->ask("SELECT eda.move_clock('2 hours')");
 my $id = $server->ask("SELECT eda.publish('T', 'last')");

@@ -1,4 +1,6 @@
-# Each transition is read once, told by its writer or found in the table: late commits, savepoints, prepared transactions, too much news, rewritten leaves.
+# The engine reads each transition once, whether its writer announced it or the engine found it
+# in the table: with late commits, savepoints, prepared transactions, too many announcements,
+# and rewritten leaves.
 use strict;
 use warnings;
 use EdaServer;
@@ -36,7 +38,7 @@ SQL
 
 my $awaiting = "state IN ('awaiting_processing', 'dispatched')";
 
-# The engine has seen all there is, once.
+# Test that the engine has read every transition once.
 sub all_is_counted
 {
 	my ($name) = @_;
@@ -45,7 +47,7 @@ sub all_is_counted
 	return;
 }
 
-# Hold the engine up while it sleeps, do something, and let it go on.
+# Stop the engine's process while it sleeps, run some code, and let the engine go on.
 sub while_stopped
 {
 	my ($what) = @_;
@@ -63,7 +65,8 @@ sub leaf_is_rewritten
 	return;
 }
 
-# Committed after others that began later; rows of a savepoint that is rolled back make room for others of the same transaction.
+# Transactions that commit after others that began later.  One of them rolls back to a
+# savepoint, and the blocks of the rows that it gave up are used again in the same transaction.
 my $late = $server->background_psql('postgres');
 $late->query_safe("BEGIN; SELECT eda.publish('T', 'late'); SAVEPOINT s; SELECT test.publish('T', 'undone', 500); ROLLBACK TO s");
 $server->ask("CALL test.burst('early', 100)");
@@ -74,7 +77,8 @@ $late->query_safe('COMMIT');
 $server->becomes("SELECT count(*) = 502 FROM eda.event_state WHERE flow_id LIKE 'late%' AND state = 'dispatched'", 'what is committed late is dispatched');
 all_is_counted('after the late commit');
 
-# Prepared; ended under the same engine, under another one, and after a crash of the server.
+# Prepared transactions that end under the same engine, under a new engine, and after a crash of
+# the server.
 $server->ask("BEGIN; SELECT eda.publish('T', 'prepared $_'); PREPARE TRANSACTION '$_'") for 1 .. 4;
 my $pid = $server->engine_pid;
 $server->ask("COMMIT PREPARED '1'");
@@ -92,7 +96,7 @@ $server->ask("ROLLBACK PREPARED '4'");
 $server->becomes("SELECT state = 'dispatched' FROM eda.event_state WHERE flow_id = 'prepared 3'", 'after a crash: dispatched');
 all_is_counted('after a crash');
 
-# More than there is room for, with a transaction open across it.
+# More rows than the announcements have room for, while another transaction is open.
 $late->quit;
 my $across = $server->background_psql('postgres');
 $across->query_safe("BEGIN; SELECT eda.publish('T', 'across')");
@@ -104,13 +108,14 @@ $across->query_safe('COMMIT');
 all_is_counted('after the transaction across the burst');
 is($server->ask("SELECT count(*) FROM eda.event_state WHERE flow_id = 'across' AND $awaiting"), '1', 'which is there');
 
-# A client of eda.changes() comes through it, page by page.
+# eda.changes() returns the same rows, page by page.
 my $steps = $server->ask("SELECT count(*) FROM eda.transition WHERE NOT pg_visible_in_snapshot(xid::text::xid8, '$before')");
 is($server->ask("SELECT pages > 6, steps, distinct_steps FROM test.all_changes('$before', 3000)"), "t|$steps|$steps", 'eda.changes() tells each step once');
 $server->ask('VACUUM eda.transition_1');
 is($server->ask("SELECT steps, distinct_steps FROM test.all_changes('$before', 3000)"), "$steps|$steps", 'also where the index is summarized');
 
-# Rewritten between the telling and the reading, in the middle of too much, and by the writer itself.
+# A leaf is rewritten after rows were announced and before the engine reads them; among more
+# rows than there is room for; and by the transaction that wrote the rows.
 while_stopped(sub { $server->ask("CALL test.burst('moved', 10)"); leaf_is_rewritten(); $server->ask("CALL test.burst('not moved', 10)") });
 all_is_counted('after a leaf was rewritten');
 while_stopped(sub { $server->ask("CALL test.burst('burst', 16500)"); leaf_is_rewritten(); $server->ask("CALL test.burst('burst', 10)") });
@@ -120,7 +125,7 @@ all_is_counted('after a leaf got new rows for old');
 $server->ask("BEGIN; SELECT test.publish('T', 'own', 50); CLUSTER eda.transition_1 USING transition_1_pkey; SELECT test.publish('T', 'own', 50); COMMIT");
 all_is_counted('after the writer has rewritten it');
 
-# Ended by an administrator with much to read.
+# An administrator ends the engine while there is much to read.
 $server->ask("SELECT pg_terminate_backend(pid) FROM eda.engine_status");
 $server->ask("CALL test.burst('at the end', 100)");
 $server->runs;

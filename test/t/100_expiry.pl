@@ -1,4 +1,5 @@
-# An event expires in its time wherever it waits: in a backlog, dispatched, suspended, or with its type suspended.
+# An event expires at its time wherever it waits: on disk, dispatched, suspended, or with its
+# type suspended.
 use strict;
 use warnings;
 use EdaServer;
@@ -9,7 +10,8 @@ $server->set_up('postgres', lifespan => "'1 hour'", max_attempts => 3, lease => 
 $server->ask("SELECT FROM eda.configure('OTHER', 'other', lifespan => '1 hour', lease => '3 hours');
 	SELECT FROM eda.configure('ETERNAL', 'flow')");
 
-# More than the window lets through, so that most wait in a backlog; one suspended, one in work, one for later, one for ever.
+# More events than eda.ready_window, so that most wait on disk.  One event is suspended, one is
+# being processed, one is scheduled for later, and one has no lifespan.
 $server->ask("SELECT test.publish('T', 'backlog', 3000)");
 my $suspended = $server->ask("SELECT eda.publish('OTHER', 'suspended')");
 my $scheduled = $server->ask("SELECT eda.publish('OTHER', 'scheduled', scheduled_at => eda.clock() + '2 hours')");
@@ -21,7 +23,8 @@ my $token = $server->ask("SELECT token FROM eda.acquire('$in_work')");
 $server->becomes("SELECT count(*) BETWEEN 1 AND 200 FROM eda.event_state WHERE state = 'dispatched' AND event_type = 'T'",
 	'a window\'s worth of the backlog is dispatched');
 
-# A whole event type suspended, its backlog untouched by any scan of what is due.
+# An event type is suspended before its events are due, so the engine does not look at them when
+# it reads what is due.
 $server->ask("SELECT FROM eda.configure('HELD', 'held', lifespan => '1 hour'); SELECT eda.suspend_event_type('HELD')");
 $server->ask("SELECT test.publish('HELD', 'held', 500)");
 
@@ -46,7 +49,7 @@ is($server->ask("SELECT count(*) FROM eda.transition WHERE state = 'expired' AND
 	'where it waited');
 is($server->ask("SELECT state FROM eda.event_state WHERE id = '$eternal'"), 'awaiting_processing', 'without a lifespan an event stays');
 
-# Redriven, an event has its lifespan again, and expires again.
+# A redriven event has a whole lifespan again, and can expire again.
 is($server->ask("SELECT eda.redrive('T', since => '-infinity')"), '3000', 'dead letters are redriven');
 $server->ask("SELECT eda.move_clock('4 hours')");
 is($server->ask("SELECT count(*) FROM eda.event_state WHERE event_type = 'T' AND state = 'expired'"), '0', 'they have their lifespan again');

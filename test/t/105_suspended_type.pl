@@ -1,4 +1,5 @@
-# The backlog of a suspended event type stays on disk, others flow meanwhile, and it all goes on afterwards.
+# The events of a suspended type wait on disk, those of other types go on, and all go on after
+# the type is resumed.
 use strict;
 use warnings;
 use EdaServer;
@@ -20,7 +21,7 @@ $server->becomes("SELECT count(*) = 5000 FROM eda.event_state WHERE event_type =
 my $one = $server->ask("SELECT id FROM eda.event WHERE event_type = 'HELD' LIMIT 1");
 is($server->ask("SELECT count(*) FROM eda.acquire('$one')"), '0', 'it cannot be acquired by its id either');
 
-# One that an operator suspended stays so.
+# An event that an operator has suspended stays suspended when its type goes on.
 my $mine = $server->ask("SELECT eda.publish('HELD', 'mine', scheduled_at => eda.clock() + '1 hour')");
 $server->ask("SELECT eda.suspend('$mine', reason => 'let me look')");
 $server->ask("SELECT eda.unsuspend_event_type('HELD')");
@@ -30,7 +31,7 @@ $server->ask("CALL test.work('flow', 5000)");
 is($server->ask("SELECT count(*) FROM eda.event_state WHERE event_type = 'HELD' AND state = 'succeeded'"), '5000', 'to their end');
 is($server->ask("SELECT state FROM eda.event_state WHERE id = '$mine'"), 'suspended', 'but not what an operator suspended');
 
-# Suspended while events are dispatched, and while one is in work.
+# The type is suspended while events of it are dispatched and one is being processed.
 $server->ask("SELECT test.publish('HELD', 'again', 50)");
 my ($id, $token) = split /\|/, $server->ask("SELECT event_id, token FROM eda.acquire_next('flow', 1, '20 s')");
 $server->poll_query_until('postgres', "SELECT count(*) = 49 FROM eda.event_state WHERE flow_id LIKE 'again%' AND state = 'dispatched'");
@@ -39,7 +40,7 @@ $server->becomes("SELECT count(*) = 49 FROM eda.event_state WHERE flow_id LIKE '
 is($server->ask("SELECT eda.succeed('$id', $token)"), 't', 'what was being processed goes on');
 is($server->ask("SELECT count(*) FROM eda.acquire_next('flow', 100)"), '0', 'nothing is handed out');
 
-# It survives a restart, and the other way round.
+# A type stays suspended over a restart.
 $server->restart;
 $server->runs;
 is($server->ask("SELECT count(*) FROM eda.acquire_next('flow', 100, '200 ms')"), '0', 'nor after a restart');

@@ -47,7 +47,7 @@ work("modest_$_", 20) for 1, 7;
 is($server->ask('SELECT ' . events("modest_$_", 'succeeded')), '20', "the workers of flow type $_ get all of its events") for 1, 7;
 is($server->ask("SELECT $greedy"), $taken, 'and the first flow type still waits for its workers');
 
-# An engine that starts anew finds what is dispatched, and shares out the places as before.
+# A new engine finds the dispatched events, and gives each flow type its places as before.
 my $pid = $server->engine_pid;
 $server->ask("SELECT pg_terminate_backend($pid)");
 $server->becomes("SELECT pid <> $pid AND state = 'running' FROM eda.engine_status", 'another engine');

@@ -1,4 +1,5 @@
-# The feed tells every transition once and in order on its channels, in messages below 8000 bytes, without gaps in seq.
+# The feed publishes every transition once and in order, in messages below 8,000 bytes, without
+# gaps in their numbers.
 use strict;
 use warnings;
 use EdaServer;
@@ -16,7 +17,7 @@ $listener->query_safe("LISTEN \"$_\"") for @channels;
 my (%told, %messages, %senders);
 my $json = JSON::PP->new->utf8;
 
-# Read what has come, until there are so many transitions on eda_events.
+# Read notifications until n transitions have come on the channel eda_events.
 sub hear
 {
 	my ($n) = @_;
@@ -72,7 +73,7 @@ my $flow_id = $server->ask("SELECT flow_id FROM eda.event WHERE event_type = 'OT
 utf8::decode($flow_id);
 is($t->{flow_id}, $flow_id, 'a flow id of any letters comes through');
 
-# Levels
+# What the values of eda.feed include.
 for my $level (qw(ids off full))
 {
 	$server->ask("ALTER SYSTEM SET eda.feed = $level");
@@ -90,7 +91,7 @@ for my $level (qw(ids off full))
 	is(scalar(grep { $_->{event_id} ne $id } @{ $told{eda_events} }), 0, 'nothing was told while it was off') if $level eq 'full';
 }
 
-# The longest flow id there can be, of letters that JSON writes with six bytes each.
+# The longest possible flow id, of characters that take six bytes each in JSON.
 %told = %messages = ();
 my $id = $server->ask("SELECT eda.publish('T', repeat(E'\x01', 512))");
 $server->ask("CALL test.work('flow', 1)");
@@ -101,7 +102,7 @@ $server->work_off('postgres');
 hear(8);
 is(scalar(grep { length($_) >= 8000 } map { @$_ } values %messages), 0, 'and no message is too long');
 
-# A new engine counts from its own start.
+# A new engine begins a new count.
 my $epoch = $told{eda_events}[-1]{seq}[0];
 $listener->quit;
 $server->restart;

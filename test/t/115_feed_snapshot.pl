@@ -1,4 +1,5 @@
-# The feed says how far it has told: what the snapshot of a tick's last element sees is told or counted, and nothing else is.
+# The feed says how far it has come: exactly the transitions that the snapshot of a tick's last
+# message sees were published or counted.
 use strict;
 use warnings;
 use EdaServer;
@@ -42,7 +43,8 @@ sub hear
 	return;
 }
 
-# Hear until the last number told is that of the log's last transition: to the end, gap or not.
+# Read notifications until the number of the last transition is the count of all transitions in
+# the log, with or without a gap before it.
 sub hear_to_the_end
 {
 	my ($name) = @_;
@@ -59,7 +61,7 @@ sub hear_to_the_end
 	return;
 }
 
-# Compare each of some elements' snapshots with the log; how many were compared.
+# Compare the snapshots of some notifications with the log.  Returns what is wrong with them.
 sub compare
 {
 	my ($name, $exact, @positions) = @_;
@@ -89,7 +91,8 @@ sub with_snapshot
 	return grep { defined $told[$_]{snapshot} } @_;
 }
 
-# Publishers at once, short and long, with subtransactions, prepared; workers; some commit late.
+# Publishers and workers run at the same time, with short and long transactions, subtransactions
+# and prepared transactions, of which some commit late.
 my @late = map { $server->background_psql('postgres') } 1 .. 3;
 $_->query_safe("BEGIN; SELECT eda.publish('T', 'late')") for @late;
 $late[2]->query_safe('SAVEPOINT a; SELECT test.publish_in_parts(5)');
@@ -122,7 +125,8 @@ my $wrong = compare('quiet', 1, @some);
 is("@{ $wrong->{missing} }", '', 'what was told before a snapshot, and what it does not see, is everything');
 is(scalar(keys %{ { map { ("$_->{event_id} $_->{version}" => 1) } @told } }), scalar @told, 'nothing is told twice');
 
-# So many running transactions that they do not fit: a snapshot that sees less.
+# More transactions are running than a message has room for.  Its snapshot then sees less than
+# the real one.
 my $from = @told;
 $server->ask("BEGIN; SELECT eda.publish('T', 'late in the crowd'); PREPARE TRANSACTION 'late'");
 $server->ask(join ';', map { "BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'many $_'" } 1 .. 300);
@@ -139,7 +143,7 @@ $server->work_off('postgres');
 hear_to_the_end('and what became of it');
 $server->ask(join ';', map { "ROLLBACK PREPARED 'many $_'" } 1 .. 300);
 
-# The other level has it too.
+# With eda.feed = ids, messages have snapshots, too.
 $server->ask('ALTER SYSTEM SET eda.feed = ids');
 $server->reload;
 $server->poll_query_until('postgres', "SELECT current_setting('eda.feed') = 'ids'");
@@ -154,7 +158,9 @@ $server->ask('ALTER SYSTEM RESET eda.feed');
 $server->reload;
 $server->poll_query_until('postgres', "SELECT current_setting('eda.feed') = 'full'");
 
-# More than can be told: a gap, which shows without anything more to happen, and which a snapshot from before it bridges.
+# More transitions than the feed publishes.  The numbers have a gap, even if nothing happens
+# after it, and what a snapshot from before the gap does not see are just the transitions from
+# then on.
 my $before = $told[-1];
 $server->ask("SELECT test.publish('T', 'burst', 30000)");
 $server->becomes("SELECT sum(events) FILTER (WHERE state = 'dispatched') = 1000 FROM eda.queue_metrics", 'a burst is dispatched as far as it goes');
@@ -173,7 +179,8 @@ compare('burst', 1, with_snapshot($from .. $#told));
 my $since = $server->ask("SELECT count(*) FROM eda.transition WHERE NOT test.sees('$before->{snapshot}', xid)");
 is($since, $told[-1]{seq}[1] - $before->{seq}[1], 'a snapshot from before the gap does not see just what it hides');
 
-# A new engine starts a new count, and its snapshots go on from there.  Paused, it tells and moves nothing.
+# A new engine begins a new count, and its snapshots go on where those of the old one ended.  It
+# is paused, so it reads and publishes and moves no event.
 $server->ask("ALTER SYSTEM SET eda.engine = paused");
 $server->reload;
 $server->becomes("SELECT state = 'paused' FROM eda.engine_status", 'the engine pauses');

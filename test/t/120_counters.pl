@@ -1,4 +1,5 @@
-# After a restart, a crash of the engine and a crash of the server the counters are what a recount of the log gives.
+# After a restart, a crash of the engine and a crash of the server, the counters are the same as
+# a recount of the log.
 use strict;
 use warnings;
 use EdaServer;
@@ -36,7 +37,7 @@ for my $way ('restart', 'immediate stop', 'kill of the engine', 'two crashes in 
 	$server->becomes('SELECT NOT EXISTS (SELECT FROM test.miscount())', "after a $way");
 }
 
-# Instant: it reads no table of the log.
+# The counters are there at once, because the view reads no table of the log.
 my $plan = $server->ask('EXPLAIN (COSTS off) SELECT * FROM eda.queue_metrics');
 unlike($plan, qr/ on (transition|event)(_\d+)?\b/, 'the view reads counters, not the log');
 $server->ends_well;

@@ -1,4 +1,5 @@
-# pg_dump and psql bring every row over to another database, where the engine stays idle and says so.
+# pg_dump and psql bring every row over to another database, where the engine stays idle and
+# says so.
 use strict;
 use warnings;
 use EdaServer;
@@ -20,7 +21,8 @@ my @tables = qw(event transition event_type segment idempotency);
 sub fingerprint
 {
 	my ($db) = @_;
-	# xid, the transaction that made a step, means nothing elsewhere.
+	# The column xid, the transaction that made a step, is left out: it means nothing in another
+	# database.
 	return join "\n", map { "$_: " . $server->ask(
 		"SELECT count(*) || ' ' || md5(string_agg(r, E'\\n' ORDER BY r)) FROM (SELECT (to_jsonb(t) - 'xid')::text AS r FROM eda.$_ t) s", $db) } @tables;
 }
@@ -49,7 +51,7 @@ for my $db (qw(restored_plain restored_custom))
 	is(fingerprint($db), $before, "$db: and moves nothing");
 	is($server->ask("SELECT count(*) FROM eda.history('c0ffee00-1234-4567-89ab-0123456789ab')", $db) > 0, 1, "$db: histories can be read");
 
-	# The next identity value does not collide, so config can go on.
+	# A new event type gets an id that is not taken.
 	$server->ask("SELECT FROM eda.configure('NEW', 'flow')", $db);
 	$server->becomes("SELECT state LIKE 'idle: %' FROM eda.engine_status", "$db: configure() there does not make it a home", db => $db);
 	$server->log_is_clean($db);

@@ -1,4 +1,5 @@
-# Rides with random failures and workers killed at random end with every event in a final state, and the histories prove each step.
+# With random failures and workers killed at random, every event of the ride-hailing example
+# ends, and each step of its history is legal.
 use strict;
 use warnings;
 use EdaRides;

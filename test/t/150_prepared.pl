@@ -1,4 +1,5 @@
-# What a prepared transaction has published, finished or taken goes on when it is committed, also after a restart.
+# What a prepared transaction has published, finished or acquired takes effect when it is
+# committed, also after a restart.
 use strict;
 use warnings;
 use EdaServer;
@@ -23,7 +24,8 @@ is($server->ask("SELECT count(*) FROM eda.event_state"), '3', 'nothing of it can
 is($server->ask("SELECT count(*) FROM eda.acquire_next('flow', 10)"), '0', 'what they took is not handed out again');
 like($server->refusal("SET eda.lock_wait = '50 ms'; SELECT eda.cancel('$id')"), qr/ED008.*DETAIL: .*prepared.*HINT: .*COMMIT PREPARED/s, 'an operator is told that it is held, and how to end that');
 
-# Its lease ends meanwhile: the engine leaves it alone.
+# The lease of an event that a prepared transaction has finished runs out.  The engine does not
+# move the event.
 $server->ask("SELECT eda.move_clock('11 min')");
 $server->becomes('SELECT parked > 0 FROM eda.engine_status', 'nor does the engine take it away');
 $server->ask("SELECT eda.move_clock('0')");

@@ -1,4 +1,4 @@
-# While an old snapshot is held open, events run through and leave no dead tuple on the log's leaves.
+# While an old snapshot is held, events go on to their end and leave no dead tuple in the log.
 use strict;
 use warnings;
 use EdaServer;

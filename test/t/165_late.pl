@@ -1,4 +1,5 @@
-# What a transaction publishes and commits much later, while others wait for room, is dispatched like all else.
+# Events whose transaction commits long after it published them are dispatched like all others,
+# also when others wait for room.
 use strict;
 use warnings;
 use EdaServer;
@@ -13,7 +14,8 @@ sub in_state
 	return $server->becomes("SELECT count(*) = $n FROM eda.event_state WHERE state = '$state'", $what);
 }
 
-# One event takes all the room; others wait on disk, and those of an hour ago come when the engine is past that time.
+# One event takes all the room, and others wait on disk.  The transaction that published 30
+# events an hour ago commits when the engine has already read past that time.
 sub come_late
 {
 	my $session = $server->background_psql('postgres');

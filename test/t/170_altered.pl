@@ -1,4 +1,5 @@
-# A session that goes on working while others build, rebuild, move and drop indexes of the log: every row is in every index.
+# While other sessions build, rebuild, move and drop indexes of the log, a session that goes on
+# working enters every row into every index.
 use strict;
 use warnings;
 use EdaServer;
@@ -11,7 +12,7 @@ my $session = $server->background_psql('postgres', on_error_stop => 0);
 my $leaf = $server->ask("SELECT segment FROM eda.segment WHERE ends_at = 'infinity'");
 my ($event, $transition) = ("eda.event_$leaf", "eda.transition_$leaf");
 
-# Each kind of write: one and many, with and without an entry in the partial indexes.
+# Write in each way: single rows and many, with and without an entry in the partial indexes.
 sub work
 {
 	$session->query_safe("SELECT eda.publish('T', 'one', correlation_id => 'x'), test.publish('T', 'many', 3),
@@ -20,7 +21,8 @@ sub work
 	return;
 }
 
-# Run some DDL between two calls of the session, and another time while it has a transaction open.
+# Run some DDL between two calls of the session, and once more while the session has a
+# transaction open.
 sub altered
 {
 	my ($ddl, $undo) = @_;
@@ -63,7 +65,8 @@ is($server->ask("SET enable_seqscan = off; SELECT count(*) FROM $transition t JO
 $server->ask('DROP INDEX eda.mine, eda.mine_too, eda.mine_xid');
 work();
 
-# What would be ignored is refused, until it is taken back.
+# eda writes the log without PostgreSQL's executor, which would ignore these changes.  So it
+# refuses to write until the change is undone.
 sub refused
 {
 	my ($ddl, $undo) = @_;
@@ -86,14 +89,15 @@ refused("CREATE RULE mine AS ON INSERT TO $event DO INSTEAD NOTHING", "DROP RULE
 refused("ALTER TABLE $event ADD CONSTRAINT mine EXCLUDE USING btree (id WITH =)", "ALTER TABLE $event DROP CONSTRAINT mine");
 refused("ALTER TABLE eda.transition DETACH PARTITION $transition", "ALTER TABLE eda.transition ATTACH PARTITION $transition FOR VALUES IN ($leaf)");
 
-# In the session's own transaction, rolled back: neither the index nor what was known with it is left.
+# The session itself makes an index and rolls back to a savepoint.  What it had cached of the
+# index must go, too.
 $session->query_safe("BEGIN; SELECT eda.publish('T', 'a'); SAVEPOINT s; CREATE INDEX mine ON $event (created_at);
 	SELECT eda.publish('T', 'b'); ROLLBACK TO s; SELECT eda.publish('T', 'c'); COMMIT");
 work();
 $server->work_off('postgres');
 $server->ends_well;
 
-# Other tables under the old names.
+# After DROP and CREATE EXTENSION the tables are others with the same names.
 $server->ask('DROP EXTENSION eda; DROP SCHEMA test CASCADE');
 $server->set_up('postgres', lifespan => "'1 day'");
 work();

@@ -199,7 +199,8 @@ sub upgrades_under_load
 	return;
 }
 
-# Run a statement again and again, in a process that ends with the test and bears a restart of the server.
+# Run a statement again and again, in a process of its own that ends with the test.  It goes on
+# when the server restarts.
 sub repeat
 {
 	my ($sql, $db) = @_;

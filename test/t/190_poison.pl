@@ -1,4 +1,5 @@
-# An event whose move always raises an error is set aside and shown, and every other event goes on.
+# The engine sets an event aside and shows it if its move always raises an error, and every
+# other event goes on.
 use strict;
 use warnings;
 use EdaServer;
@@ -9,7 +10,7 @@ $server->set_up('postgres');
 $server->ask("ALTER SYSTEM SET eda.ready_window = 5000");
 $server->reload;
 
-# An index of the user's own on the log is kept like any other; this one cannot take three of the events when they are dispatched.
+# A user's own index on the log raises an error when one of three events is dispatched.
 my @ids = split /\n/, $server->ask("SELECT eda.publish('T', 'poison ' || n, scheduled_at => eda.clock() + '1 hour') FROM generate_series(1, 3) n");
 my $ids = join ',', map { "'$_'" } @ids;
 my $leaf = $server->ask("SELECT DISTINCT segment FROM eda.event");
@@ -29,7 +30,8 @@ $server->becomes("SELECT count(*) = 3 FROM eda.event_state WHERE state = 'dispat
 $server->becomes("SELECT held_back = 0 FROM eda.engine_status", 'nothing is held back any more');
 $server->work_off('postgres');
 
-# Where none can be moved, as on a full disk, it is slow to try, and so to use up xids.
+# If no event can be moved, as on a full disk, the engine tries slowly, so that it does not use
+# up transaction ids.
 $server->ask('CREATE FUNCTION test.fits(state eda.state, at timestamptz) RETURNS boolean IMMUTABLE LANGUAGE sql AS
 	$$ SELECT 1 / (CASE WHEN state = $q$dispatched$q$ AND at > ' . "'" . $server->ask('SELECT eda.clock()') . "'" . ' THEN 0 ELSE 1 END) = 1 $$');
 $server->ask("CREATE INDEX poison ON eda.transition_$leaf (test.fits(state, at))");

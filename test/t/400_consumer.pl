@@ -1,4 +1,5 @@
-# A consumer that knows nothing of eda, only NATS and CloudEvents, reads every message of the stream, and each is a valid CloudEvent.
+# A consumer that knows only NATS and CloudEvents, and nothing of eda, reads every message of
+# the stream, and each is a valid CloudEvent.
 use strict;
 use warnings;
 use EdaBroker;

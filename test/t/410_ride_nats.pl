@@ -1,4 +1,5 @@
-# Rides whose workers get messages from NATS end by the rules too, with workers killed at random and the NATS server killed in between.
+# The ride-hailing example with NATS ends by the rules, too, with workers killed at random and
+# the nats-server killed in between.
 use strict;
 use warnings;
 use EdaNats;

@@ -1,4 +1,5 @@
-# Every route of the HTTP API does what gateway/www/openapi.json says, with good requests and bad ones, and keeps to it in every answer.
+# Every route of the HTTP API does what gateway/www/openapi.json says, with valid and with
+# invalid requests, and each answer has the form that it says.
 use strict;
 use warnings;
 use EdaGateway;

@@ -1,4 +1,5 @@
-# The gateway stands malformed, large and slow requests, lets in nobody whom it should not, and calls the database as the caller's role.
+# The gateway withstands malformed, large and slow requests, refuses callers without rights, and
+# calls the database with the role of the caller.
 use strict;
 use warnings;
 use EdaGateway;

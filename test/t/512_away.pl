@@ -1,4 +1,5 @@
-# The gateway outlives the database's absence, loses and doubles nothing in a crash, and ends well itself, with requests under way.
+# The gateway outlives the absence of its database, neither loses nor repeats a transition in a
+# crash, and ends cleanly with requests under way.
 use strict;
 use warnings;
 use EdaGateway;

@@ -1,4 +1,5 @@
-# Who watches, by SSE or WebSocket, is told everything, in order, whatever goes away meanwhile; who is slow is told so; and nobody can forge it.
+# A client of the live updates, by SSE or WebSocket, gets every transition in order whatever
+# fails meanwhile, is told if it is too slow, and sees only what it may.
 use strict;
 use warnings;
 use EdaGateway;

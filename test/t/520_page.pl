@@ -1,4 +1,5 @@
-# The page shows what is in the database, live, does what it is asked to, and comes through whatever happens to engine, database and gateway without a reload.
+# The page shows live what is in the database, does what its user asks for, and needs no reload
+# after engine, database or gateway were away.
 use strict;
 use warnings;
 use EdaGateway;

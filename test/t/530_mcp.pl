@@ -1,4 +1,5 @@
-# AI agents do all they can do through the gateway, with the official clients of the Model Context Protocol.
+# AI agents can use every tool through the gateway, with the official clients of the Model
+# Context Protocol.
 use strict;
 use warnings;
 use EdaGateway;

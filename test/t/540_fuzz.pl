@@ -1,4 +1,5 @@
-# Thousands of spoilt requests, bytes and frames: the gateway lives, answers no 5xx, keeps to its document, and no sanitizer finds anything.
+# With thousands of malformed requests, bytes and frames the gateway never crashes nor answers
+# 5xx, keeps to its document, and sanitizers find nothing.
 use strict;
 use warnings;
 use EdaGateway;

@@ -1,4 +1,5 @@
-# A thousand SSE and a thousand WebSocket clients see every one of 2,000 transitions a second, beside clients that never read and ten thousand that watch in vain.
+# A thousand SSE and a thousand WebSocket clients get every one of 2,000 transitions a second,
+# beside clients that never read and ten thousand whose flows are silent.
 use strict;
 use warnings;
 use EdaGateway;

@@ -12,7 +12,8 @@ use Time::HiRes qw(time);
 my $json = JSON::PP->new->utf8->canonical;
 my $inboxes = 0;
 
-# Connect and log in.  Options: fields of CONNECT (user, pass, auth_token), or credentials (an EdaNats::Credentials).
+# Connect and log in.  Options: fields of CONNECT (user, pass, auth_token), or credentials (an
+# EdaNats::Credentials).
 sub new
 {
 	my ($class, $port, %connect) = @_;
@@ -175,7 +176,8 @@ sub api
 	return $self->request("\$JS.API.$subject", defined $request ? $json->encode($request) : '', $seconds);
 }
 
-# All messages of a stream in order, or those from a sequence number on: subject, headers (a list for each name), body, seq.
+# The messages of a stream in order, each with subject, headers (a list for each name), body and
+# seq.  Options: stream, from (a sequence number), subject.
 sub messages
 {
 	my ($self, %options) = @_;

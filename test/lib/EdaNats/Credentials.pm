@@ -12,7 +12,8 @@ use PostgreSQL::Test::Utils ();
 
 my $json = JSON::PP->new->utf8->canonical;
 
-# Make keys and claims in a folder: {conf} is for the server's configuration, {file} for eda.nats_credentials.
+# Make keys and claims in a folder: {conf} is for the server's configuration, {file} for the
+# setting eda.nats_credentials.
 sub make
 {
 	my ($class) = @_;

@@ -20,8 +20,8 @@ sub log_file
 	return "$PostgreSQL::Test::Utils::log_path/" . basename($0, '.pl') . '_workers.log';
 }
 
-# Start a worker.  Options: db, stream, durable (the consumer's name), subject, fail (the part of the
-# attempts that fail), batch, brokers (several nats-servers; the worker picks one of them at random).
+# Start a worker.  Options: db, stream, durable (the consumer's name), subject, fail (the part of
+# the attempts that fail), batch, brokers (nats-servers, of which the worker picks one at random).
 sub start
 {
 	my ($class, $nats, $server, %options) = @_;
