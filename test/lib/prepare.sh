@@ -1,9 +1,9 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154 # variables of the other files
 # Sourced by test/run: installs what is missing, builds, and installs eda into build/install.
 
 # Whether a file among the chosen tests matches a pattern.
 tests_want() {
-	# shellcheck disable=SC2086 # paths without spaces
+	# shellcheck disable=SC2048,SC2086 # paths without spaces
 	(cd test && grep -qsE "$1" ${chosen[*]} /dev/null)
 }
 

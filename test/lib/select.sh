@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154 # variables of the other files
 # Sourced by test/run: which tests there are, and which of them were asked for.
 
 # In the order in which they run.

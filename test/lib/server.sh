@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154 # variables of the other files
 # Sourced by test/run: a folder that the tests' user can use, and a server in it.
 
 # A copy of what the tests need, as their user may not be allowed where we are.

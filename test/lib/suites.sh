@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154 # variables of the other files
 # Sourced by test/run: how the tests of each suite are run and counted.  Every test, or
 # suite, leaves "passed failed" in the file results/NAME of the scratch folder.
 
