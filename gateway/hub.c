@@ -28,6 +28,11 @@
  * FEED_BEHIND, and also in FEED_LIVE once a second if the feed is not complete (eda.feed
  * is not "full").  One question is under way at a time, and it may outlast the state in
  * which it was asked.
+ *
+ * A gateway that has just been started has no position, so its first question asks for
+ * nothing and only fetches a snapshot.  What was committed before that snapshot is never
+ * sent.  So until the log has answered, the status that clients are told says that the
+ * database is down, and a client that is told "up" is sent everything from then on.
  */
 #include "hub.h"
 
@@ -78,6 +83,7 @@ static const char changes_sql[] = "SELECT body FROM eda_http.changes($1::pg_snap
 static const HubEvents *readers;
 static PgConnection feed;
 static FeedState state = FEED_DOWN;
+static bool begun;          /* the log has answered a question, or never will */
 static bool listen_refused; /* this is logged already */
 static json_t *held;        /* the changes that are held back; or NULL */
 static Question question;
@@ -150,7 +156,7 @@ feed_went_down(void)
 const char *
 hub_status(void)
 {
-	bool up = state != FEED_DOWN && db_is_up();
+	bool up = state != FEED_DOWN && begun && db_is_up();
 
 	text_free(&status);
 	text_printf(&status, "{\"database\":\"%s\",\"engine\":", up ? "up" : "down");
@@ -354,11 +360,13 @@ take_result(const PGresult *result)
 {
 	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	bool answered = PQresultStatus(result) == PGRES_TUPLES_OK;
+	bool forbidden = code != NULL && strncmp(code, "42", 2) == 0;
 	uint64_t before;
 
 	if (answered && PQntuples(result) == 1)
 	{
 		question.refused = false;
+		begun = true;
 		take_answer(PQgetvalue(result, 0, 0));
 	}
 	else if (place_is_refused(code) && place_snapshot() != NULL)
@@ -375,8 +383,9 @@ take_result(const PGresult *result)
 	 * Without an answer, the next check asks again, and elements of the feed are held back
 	 * until then.  But if the question is refused (class 42), no answer will come.
 	 */
+	begun = begun || forbidden;
 	before = changes_head();
-	if (answered || place_is_refused(code) || (code != NULL && strncmp(code, "42", 2) == 0))
+	if (answered || place_is_refused(code) || forbidden)
 		take_held_elements();
 	if (changes_head() > before)
 		readers->on_changes();
@@ -394,6 +403,7 @@ on_answer(void *arg, PGresult *result, DbTrouble trouble)
 	if (!stale)
 		take_result(result);
 	PQclear(result);
+	hub_report_status();
 	/* After an error, the next check asks again. */
 	if (state == FEED_BEHIND && answered)
 		hub_ask();

@@ -367,11 +367,15 @@ export class Stream {
 	}
 }
 
-// An open stream that has said how database and engine are.
+// Wait until a Stream or Socket has been told that the database is up: from then on it is sent
+// every change.
+export const live = (s) => s.waitFor("a status with the database up", () => s.of("status").some((m) => (m.json ?? m).database === "up"));
+
+// An open stream that is sent every change from now on.
 export async function stream(base, path, headers) {
 	const s = new Stream(base, path, headers);
 	await soon("a stream", s.opened);
-	if (s.status === 200) await s.waitFor("the first status", () => s.of("status").length > 0);
+	if (s.status === 200) await live(s);
 	return s;
 }
 
