@@ -355,12 +355,17 @@ stream_send_status(void)
 		}
 }
 
-/* There were changes that no subscriber will be sent. */
+/*
+ * There were changes that no subscriber will be sent.  A subscriber that is not let in yet is
+ * told when it is.
+ */
 void
 stream_send_gap(const char *reason)
 {
 	for (Subscriber *s = subscribers; s != NULL; s = s->next)
-		if (s->let_in && s->kind != SUBSCRIBER_MCP)
+		if (!s->let_in)
+			s->gap = reason;
+		else if (s->kind != SUBSCRIBER_MCP)
 		{
 			say_skipped(s, 0, reason);
 			ask_to_write(s);
@@ -413,6 +418,7 @@ stream_open(struct lws *wsi, SubscriberKind kind, Caller *caller, char *since)
 	s->kind = kind;
 	s->caller = caller_use(caller);
 	s->position = changes_head();
+	s->continues = since != NULL;
 	if (since != NULL && place_find(since, &s->position))
 	{
 		free(since);
@@ -509,6 +515,9 @@ stream_begin(Subscriber *s, const char *missed)
 			say_missed(s, missed);
 		else if (s->since != NULL)
 			say_skipped(s, 0, "the place to continue from is not known");
+		/* What was missed may have been read before the changes that nobody was sent. */
+		if (s->gap != NULL && s->continues)
+			say_skipped(s, 0, s->gap);
 	}
 	free(s->since);
 	s->since = NULL;

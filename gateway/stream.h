@@ -46,6 +46,8 @@ typedef struct Subscriber
 	bool all;          /* it has one subscription, without filters */
 	uint64_t position; /* the number of the next change that it has not been sent */
 	char *since;       /* the snapshot it continues from, if changes.c does not know it; or NULL */
+	bool continues;    /* it has named a snapshot to continue from */
+	const char *gap;   /* why there are changes that nobody was sent while it was not let in; or NULL */
 	Text pending;      /* messages for this client alone, which go before all others */
 	bool headers_due;
 	bool status_due;
