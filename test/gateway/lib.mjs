@@ -59,7 +59,7 @@ export async function section(name, run) {
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // What "ask" gives as soon as that is true; an exception of it counts as "not yet".
-export async function until(what, ask, seconds = 30) {
+export async function until(what, ask, seconds = 60) {
 	const end = Date.now() + seconds * 1000;
 	let last;
 	for (;;) {
@@ -75,7 +75,7 @@ export async function until(what, ask, seconds = 30) {
 }
 
 // A promise that must come true in time.
-export function soon(what, promise, seconds = 30) {
+export function soon(what, promise, seconds = 60) {
 	let timer;
 	const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`${what}: not within ${seconds} s`)), seconds * 1000); });
 	return Promise.race([promise, late]).finally(() => clearTimeout(timer));
@@ -282,7 +282,7 @@ export function connect(base) {
 }
 
 // Send bytes and read until there are n answers, the gateway hangs up, or nothing more is waited for.
-export async function raw(base, data, { n = 1, seconds = 30 } = {}) {
+export async function raw(base, data, { n = 1, seconds = 60 } = {}) {
 	const c = connect(base);
 	c.write(data);
 	await until("answers", () => answersIn(c.received).length >= n || c.closed, seconds).catch(() => {});
@@ -353,7 +353,7 @@ export class Stream {
 
 	of(event) { return this.messages.filter((m) => m.event === event); }
 
-	waitFor(what, ask, seconds = 30) {
+	waitFor(what, ask, seconds = 60) {
 		return until(what, () => {
 			const r = ask(this);
 			if (!r && this.ended) throw new Error(`the stream ended (${this.status}); changes: ${this.changes.length}`);
@@ -421,7 +421,7 @@ export class Socket {
 	say(message) { this.ws.send(typeof message === "string" || Buffer.isBuffer(message) ? message : JSON.stringify(message)); }
 	of(type) { return this.messages.filter((m) => m.type === type); }
 
-	waitFor(what, ask, seconds = 30) {
+	waitFor(what, ask, seconds = 60) {
 		return until(what, () => {
 			const r = ask(this);
 			if (!r && this.closed !== undefined) throw new Error(`closed with ${this.closed}`);
