@@ -27,7 +27,7 @@ export async function open(url, options = {}) {
 		window.addEventListener("securitypolicyviolation", (e) => window.wrong.push(`CSP: ${e.violatedDirective} ${e.blockedURI} ${e.sourceFile}:${e.lineNumber}`));
 	});
 	const page = await context.newPage();
-	page.setDefaultTimeout(30_000);
+	page.setDefaultTimeout(120_000);
 	page.wrong = [];
 	page.on("pageerror", (e) => page.wrong.push(e.stack || e.message));
 	page.on("console", (m) => ["error", "warning"].includes(m.type()) && page.wrong.push(`${m.text()} ${m.location().url}`));

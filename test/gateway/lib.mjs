@@ -172,16 +172,27 @@ export class Client {
 		return new Client(this.base, { ...this.headers, ...headers });
 	}
 
-	// Options: headers, raw (a body as it is), agent, signal.
+	// Options: headers, raw (a body as it is), agent, signal, once (do not send it again when all
+	// connections of the gateway were busy for too long, as they may be on a slow machine).
 	send(method, path, body, options = {}) {
+		const answered = this.sendOnce(method, path, body, options).then(async (a) => {
+			if (options.once || a.status !== 503 || !/^Every connection to the database is busy/.test(a.json?.detail)) return a;
+			await pause(100);
+			return this.send(method, path, body, options);
+		});
+		answered.catch(() => {});	// one that nobody has waited for yet must not end the program
+		return answered;
+	}
+
+	sendOnce(method, path, body, options) {
 		const url = new URL(this.base);
 		const data = options.raw !== undefined ? Buffer.from(options.raw) : body === undefined ? undefined : Buffer.from(JSON.stringify(body));
 		const headers = { ...this.headers, ...(data ? { "Content-Type": "application/json", "Content-Length": data.length } : ["POST", "PUT", "PATCH"].includes(method) ? { "Content-Length": 0 } : {}), ...options.headers };
 		for (const [k, v] of Object.entries(headers)) if (v === undefined || v === null) delete headers[k];
-		const answered = new Promise((resolve, fail) => {
+		return new Promise((resolve, fail) => {
 			const reject = (e) => fail(new Error(`${method} ${path.slice(0, 200)}: ${e.message}`, { cause: e }));
 			const request = http.request({ host: url.hostname.replace(/[[\]]/g, ""), port: url.port, method, path, headers, agent: options.agent ?? agent, signal: options.signal });
-			request.setTimeout(90_000, () => request.destroy(new Error("no answer within 90 s")));
+			request.setTimeout(180_000, () => request.destroy(new Error("no answer within 180 s")));
 			request.on("error", reject);
 			request.on("response", (response) => {
 				const parts = [];
@@ -206,8 +217,6 @@ export class Client {
 			});
 			request.end(data);
 		});
-		answered.catch(() => {});	// one that nobody has waited for yet must not end the program
-		return answered;
 	}
 
 	get(path, options) { return this.send("GET", path, undefined, options); }

@@ -318,7 +318,7 @@ await section("feed levels", async () => {
 	is([faults(s, sseKinds), s.of("skipped")], [[], []], "as documented, nothing skipped");
 	// Workers that wait are woken whatever the feed tells.
 	await set({ "eda.feed": "off" });
-	const poll = api.post("/api/acquire", { flow_type: "other", wait: 30 });
+	const poll = api.post("/api/acquire", { flow_type: "other", wait: 60 });
 	await publish(p, 1, "OTHER");
 	const a = await poll;
 	is([a.status, a.json.events.length], [200, 1], "a long poll gets its event without a feed");
@@ -531,7 +531,7 @@ await section("WebSocket frames", async () => {
 	is((await api.get("/health")).status, 200, "it lives on");
 
 	for (const [name, request, status] of [["no key", "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n", /^(4..|undefined)$/], ["an old version", "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 7\r\n", /^(4..|undefined)$/], ["another upgrade", "Upgrade: h2c\r\nConnection: Upgrade\r\n", /^(4..|undefined)$/], ["no upgrade", "", /^426$/], ["an unknown subprotocol", "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chat, superchat\r\n", /^(4..|101|undefined)$/]]) {
-		const r = await raw(g.url, `GET /ws HTTP/1.1\r\nHost: ${new URL(g.url).host}\r\n${request}\r\n`, { seconds: 15 });
+		const r = await raw(g.url, `GET /ws HTTP/1.1\r\nHost: ${new URL(g.url).host}\r\n${request}\r\n`, { seconds: status.test("undefined") ? 15 : 60 });
 		ok(status.test(String(r.answers[0]?.status)) && !(r.answers[0]?.status === 101 && /chat/.test(r.text.split("\r\n\r\n")[0])), `a handshake with ${name}`, r.text.slice(0, 300));
 	}
 	is((await raw(g.url, `GET /api/events HTTP/1.1\r\nHost: ${new URL(g.url).host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n`)).answers[0]?.status >= 400, true, "there is no WebSocket elsewhere");

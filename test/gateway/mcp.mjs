@@ -181,7 +181,7 @@ async function life(client, prefix, { initialized, notFound }) {
 		ok(result.structuredContent === undefined, say(`${what}: no data`));
 		return result.content[0].text;
 	};
-	const acquire = async (args, seconds = 30) => (await until(`an event of ${queue}`, async () => {
+	const acquire = async (args, seconds = 60) => (await until(`an event of ${queue}`, async () => {
 		const a = await call("acquire_processing_permit", { flow_type: queue, worker: "agent", wait: 5, ...args });
 		return a.acquired && a;
 	}, seconds)).event;
@@ -238,7 +238,7 @@ async function life(client, prefix, { initialized, notFound }) {
 	is((await call(option.tool, { ...option.arguments, reason: "the bank is back" })).state, "awaiting_processing", say("it is redriven"));
 	await until("it is dispatched", async () => (await call("explain_event", { event_id: dead.event_id })).state === "dispatched");
 	await refused("ED001", "redrive_event", { event_id: dead.event_id }, "which can be done once");
-	taken = (await call("acquire_processing_permit", { event_id: dead.event_id, lease: 60 })).event;
+	taken = (await call("acquire_processing_permit", { event_id: dead.event_id, lease: 600 })).event;
 	is((await call("report_success", { event_id: dead.event_id, token: taken.token })).spinoff_event_ids, [], say("and it succeeds"));
 
 	// An event type that is stopped

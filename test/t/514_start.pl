@@ -1,4 +1,5 @@
-# Whoever is told by a gateway that has just been started that the database is up misses nothing from then on.
+# A client that a new gateway has told that the database is up misses nothing from then on, and a
+# client that continues an older stream there learns of everything that it is not sent.
 use strict;
 use warnings;
 use EdaGateway;
