@@ -3,10 +3,11 @@
 #
 #	test/run-on.sh SYSTEM [COMMAND...]
 #
-# SYSTEM    bookworm (Debian 12, PostgreSQL 15), trixie (Debian 13, PostgreSQL 17), sid (PostgreSQL 18), or experimental: sid with the newest
-#           PostgreSQL that Debian's experimental suite has (19)
-# COMMAND   what to run there, from the top of the tree, without spaces in its words;
-#           "make check" where none is given, or for instance: make demo RIDES=20
+# SYSTEM    bookworm (Debian 12, PostgreSQL 15), trixie (Debian 13, PostgreSQL 17),
+#           sid (PostgreSQL 18), or experimental: sid with the newest PostgreSQL that Debian's
+#           experimental suite has (19)
+# COMMAND   what to run there, from the top of the tree; "make check" where none is given,
+#           or for instance: make demo RIDES=20
 #
 # This makes a bare system in build/SYSTEM, copies the working tree into it, and runs the
 # command there as root, with mounts and processes of its own.  It needs root, a few minutes,
@@ -81,7 +82,7 @@ make_system() {
 # Run a command in the system, as its root.
 inside() {
 	# shellcheck disable=SC2016 # expanded inside
-	unshare --mount --pid --fork bash -c '
+	unshare --mount --pid --fork --kill-child bash -c '
 		root=$1
 		shift
 		mount --make-rprivate /
@@ -89,7 +90,8 @@ inside() {
 		mount --rbind /dev "$root/dev"
 		mount -t tmpfs -o mode=1777 shm "$root/dev/shm"
 		exec chroot "$root" env -i HOME=/root TERM=dumb PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-			DEBIAN_FRONTEND=noninteractive "$@"' bash "$root" "$@" </dev/null
+			DEBIAN_FRONTEND=noninteractive NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt \
+			"$@"' bash "$root" "$@" </dev/null
 }
 
 # Of a package in experimental apt takes nothing on its own, so the newest PostgreSQL is told to it.
@@ -119,19 +121,37 @@ copy_tree() {
 	git ls-files -co --exclude-standard -z | xargs -0 cp --parents -t "$root/root/eda"
 }
 
+# Run a command in the copy of the tree.
+in_tree() {
+	inside env ${major:+PG_MAJOR="$major"} bash -c 'cd /root/eda && exec "$@"' bash "$@"
+}
+
 choose_mirror
 [ -e "$root/ready" ] || make_system
 cp /etc/resolv.conf /etc/hosts "$root/etc/"
+# The system trusts whom this machine trusts: a proxy on the way to npm's registry, perhaps.
+cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 
 say "its packages"
 inside apt-get update -qq >"$root.log" 2>&1 || skip "the lists of its packages cannot be read"
 major=
+packages=(make)
 if [ "$system" = experimental ]; then
 	choose_postgresql
 	borrow_pgtap >"$root.log" 2>&1 || skip "no package has pgTAP"
+	# pkg-config wants it to be there for libpq 19, whose package does not ask for it.
+	packages+=(libcurl4-openssl-dev)
 fi
-inside apt-get install -y -qq --no-install-recommends make >"$root.log" 2>&1 || skip "make cannot be installed"
+inside apt-get install -y -qq --no-install-recommends "${packages[@]}" >"$root.log" 2>&1 ||
+	skip "${packages[*]} cannot be installed"
 copy_tree
+case $system in
+	sid | experimental)
+		# These change every day, and may have packages that cannot be installed together.
+		in_tree test/install-deps.sh pgtap gateway browser nodejs npm >"$root.log" 2>&1 ||
+			skip "its packages cannot be installed"
+		;;
+esac
 
 say "$*"
-inside env WERROR=1 ${major:+PG_MAJOR="$major"} bash -c 'cd /root/eda && exec "$@"' bash "$@"
+in_tree env WERROR=1 "$@"
