@@ -36,6 +36,7 @@ shared_preload_libraries = 'eda'
 restart_after_crash = on
 log_statement = none
 max_connections = 40
+eda.lock_wait = '60 s'
 max_prepared_transactions = 10
 shared_buffers = 32MB
 CONF
@@ -83,7 +84,7 @@ DECLARE
 	a record;
 	last_seen timestamptz := clock_timestamp();
 BEGIN
-	WHILE done < n AND clock_timestamp() < last_seen + interval '20 s' LOOP
+	WHILE done < n AND clock_timestamp() < last_seen + interval '60 s' LOOP
 		FOR a IN SELECT * FROM eda.acquire_next(flow_type, least(max_events, n - done), '1 s') LOOP
 			last_seen := clock_timestamp();
 			IF random() < fail_part THEN
@@ -164,6 +165,24 @@ sub becomes
 	ok($met, $name);
 	diag($self->ask('SELECT s::text FROM eda.engine_status s', $db)) unless $met;
 	return $met;
+}
+
+# Wait until another engine runs than the one with this process id, which was ended or killed.
+sub another_runs
+{
+	my ($self, $pid, $db) = @_;
+	$self->poll_query_until($db || 'postgres', "SELECT state = 'running' AND pid <> $pid FROM eda.engine_status")
+	  or die "no other engine than $pid runs";
+	return;
+}
+
+# Wait until the engine has begun two more ticks: it has then noticed all that was set before.
+sub ticks
+{
+	my ($self) = @_;
+	my $ticks = $self->ask('SELECT ticks FROM eda.engine_status');
+	$self->poll_query_until('postgres', "SELECT ticks >= $ticks + 2 FROM eda.engine_status") or die 'the engine stands still';
+	return;
 }
 
 # Wait until the engine runs, such as after a start or a crash.
