@@ -51,7 +51,7 @@ sub clean_up
 
 my ($script, $script_name) = tempfile('eda-readme-XXXXXX', TMPDIR => 1, SUFFIX => '.sql', UNLINK => 1);
 my @blocks;
-print $script "\\o /dev/null\nSET statement_timeout = '60 s';\n";
+print $script "\\o /dev/null\nSET statement_timeout = '300 s';\n";
 foreach my $document (@documents)
 {
 	my ($inside, $number) = (0, 0);

@@ -44,11 +44,11 @@ sub needed
 	return;
 }
 
-# Whether some code returns true within a time, 60 s unless given.
+# Whether some code returns true within a time, 180 s unless given.
 sub becomes_true
 {
 	my ($ask, $seconds) = @_;
-	my $end = Time::HiRes::time() + ($seconds || 60);
+	my $end = Time::HiRes::time() + ($seconds || 180);
 	while (Time::HiRes::time() < $end)
 	{
 		return 1 if $ask->();
@@ -106,6 +106,20 @@ sub start_new
 		  or die "$name does not answer: " . $self->log;
 	}
 	return $self;
+}
+
+# Wait until the gateway sends every change from now on; returns whether that came true.
+sub is_live
+{
+	my ($self) = @_;
+	my $said = '';
+	return becomes_true(sub {
+		HTTP::Tiny->new(timeout => 5)->get("$self->{url}/api/stream", { data_callback => sub {
+			$said .= $_[0];
+			die "that will do\n" if $said =~ /"database":"up"/;
+		} });
+		return $said =~ /"database":"up"/;
+	});
 }
 
 sub address

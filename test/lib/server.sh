@@ -74,7 +74,7 @@ as_tester() {
 	fi
 	"${user[@]}" env -i -C "$scratch" PATH="$bindir:$path" LC_ALL=C TZ=UTC \
 		PGHOST="$scratch" PGPORT=5432 PGUSER=postgres PG_REGRESS="$pg_regress" TEMP_CONFIG="$scratch/install.conf" \
-		PG_TEST_PORT_DIR="/tmp/eda-test-ports.${user[2]:-$(id -un)}" PG_TEST_TIMEOUT_DEFAULT=60 \
+		PG_TEST_PORT_DIR="/tmp/eda-test-ports.${user[2]:-$(id -un)}" PG_TEST_TIMEOUT_DEFAULT=180 \
 		TESTDIR="$scratch/tap" TESTDATADIR="$scratch/tap/tmp_check" TESTLOGDIR="$scratch/tap/tmp_check/log" \
 		PERL5LIB="$harness/perl:$scratch/test/lib" EDA_SOURCE="$scratch" EDA_INSTALL="$scratch/install" \
 		EDA_NATS="$scratch/nats" EDA_CONSUMER="$scratch/consumer" EDA_PROMTOOL="$scratch/promtool/promtool" \
@@ -91,6 +91,7 @@ start_server() {
 		unix_socket_directories = '$scratch'
 		fsync = off
 		eda.max_databases = 8
+		eda.lock_wait = '60 s'
 		max_prepared_transactions = 10
 		log_line_prefix = '%m [%p] %b %d '
 	CONF

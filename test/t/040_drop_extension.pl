@@ -6,7 +6,7 @@ use EdaServer;
 use Test::More;
 
 my $server = EdaServer->start_new('drop');
-$server->ask("ALTER SYSTEM SET lock_timeout = '20 s'");
+$server->ask("ALTER SYSTEM SET lock_timeout = '120 s'");
 $server->reload;
 
 # Run a DROP while a worker is busy.  A deadlock between these two clients is possible, and the
@@ -37,7 +37,7 @@ for my $round (1 .. 3)
 	$server->becomes('SELECT count(*) >= 2000 FROM test.effect', "round $round: the engine goes on after it");
 
 	# End all clients first, because their transactions may hold locks.
-	$server->ask("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE query LIKE 'CALL test.work%'");
+	$server->ask("SELECT pg_terminate_backend(pid, 120000) FROM pg_stat_activity WHERE query LIKE 'CALL test.work%'");
 	eval { $_->finish } for $worker, $second;
 	$server->ends_well if $round == 1;
 	$server->ask('SELECT eda.publish(\'T\', \'late\') FROM generate_series(1, 500)');

@@ -19,11 +19,11 @@ for my $db (qw(one two))
 # DROP a database that has no engine.  It waits until every process of the server has confirmed,
 # also the engines of other databases.
 $server->ask('CREATE DATABASE bystander');
-$server->ask("SET statement_timeout = '60 s'; DROP DATABASE bystander");
+$server->ask("SET statement_timeout = '300 s'; DROP DATABASE bystander");
 pass('another database is dropped while engines run');
 
 # DROP a database that has an engine; the engine of the other database goes on.
-$server->ask("SET statement_timeout = '60 s'; DROP DATABASE two");
+$server->ask("SET statement_timeout = '300 s'; DROP DATABASE two");
 pass('a database with an engine is dropped');
 $server->work_off('one', 'the other engine goes on');
 
@@ -38,7 +38,7 @@ like($server->refusal('ALTER DATABASE one RENAME TO uno'), qr/is being accessed 
 $server->runs('one');
 $client->quit;
 
-$server->ask("SET statement_timeout = '60 s'; ALTER DATABASE one RENAME TO uno");
+$server->ask("SET statement_timeout = '300 s'; ALTER DATABASE one RENAME TO uno");
 pass('a database with an engine is renamed');
 $server->runs('uno');
 $server->ask("SELECT eda.publish('T', 'after the rename')", 'uno');
@@ -50,7 +50,7 @@ pass('lets the engine start again');
 # A database with an engine is the template of a new one.
 $server->ask("SELECT eda.publish('T', 'in both')", 'uno');
 $server->becomes("SELECT state = 'dispatched' FROM eda.event_state WHERE flow_id = 'in both'", 'an event waits for a worker', db => 'uno');
-$server->ask("SET statement_timeout = '60 s'; CREATE DATABASE copy TEMPLATE uno");
+$server->ask("SET statement_timeout = '300 s'; CREATE DATABASE copy TEMPLATE uno");
 pass('a database with an engine is copied');
 $server->runs('uno');
 $server->becomes("SELECT state LIKE 'idle: %' FROM eda.engine_status", 'the copy stays idle', db => 'copy');
@@ -60,13 +60,13 @@ $server->ask("SELECT eda.move_clock('1 hour')", 'copy');
 is($server->ask("SELECT count(*) FROM eda.acquire_next('flow', wait => '200 ms')", 'copy'), '0', 'nor later');
 is($server->ask("SELECT state FROM eda.event_state WHERE flow_id = 'in both'", 'copy'), 'dispatched', 'and nothing is moved');
 $server->work_off('uno', 'the original goes on');
-$server->ask("SET statement_timeout = '60 s'; DROP DATABASE copy");
+$server->ask("SET statement_timeout = '300 s'; DROP DATABASE copy");
 pass('the copy is dropped');
 
 # Move a database to another tablespace, which also needs that nobody uses the database.
 my $folder = Cwd::abs_path(PostgreSQL::Test::Utils::tempdir());
 $server->ask("CREATE TABLESPACE elsewhere LOCATION '$folder'");
-$server->ask("SET statement_timeout = '60 s'; ALTER DATABASE uno SET TABLESPACE elsewhere");
+$server->ask("SET statement_timeout = '300 s'; ALTER DATABASE uno SET TABLESPACE elsewhere");
 $server->runs('uno');
 $server->ask("SELECT eda.publish('T', 'elsewhere')", 'uno');
 $server->work_off('uno', 'moved to another tablespace, the database goes on');
@@ -77,7 +77,7 @@ for my $n (1 .. 10)
 {
 	$server->ask("CREATE DATABASE again");
 	$server->set_up('again');
-	$server->ask("SET statement_timeout = '60 s'; DROP DATABASE again");
+	$server->ask("SET statement_timeout = '300 s'; DROP DATABASE again");
 }
 pass('the places of dropped databases are used again');
 unlike(PostgreSQL::Test::Utils::slurp_file($server->logfile), qr/PANIC|TRAP|terminated by signal/, 'no process died');

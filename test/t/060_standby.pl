@@ -8,15 +8,15 @@ use HTTP::Tiny;
 use Test::More;
 
 my $primary = EdaServer->start_new('primary', streaming => 1);
-$primary->set_up('postgres', lease => "'1 min'", attempt_delays => "'{0 s}'");
+$primary->set_up('postgres', lease => "'1 hour'", attempt_delays => "'{0 s}'");
 $primary->backup('base');
 my $standby = EdaServer->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
 $standby->start;
 
 $primary->ask("SELECT eda.publish('T', 'flow ' || n) FROM generate_series(1, 20) n");
-$primary->poll_query_until('postgres', "SELECT count(*) = 20 FROM eda.event_state WHERE state = 'dispatched'");
-my $leases = join ',', map { "'$_'" } split /\n/, $primary->ask("SELECT event_id FROM eda.acquire_next('flow', 5, '10 s')");
+$primary->poll_query_until('postgres', "SELECT queued = 20 FROM eda.engine_status");
+my $leases = join ',', map { "'$_'" } split /\n/, $primary->ask("SELECT event_id FROM eda.acquire_next('flow', 5, '60 s')");
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 
 is($standby->ask('SELECT state FROM eda.engine_status'), 'not running', 'no engine on the standby');
@@ -39,8 +39,8 @@ $standby->promote;
 $standby->runs;
 pass('after promotion the engine runs');
 $standby->ask("SELECT eda.publish('T', 'published here')");
-is($standby->ask("SELECT count(*) FROM eda.acquire_next('flow', 100, '10 s')") > 0, 1, 'and hands out events');
-$standby->ask("SELECT eda.move_clock('2 min')");
+is($standby->ask("SELECT count(*) FROM eda.acquire_next('flow', 100, '60 s')") > 0, 1, 'and hands out events');
+$standby->ask("SELECT eda.move_clock('2 hours')");
 $standby->becomes(
 	"SELECT count(*) = 5 FROM eda.transition WHERE event_id IN ($leases) AND worker = 'engine' AND detail ->> 'error' = 'lease ran out'",
 	'the leases that the primary gave end here');

@@ -7,7 +7,7 @@ use Test::More;
 
 my $server = EdaServer->start_new('suspended');
 $server->set_up('postgres');
-$server->ask("SELECT FROM eda.configure('HELD', 'flow', priority => 9, attempt_delays => '{0 s}');
+$server->ask("SELECT FROM eda.configure('HELD', 'flow', priority => 9, lease => '1 hour', attempt_delays => '{0 s}');
 	SELECT eda.suspend_event_type('HELD')");
 $server->ask("SELECT test.publish('HELD', 'held', 5000)");
 $server->ask("SELECT test.publish('T', 'flow', 2000)");
@@ -33,7 +33,7 @@ is($server->ask("SELECT state FROM eda.event_state WHERE id = '$mine'"), 'suspen
 
 # The type is suspended while events of it are dispatched and one is being processed.
 $server->ask("SELECT test.publish('HELD', 'again', 50)");
-my ($id, $token) = split /\|/, $server->ask("SELECT event_id, token FROM eda.acquire_next('flow', 1, '20 s')");
+my ($id, $token) = split /\|/, $server->ask("SELECT event_id, token FROM eda.acquire_next('flow', 1, '60 s')");
 $server->poll_query_until('postgres', "SELECT count(*) = 49 FROM eda.event_state WHERE flow_id LIKE 'again%' AND state = 'dispatched'");
 $server->ask("SELECT eda.suspend_event_type('HELD')");
 $server->becomes("SELECT count(*) = 49 FROM eda.event_state WHERE flow_id LIKE 'again%' AND state = 'suspended'", 'what was dispatched is suspended');

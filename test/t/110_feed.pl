@@ -21,7 +21,7 @@ my $json = JSON::PP->new->utf8;
 sub hear
 {
 	my ($n) = @_;
-	for (1 .. 600)
+	for (1 .. 1800)
 	{
 		my $out = $listener->query('SELECT 1');
 		while ($out =~ /notification "([^"]*)" with payload "(.*)" received from server process with PID (\d+)/g)
@@ -79,6 +79,7 @@ for my $level (qw(ids off full))
 	$server->ask("ALTER SYSTEM SET eda.feed = $level");
 	$server->reload;
 	$server->poll_query_until('postgres', "SELECT current_setting('eda.feed') = '$level'");
+	$server->ticks;
 	%told = %messages = ();
 	my $id = $server->ask("SELECT eda.publish('T', 'level $level')");
 	$server->ask("CALL test.work('flow', 1)");

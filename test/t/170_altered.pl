@@ -33,7 +33,7 @@ sub altered
 	work();
 	$server->ask($undo) if $undo;
 	work();
-	$session->query_safe("BEGIN; CREATE TEMP TABLE held AS SELECT * FROM eda.acquire_next('flow', 3, '10 s');
+	$session->query_safe("BEGIN; CREATE TEMP TABLE held AS SELECT * FROM eda.acquire_next('flow', 3, '60 s');
 		SELECT eda.publish('T', 'before')");
 	my $other = $server->client('postgres', "$ddl;\n");
 	$server->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)

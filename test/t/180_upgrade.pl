@@ -164,7 +164,7 @@ sub upgrades_under_load
 	$server->set_up($db, version => $version, lease => "'20 s'");
 	is($server->ask('SELECT eda.library_version()', $db), $version, "$version: its own library is loaded");
 	$server->ask($fill, $db);
-	$server->ask("SELECT eda.fail(a.event_id, 'hopeless', token => a.token, retry => false) FROM eda.acquire_next('flow', 1, '10 s') a", $db);
+	$server->ask("SELECT eda.fail(a.event_id, 'hopeless', token => a.token, retry => false) FROM eda.acquire_next('flow', 1, '60 s') a", $db);
 	$server->becomes("SELECT count(DISTINCT state) = 8 FROM eda.event_state", "$version: there are events in all eight states", db => $db)
 	  or diag($server->ask('SELECT state, count(*) FROM eda.event_state GROUP BY 1', $db));
 
