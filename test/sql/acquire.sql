@@ -74,23 +74,23 @@ BEGIN
 	SELECT count(*) INTO events FROM eda.acquire_next('acq_wait', 5, waited.wait);
 	seconds := extract(epoch FROM clock_timestamp() - start);
 END $$;
-SELECT events, seconds < 5 AS at_once FROM t.waited('0');
-SELECT events, seconds BETWEEN 0.5 AND 10 AS in_time FROM t.waited('500 ms');
+SELECT events FROM t.waited('0');
+SELECT events, seconds >= 0.5 AS waited FROM t.waited('500 ms');
 -- A new event ends the wait.
 SELECT dblink_connect('other', t.me());
-SELECT dblink_send_query('other', $$SELECT flow_id, attempt FROM eda.acquire_next('acq_wait', 5, '30 s')$$);
+SELECT dblink_send_query('other', $$SELECT flow_id, attempt FROM eda.acquire_next('acq_wait', 5, '60 s')$$);
 SELECT t.until('(SELECT waiting_workers FROM eda.engine_status) = 1');
 SELECT count(*) FROM eda.publish('ACQ_WAIT', 'waited for');
 SELECT * FROM dblink_get_result('other') r(flow_id text, attempt integer);
 SELECT * FROM dblink_get_result('other') r(flow_id text, attempt integer);
 SELECT t.until('(SELECT waiting_workers FROM eda.engine_status) = 0');
 -- An event that becomes due ends the wait, too.
-SELECT dblink_send_query('other', $$SELECT flow_id, attempt FROM eda.acquire_next('acq_wait', 5, '30 s')$$);
+SELECT dblink_send_query('other', $$SELECT flow_id, attempt FROM eda.acquire_next('acq_wait', 5, '60 s')$$);
 SELECT count(*) FROM eda.publish('ACQ_WAIT', 'due soon', scheduled_at => eda.clock() + interval '300 ms');
 SELECT * FROM dblink_get_result('other') r(flow_id text, attempt integer);
 SELECT * FROM dblink_get_result('other') r(flow_id text, attempt integer);
 -- A wait can be canceled.
-SELECT dblink_send_query('other', $$SELECT flow_id, attempt FROM eda.acquire_next('acq_wait', 5, '30 s')$$);
+SELECT dblink_send_query('other', $$SELECT flow_id, attempt FROM eda.acquire_next('acq_wait', 5, '60 s')$$);
 SELECT t.until('(SELECT waiting_workers FROM eda.engine_status) = 1');
 SELECT dblink_cancel_query('other');
 SELECT * FROM dblink_get_result('other', false) r(flow_id text, attempt integer);
@@ -168,7 +168,7 @@ SELECT t.reach(:'id', 'suspended');
 SELECT count(*) FROM eda.acquire(:'id');
 SELECT count(*) FROM eda.acquire_next('acq_off', wait => '100 ms');
 SELECT eda.unsuspend_event_type('ACQ_OFF');
-SELECT flow_id, attempt FROM eda.acquire_next('acq_off', 1, '10 s');
+SELECT flow_id, attempt FROM eda.acquire_next('acq_off', 1, '60 s');
 
 -- An expired event cannot be acquired, even before the engine has moved it.
 SELECT count(*) FROM eda.configure('ACQ_OFF', lifespan => '1 hour');

@@ -1,5 +1,5 @@
 -- max_in_flight holds exactly, the events of a suspended type wait on disk, and neither delays other types.
-SELECT count(*) FROM eda.configure('LIM', 'lim', max_in_flight => 3, max_attempts => 2, attempt_delays => '{0 s}', lifespan => '1 hour');
+SELECT count(*) FROM eda.configure('LIM', 'lim', max_in_flight => 3, max_attempts => 2, attempt_delays => '{0 s}', lifespan => '1 hour', lease => '1 hour');
 SELECT count(*) FROM eda.configure('LIM_FREE', 'lim');
 CREATE FUNCTION t.in_flight() RETURNS bigint LANGUAGE sql
 RETURN (SELECT count(*) FROM eda.event_state WHERE event_type = 'LIM' AND state IN ('dispatched', 'being_processed'));
@@ -15,9 +15,9 @@ SELECT state, count(*) FROM eda.event_state WHERE event_type = 'LIM' GROUP BY st
 CREATE FUNCTION t.one() RETURNS text LANGUAGE sql
 RETURN (SELECT format('%L, %s', id, token) FROM eda.event_state WHERE event_type = 'LIM' AND state = 'being_processed' ORDER BY id LIMIT 1);
 SELECT t.try('SELECT eda.succeed(' || t.one() || ')');
-SELECT count(*) FROM eda.acquire_next('lim', 100, '10 s');
+SELECT count(*) FROM eda.acquire_next('lim', 100, '60 s');
 SELECT t.try('SELECT eda.release(' || t.one() || ', ''30 min'')');
-SELECT count(*) FROM eda.acquire_next('lim', 100, '10 s');
+SELECT count(*) FROM eda.acquire_next('lim', 100, '60 s');
 SELECT t.in_flight();
 -- An end that is not committed does not make room.
 BEGIN;
@@ -41,7 +41,7 @@ BEGIN
 		IF t.in_flight() > 3 THEN
 			RAISE EXCEPTION '% in flight', t.in_flight();
 		END IF;
-		EXIT WHEN NOT EXISTS (SELECT FROM eda.event_state WHERE event_type = 'LIM' AND state NOT IN ('succeeded', 'awaiting_processing'));
+		EXIT WHEN (SELECT count(*) FROM eda.event_state WHERE event_type = 'LIM' AND state = 'succeeded') = 8;
 	END LOOP;
 END $$;
 SELECT state, count(*) FROM eda.event_state WHERE event_type = 'LIM' GROUP BY state ORDER BY state;
@@ -61,7 +61,7 @@ SELECT flow_id, t.life(id) FROM eda.event WHERE event_type = 'LIM' AND flow_id L
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
 
 -- a suspended event type
-SELECT count(*) FROM eda.configure('LIM_OFF', 'lim_off', attempt_delays => '{0 s}', lifespan => '1 hour');
+SELECT count(*) FROM eda.configure('LIM_OFF', 'lim_off', attempt_delays => '{0 s}', lifespan => '1 hour', lease => '1 hour');
 SELECT count(*) FROM eda.configure('LIM_ON', 'lim_off');
 SELECT eda.publish('LIM_OFF', 'by hand', scheduled_at => '2100-01-01') AS by_hand, eda.publish('LIM_OFF', 'dispatched') AS dispatched,
 	eda.publish('LIM_OFF', 'working') AS working \gset
@@ -74,7 +74,7 @@ SELECT eda.publish('LIM_OFF', 'later', scheduled_at => eda.clock() + interval '3
 SELECT t.reach(:'dispatched', 'suspended');
 SELECT t.until($$(SELECT count(*) FROM eda.event_state WHERE flow_id LIKE 'off _' AND state = 'suspended') = 3$$);
 SELECT eda.publish('LIM_ON', 'on') AS id \gset
-SELECT flow_id FROM eda.acquire_next('lim_off', 10, '10 s');
+SELECT flow_id FROM eda.acquire_next('lim_off', 10, '60 s');
 -- An attempt that is being processed continues; a retry waits.
 SELECT eda.fail(:'working', 'x', token => :token);
 SELECT t.reach(:'working', 'suspended');

@@ -211,12 +211,12 @@ FROM (SELECT t.call('explain_event', jsonb_build_object('event_id', :'id')) -> '
 SELECT eda.cancel(:'id');
 
 -- obstacles of an event
-SELECT count(*) FROM eda.configure('MCP_ONE', 'mcp_one', max_in_flight => 1, attempt_delays => '{0 s}');
+SELECT count(*) FROM eda.configure('MCP_ONE', 'mcp_one', max_in_flight => 1, attempt_delays => '{0 s}', lease => '10 min');
 CALL t.take('MCP_ONE', 'mcp one', NULL, NULL) \gset one_
 SELECT eda.publish('MCP_ONE', 'mcp two') AS id \gset
 SELECT t.until($$(SELECT events FROM eda.queue_metrics WHERE event_type = 'MCP_ONE' AND state = 'being_processed') = 1$$);
 SELECT t.plain(r #>> '{content,0,text}'), r #>> '{structuredContent,obstacles}' FROM t.call('explain_event', jsonb_build_object('event_id', :'id')) r;
-SELECT eda.move_clock('1 min') IS NOT NULL AS moved;
+SELECT eda.move_clock('11 min') IS NOT NULL AS moved;
 SELECT t.reach(:'id', 'dispatched');
 SELECT eda.move_clock('0') IS NOT NULL AS moved;
 SELECT eda.cancel(:'id'), eda.cancel(:'one_id');

@@ -58,7 +58,7 @@ SET eda.idempotency_ttl = '1h';
 SELECT eda.publish('PUB_A', 'f ttl', idempotency_key => 'k ttl') AS id \gset
 SELECT round(extract(epoch FROM k.expires_at - e.created_at)) AS kept FROM eda.idempotency k JOIN eda.event e ON e.id = k.event_id
 WHERE k.event_id = :'id';
-SELECT eda.move_clock('59 min') IS NOT NULL AS moved;
+SELECT eda.move_clock('30 min') IS NOT NULL AS moved;
 SELECT eda.publish('PUB_A', 'f ttl', idempotency_key => 'k ttl') = :'id' AS same;
 SELECT eda.move_clock('61 min') IS NOT NULL AS moved;
 SELECT eda.publish('PUB_A', 'f ttl', idempotency_key => 'k ttl') = :'id' AS same;

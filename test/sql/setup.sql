@@ -7,11 +7,11 @@ RESET client_min_messages;
 -- The functions that the other tests share.
 CREATE SCHEMA t;
 
--- Wait until an expression is true; return false after 30 s.
+-- Wait until an expression is true; return false after two minutes.
 CREATE FUNCTION t.until(condition text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
 	met boolean;
-	give_up CONSTANT timestamptz := clock_timestamp() + interval '30 s';
+	give_up CONSTANT timestamptz := clock_timestamp() + interval '2 min';
 BEGIN
 	LOOP
 		EXECUTE 'SELECT ' || condition INTO met;
