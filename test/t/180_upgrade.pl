@@ -170,7 +170,7 @@ sub upgrades_under_load
 
 	my @load = ((map { repeat("SELECT test.publish('T', 'load', 3)", $db) } 1 .. 2), (map { repeat("CALL test.work('flow', 20, 0.1)", $db) } 1 .. 2));
 	load_library($today);
-	$server->restart('fast');
+	$server->restart;
 	$server->becomes("SELECT state LIKE '%library is version $today, the extension $version' FROM eda.engine_status",
 		"$version: with today's library the engine is idle, and says why", db => $db);
 	my $count = "SELECT count(*) FROM eda.event WHERE flow_id LIKE 'load%'";
