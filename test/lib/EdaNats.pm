@@ -250,7 +250,7 @@ sub count
 
 sub messages { my ($self, @args) = @_; return $self->client->messages(@args); }
 
-# Poll until the code is true (not longer than a minute), and test that it was.
+# Poll until the code is true, but not for ever, and test that it was.
 sub becomes
 {
 	my ($code, $name) = @_;

@@ -105,10 +105,10 @@ for my $version (EdaNats::versions())
 	if ($nats->{ttl})
 	{
 		my ($ttl) = header($m, 'Nats-TTL') =~ /^(\d+)s?$/;
-		ok($ttl && $ttl > 3500 && $ttl <= 3601, 'Nats-TTL tells the server how long to keep it');
+		ok($ttl && $ttl > 1800 && $ttl <= 3601, 'Nats-TTL tells the server how long to keep it');
 		$server->ask("SELECT FROM eda.configure('MORTAL', lifespan => '3 s')");
-		my $last = $server->ask("SELECT eda.publish('MORTAL', 'short')");
 		my $seq = $nats->stream_info->{state}{last_seq};
+		my $last = $server->ask("SELECT eda.publish('MORTAL', 'short')");
 		EdaNats::becomes(sub { $nats->stream_info->{state}{last_seq} > $seq }, 'the message of an event that expires after three seconds comes');
 		EdaNats::becomes(sub { !grep { $_->{body} =~ /"id":\s*"$last"/ } $nats->messages(subject => 'event-engine.flow') }, 'and the server deletes it');
 		$server->ask("SELECT FROM eda.configure('MORTAL', lifespan => '1 hour')");

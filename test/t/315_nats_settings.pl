@@ -13,7 +13,7 @@ EdaBroker::set_up($server, 'postgres');
 # No URL is set.
 is($server->ask('SELECT broker FROM eda.engine_status'), 'off', 'the broker is off');
 $server->ask("SELECT eda.publish('T', 'waits')");
-$server->ask("SELECT FROM eda.configure('P', 'pulled'); SELECT eda.publish('P', 'x'); SELECT eda.succeed(event_id, token) FROM eda.acquire_next('pulled', 1, '20 s')");
+$server->ask("SELECT FROM eda.configure('P', 'pulled'); SELECT eda.publish('P', 'x'); SELECT eda.succeed(event_id, token) FROM eda.acquire_next('pulled', 1, '60 s')");
 is(EdaBroker::threads($server), 1, 'no thread was started');
 is($server->ask("SELECT state FROM eda.event_state WHERE flow_id = 'waits'"), 'awaiting_processing', 'an event for the broker waits');
 is(scalar EdaBroker::log_lines($server), 0, 'the log does not mention a broker');

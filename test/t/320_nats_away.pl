@@ -9,7 +9,7 @@ use Test::More;
 EdaNats::needed();
 my $nats = EdaNats->new('away');
 my $server = EdaServer->start_new('away', conf => "eda.nats_url = '@{[$nats->url]}'\n");
-EdaBroker::set_up($server, 'postgres', lease => "'5 s'", dispatch_timeout => "'1 min'");
+EdaBroker::set_up($server, 'postgres', lease => "'5 s'", dispatch_timeout => "'1 hour'");
 
 # Test that n messages are in the stream, and that those of this flow are in order, each once.
 sub in_order
@@ -75,7 +75,7 @@ for my $round (1 .. 4)
 	$nats->start;
 	$publisher->finish;
 }
-$server->ask("SELECT eda.move_clock('2 min')");
+$server->ask("SELECT eda.move_clock('3 hours')");
 EdaBroker::all_end($server);
 is($server->ask('SELECT count(*) FROM test.effect'), $server->ask('SELECT count(*) FROM eda.event'), 'each event had its effect once');
 my @states = map { /broker (unreachable|ready)/ ? $1 : $_ } EdaBroker::log_lines($server, $offset);

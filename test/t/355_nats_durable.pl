@@ -48,7 +48,7 @@ $worker->stop;
 # Where commits wait for a standby, the stream never has a message of a commit that the standby
 # does not have, even if PostgreSQL stops while it waits.
 my $n = $nats->count;
-$server->ask("SELECT FROM eda.configure('P', flow_type => 'pull', lease => '1 day'); CREATE TABLE test.before (id uuid)");
+$server->ask("SELECT FROM eda.configure('P', flow_type => 'pull', lease => '1 day'); SELECT FROM eda.configure('T', dispatch_timeout => '1 day'); CREATE TABLE test.before (id uuid)");
 for my $mode (qw(fast immediate))
 {
 	$server->ask('INSERT INTO test.before SELECT id FROM eda.event');
@@ -60,8 +60,8 @@ for my $mode (qw(fast immediate))
 		$server->ask("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'") eq 't';
 	}, "$mode stop: commits wait for a standby");
 	$server->ask("SET synchronous_commit = local; SELECT test.publish('T', 'replica', 100)");
-	$server->becomes("SELECT count(*) = 100 FROM eda.event_state WHERE flow_id LIKE 'replica %' AND created_at > now() - interval '1 min' AND id NOT IN (SELECT id FROM test.before) AND state = 'dispatched'", "$mode stop: the events are dispatched");
-	is($server->ask("SET synchronous_commit = local; SELECT test.publish('P', 'pulled', 10); SELECT count(*) FROM eda.acquire_next('pull', 1, '20 s')"), "10\n1", "$mode stop: workers that pull go on, because the engine does not wait for the standby");
+	$server->becomes("SELECT count(*) = 100 FROM eda.event_state WHERE flow_id LIKE 'replica %' AND id NOT IN (SELECT id FROM test.before) AND state = 'dispatched'", "$mode stop: the events are dispatched");
+	is($server->ask("SET synchronous_commit = local; SELECT test.publish('P', 'pulled', 10); SELECT count(*) FROM eda.acquire_next('pull', 1, '60 s')"), "10\n1", "$mode stop: workers that pull go on, because the engine does not wait for the standby");
 	is($nats->count, $n, "$mode stop: no message is sent");
 	$server->stop($mode);
 	is($nats->count, $n, "$mode stop: none is sent while PostgreSQL stops");

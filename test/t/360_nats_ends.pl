@@ -140,6 +140,7 @@ $server->runs;
 EdaNats::becomes(sub { dead_letters('twice') == 122 }, 'after both have restarted the dead letters arrive');
 
 # A message is too large for the server.
+my $reconnects = $server->ask('SELECT broker_reconnects FROM eda.engine_status');
 $id = $server->ask("SELECT eda.publish('TWICE', 'large', jsonb_build_object('text', repeat('x', 100000)))");
 my $small = $server->ask("SELECT eda.publish('TWICE', 'small', jsonb_build_object('text', repeat('x', 50000)))");
 $server->becomes("SELECT state = 'failed' FROM eda.event_state WHERE id = '$id'", 'an event whose message is too large fails');
@@ -150,7 +151,7 @@ EdaNats::becomes(sub { dead_letters('twice') == 123 }, 'the failed event has a d
 ($letter) = grep { $_->{event}{data}{event_id} eq $id } dead_letters('twice');
 ok($letter && !exists $letter->{event}{data}{payload}, 'the dead letter has no payload');
 EdaBroker::becomes($server, 'ready', 'the broker is ready');
-is($server->ask('SELECT broker_reconnects FROM eda.engine_status'), '0', 'the connection was not lost');
+is($server->ask('SELECT broker_reconnects FROM eda.engine_status'), $reconnects, 'the connection was not lost');
 
 # A message is too large for the stream.
 my $config = $nats->stream_info->{config};
@@ -165,7 +166,7 @@ $server->becomes("SELECT broker = 'ready' AND broker_unacknowledged = 0 FROM eda
 
 # Dead letters of event types that workers pull are not sent to NATS.
 $server->ask("SELECT eda.publish('PULLED', 'x')");
-$server->ask("SELECT eda.fail(event_id, 'oops', token => token) FROM eda.acquire_next('pulled', 1, '20 s')");
+$server->ask("SELECT eda.fail(event_id, 'oops', token => token) FROM eda.acquire_next('pulled', 1, '60 s')");
 is($server->ask("SELECT count(*) FROM eda.dead_letter WHERE event_type = 'PULLED'"), '1', 'a pulled event has a dead letter');
 is(scalar(grep { $_->{subject} =~ /pulled/ } $nats->messages), 0, 'which is not in the stream');
 $server->ask('SELECT eda.cancel(id) FROM test.unfinished');

@@ -50,7 +50,7 @@ my $paused = $server->ask("SELECT eda.publish('T', 'paused')");
 $server->becomes("SELECT events >= 1 FROM eda.queue_metrics WHERE event_type = 'T' AND state = 'awaiting_processing'", 'the engine has read an event');
 is($nats->count, $n, 'and sends no message');
 EdaBroker::set($server, engine => 'on');
-EdaNats::becomes(sub { $nats->count == $n + 1 }, 'switched on again, it sends the message');
+EdaNats::becomes(sub { $nats->count > $n }, 'switched on again, it sends the message');
 $server->ask("SELECT eda.cancel('$paused')");
 
 # Events are canceled before their messages are sent, and when these wait for acknowledgements.

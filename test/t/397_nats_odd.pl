@@ -65,7 +65,7 @@ $ticks = $server->ask("SELECT eda.move_clock('30 min'); SELECT ticks FROM eda.en
 $ticks =~ s/.*\n//s;
 $server->becomes("SELECT ticks > $ticks + 2 FROM eda.engine_status", 'for longer than the dispatch timeout');
 $server->ask("SELECT FROM eda.configure('T', delivery => 'pull')");
-is($server->ask("SELECT flow_id FROM eda.acquire_next('flow', 1, '20 s')"), 'held', 'a worker that pulls gets the event');
+is($server->ask("SELECT flow_id FROM eda.acquire_next('flow', 1, '60 s')"), 'held', 'a worker that pulls gets the event');
 $nats->go_on;
 $server->ask("SELECT eda.cancel(id) FROM eda.event_state WHERE flow_id = 'held'");
 
@@ -83,8 +83,8 @@ for my $n (1 .. 12)
 }
 $server->becomes("SELECT returns >= 12 FROM eda.transition WHERE event_id = '$id' ORDER BY version DESC LIMIT 1", 'twelve messages were sent without a worker');
 $server->ask("SELECT FROM eda.configure('T', delivery => 'pull')");
-is($server->ask("BEGIN; SELECT flow_id FROM eda.acquire_next('flow', 1, '20 s'); ROLLBACK"), 'fruitless', 'a worker acquires the event and rolls back');
-is($server->ask("SELECT flow_id FROM eda.acquire_next('flow', 1, '20 s')"), 'fruitless', 'another worker acquires it: it has not failed');
+is($server->ask("BEGIN; SELECT flow_id FROM eda.acquire_next('flow', 1, '60 s'); ROLLBACK"), 'fruitless', 'a worker acquires the event and rolls back');
+is($server->ask("SELECT flow_id FROM eda.acquire_next('flow', 1, '60 s')"), 'fruitless', 'another worker acquires it: it has not failed');
 $server->ask("SELECT eda.cancel('$id')");
 
 # Dead letters wait if the stream does not take their subject, do not keep the engine busy, and are

@@ -17,7 +17,7 @@ my $outages = 0;
 # Every few seconds the broker is gone for half of one.
 sub disturb
 {
-	return if ++$turns % 30 != 0 || $outages >= 3;
+	return if ++$turns % 30 != 3 || $outages >= 3;
 	$outages++;
 	$nats->kill9;
 	select undef, undef, undef, 0.5;
