@@ -118,7 +118,7 @@ borrow_pgtap() {
 copy_tree() {
 	rm -rf "$root/root/eda"
 	mkdir -p "$root/root/eda"
-	git ls-files -co --exclude-standard -z | xargs -0 cp --parents -t "$root/root/eda"
+	git ls-files -co --exclude-standard -z | xargs -0 cp -P --parents -t "$root/root/eda"
 }
 
 # Run a command in the copy of the tree.

@@ -60,7 +60,7 @@ add_type(int32 id)
 		cursor_reset(&type->resume[leaf]);
 		cursor_reset(&type->dead[leaf]);
 	}
-	ARRAY_GROW(engine.types, engine.ntypes, max_types, engine.context);
+	ARRAY_GROW(engine.types, engine.ntypes, max_types, engine.context); /* NOLINT(bugprone-sizeof-expression) */
 	engine.types[engine.ntypes++] = type;
 	return type;
 }

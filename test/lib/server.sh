@@ -9,7 +9,7 @@ make_scratch() {
 	trap 'exit 130' INT TERM
 
 	mkdir -p "$scratch"/{regress,isolation,results,logs,tap}
-	cp -r README.md docs examples gateway sql src test Makefile eda.control build/install "$scratch"
+	cp -r README.md docs examples gateway sql src test expected Makefile eda.control build/install "$scratch"
 	for program in nats promtool consumer; do
 		[ ! -e "build/$program" ] || cp -r "build/$program" "$scratch"
 	done
