@@ -11,6 +11,7 @@ find_postgresql() {
 		[ -x "$PG_CONFIG" ] || PG_CONFIG=$(command -v pg_config) || PG_CONFIG=
 	fi
 	[[ $PG_CONFIG != /usr/lib/postgresql/* ]] || PG_MAJOR=$(cut -d / -f 5 <<<"$PG_CONFIG")
+	: "${PG_MAJOR:=}"
 	export PG_CONFIG PG_MAJOR
 }
 
