@@ -345,7 +345,8 @@ FROM unnest('{report_success,report_failure}'::text[]) tool;
 SELECT t.tool(tool, '{"event_type": "MCP"}') FROM unnest('{suspend_event_type,unsuspend_event_type,update_lifecycle_config}'::text[]) tool;
 SELECT t.tool(tool, '{"event_id": "01890000-0000-7000-8000-000000000000"}') FROM unnest('{redrive_event,explain_event}'::text[]) tool;
 SELECT t.rpc('resources/list'), t.complete('config://{eventType}', 'eventType', '');
-SELECT t.rpc('resources/read', jsonb_build_object('uri', u)) FROM unnest('{metrics://queues,config://MCP,events://pending/mcp,event://01890000-0000-7000-8000-000000000000}'::text[]) u;
+-- Of the views of a query, versions of PostgreSQL check different ones first.
+SELECT regexp_replace(t.rpc('resources/read', jsonb_build_object('uri', u)), 'view \w+', 'view <view>') FROM unnest('{metrics://queues,config://MCP,events://pending/mcp,event://01890000-0000-7000-8000-000000000000}'::text[]) u;
 RESET ROLE;
 SET ROLE regress_mcp_nobody;
 SELECT eda_http.mcp('{"jsonrpc": "2.0", "id": 1, "method": "ping"}');
