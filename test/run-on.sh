@@ -115,10 +115,16 @@ borrow_pgtap() {
 		cp usr/share/postgresql/*/extension/pgtap* "$folder"' bash "$major"
 }
 
+# The files of a checkout that git knows or does not ignore; without git, all but build/.
+list_tree() {
+	git -c safe.directory='*' ls-files -co --exclude-standard -z 2>/dev/null ||
+		find . -path ./build -prune -o \( -type f -o -type l \) -print0
+}
+
 copy_tree() {
 	rm -rf "$root/root/eda"
 	mkdir -p "$root/root/eda"
-	git ls-files -co --exclude-standard -z | xargs -0 cp -P --parents -t "$root/root/eda"
+	list_tree | xargs -0 cp -P --parents -t "$root/root/eda"
 }
 
 # Run a command in the copy of the tree.
