@@ -23,7 +23,7 @@ OBJS = src/eda.o \
 	$(addprefix src/base/, relcache.o catalog.o event_type.o segment.o lifecycle.o json.o interval.o uuid.o array.o) \
 	$(addprefix src/shared/, shmem.o ready_queue.o clock.o) \
 	$(addprefix src/process/, launcher.o attach.o ddl.o wakeup.o) \
-	$(addprefix src/log/, journal.o journal_rel.o journal_shape.o idempotency.o news.o lease.o refuse.o) \
+	$(addprefix src/log/, journal.o journal_read.o journal_rel.o journal_shape.o idempotency.o news.o lease.o refuse.o) \
 	$(addprefix src/api/, publish.o item.o acquire.o queue.o report.o on_fail.o control.o args.o) \
 	$(addprefix src/engine/, engine.o xact.o status.o todo.o cursor.o type.o tail.o see.o dispatch.o timers.o \
 		decide.o move.o message.o nats.o delivery.o send.o feed.o counts.o timing.o state.o housekeeping.o) \

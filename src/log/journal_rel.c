@@ -34,8 +34,16 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+
+/* Fill in a scan key for rows whose column, counted from 1, is this id. */
+void
+journal_rel_uuid_key(ScanKey key, AttrNumber column, const pg_uuid_t *id)
+{
+	ScanKeyInit(key, column, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+}
 
 /*
  * Open a table of the log for inserts and looks, and lock it.  Raises ED011 if somebody has

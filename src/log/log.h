@@ -79,20 +79,25 @@ typedef struct JournalStep
  */
 typedef bool (*JournalDecide)(JournalStep *step, void *arg);
 
+extern void journal_require_write(const char *function);
+extern void journal_require_found(const JournalStep *step);
+extern const EventType *journal_require_type(const JournalStep *step);
 extern int journal_append(JournalStep *steps, int nsteps, JournalPolicy policy, JournalDecide decide, void *arg);
 extern Brief journal_brief(const Transition *t);
 extern void journal_know(JournalStep *step, EdaState state, const Brief *brief);
 extern int journal_unique(JournalStep *steps, int nsteps);
 extern void journal_publish(const Event *events, Transition *first, int n);
 extern bool journal_publish_given(const Event *event, Transition *first);
+
+/* ------------------------------------------------------------------------
+ * journal_read.c: reading events and transitions
+ * ------------------------------------------------------------------------ */
+
 extern bool journal_event(int leaf, const pg_uuid_t *id, bool whole, Event *out);
 extern void journal_read_events(const EventRef *refs, int n, bool whole, Event *out);
 extern bool journal_find_event(const pg_uuid_t *id, Event *out);
 extern bool journal_find_transition(int leaf, const pg_uuid_t *id, int32 version, bool or_later, Transition *out);
 extern int journal_history(int leaf, const pg_uuid_t *id, Transition *out, int max);
-extern void journal_require_write(const char *function);
-extern void journal_require_found(const JournalStep *step);
-extern const EventType *journal_require_type(const JournalStep *step);
 
 /* ------------------------------------------------------------------------
  * journal_shape.c: what an insert into a table needs to know about it, cached for the session
@@ -203,6 +208,7 @@ typedef enum JournalLook
 	LOOK_BUSY     /* another, open transaction has inserted the row */
 } JournalLook;
 
+extern void journal_rel_uuid_key(ScanKey key, AttrNumber column, const pg_uuid_t *id);
 extern JournalRel *journal_rel_open(Oid relid, LOCKMODE lock);
 extern void journal_rel_close(JournalRel *jrel);
 extern void journal_rel_insert(JournalRel *jrel, TupleTableSlot **slots, int n, bool *lost);
