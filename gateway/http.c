@@ -88,7 +88,10 @@ is_stream(const Request *request)
 	return request->route != NULL && (request->route->kind == ROUTE_STREAM || request->route->kind == ROUTE_MCP_STREAM);
 }
 
-/* A request has left its connection: a subscriber continues on it, or the next request may come. */
+/*
+ * A request has left its connection: a subscriber continues on it, or the next request may
+ * come.
+ */
 static void
 session_left(struct lws *wsi, Subscriber *subscriber, bool unsent)
 {

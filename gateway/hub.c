@@ -286,7 +286,10 @@ take_held_elements(void)
 	json_decref(elements);
 }
 
-/* Take the elements of the log's answer, except those that came from the feed since our position. */
+/*
+ * Take the elements of the log's answer, except those that came from the feed since our
+ * position.
+ */
 static void
 take_log_elements(json_t *changes)
 {

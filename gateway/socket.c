@@ -40,7 +40,10 @@ say_done(Subscriber *s, const char *type, const char *id)
 	text_free(&t);
 }
 
-/* Check that a message has only known keys, all of them strings or null; else say what is wrong. */
+/*
+ * Check that a message has only known keys, all of them strings or null; else say what is
+ * wrong.
+ */
 static bool
 check_keys(Subscriber *s, json_t *message, const char *const *known)
 {

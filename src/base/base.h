@@ -1,7 +1,8 @@
 /*
  * base.h
  *		What eda is about: states and moves, the extension's relations, the rules of event
- *		types, the map of segments; and small helpers.  Nothing here knows shared memory or the log.
+ *		types, the map of segments; and small helpers.  Nothing here knows shared memory or
+ *		the log.
  */
 #ifndef EDA_BASE_H
 #define EDA_BASE_H
@@ -200,7 +201,10 @@ extern char *uuid_text(const pg_uuid_t *id);
 extern Datum array_of_int8(const int64 *numbers, int n);
 extern void *array_grow(void *array, int n, int *max, Size element, MemoryContext context);
 
-/* Make room for one more element in an array of n; max is how many are allocated, an int variable. */
+/*
+ * Make room for one more element in an array of n; max is how many are allocated, an int
+ * variable.
+ */
 #define ARRAY_GROW(array, n, max, context) ((array) = array_grow((array), (n), &(max), sizeof(*(array)), (context)))
 
 #endif

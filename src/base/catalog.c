@@ -34,7 +34,10 @@ catalog_relcache_callback(Oid relid)
 		catalog_is_valid = false;
 }
 
-/* Fill in the extension's oid, version, owner and schema; false if this database does not have it. */
+/*
+ * Fill in the extension's oid, version, owner and schema; false if this database does not have
+ * it.
+ */
 static bool
 read_extension(EdaCatalog *c)
 {
@@ -75,8 +78,9 @@ relation_oid(const EdaCatalog *c, const char *name)
 }
 
 /*
- * The oids of the extension's relations.  If this database does not have the extension: NULL with
- * missing_ok, else an error.  The struct stays where it is, and may be overwritten by the next call.
+ * The oids of the extension's relations.  If this database does not have the extension: NULL
+ * with missing_ok, else an error.  The struct stays where it is, and may be overwritten by the
+ * next call.
  */
 const EdaCatalog *
 catalog_get(bool missing_ok)
@@ -114,8 +118,8 @@ catalog_get(bool missing_ok)
 }
 
 /*
- * Have the next catalog_get() look everything up again.  A change of the extension's version or owner
- * in pg_extension sends no relation cache message.
+ * Have the next catalog_get() look everything up again.  A change of the extension's version or
+ * owner in pg_extension sends no relation cache message.
  */
 void
 catalog_forget(void)
@@ -123,7 +127,10 @@ catalog_forget(void)
 	catalog_is_valid = false;
 }
 
-/* The oid of a leaf's index, by the last part of its name: REINDEX CONCURRENTLY keeps the name and changes the oid. */
+/*
+ * The oid of a leaf's index, by the last part of its name: REINDEX CONCURRENTLY keeps the name
+ * and changes the oid.
+ */
 Oid
 catalog_index(int leaf, JournalTable table, const char *suffix)
 {

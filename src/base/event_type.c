@@ -182,7 +182,10 @@ get_config(void)
 	}
 	PG_END_TRY();
 
-	/* A caller further up the stack may still use the old rules: free them with the transaction. */
+	/*
+	 * A caller further up the stack may still use the old rules: free them with the
+	 * transaction.
+	 */
 	if (config.context)
 		MemoryContextSetParent(config.context, TopTransactionContext);
 	MemoryContextSetParent(fresh.context, CacheMemoryContext);
@@ -252,8 +255,9 @@ event_type_all(const EventType ***types)
 }
 
 /*
- * When the next attempt may begin: now plus the delay that the rules name after so many attempts (0: the
- * delay before the first attempt).  Beyond the last delay the backoff multiplies it; jitter varies it.
+ * When the next attempt may begin: now plus the delay that the rules name after so many
+ * attempts (0: the delay before the first attempt).  Beyond the last delay the backoff
+ * multiplies it; jitter varies it.
  */
 TimestampTz
 event_type_attempt_at(const EventType *type, int attempts, TimestampTz now)

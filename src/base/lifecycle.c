@@ -2,8 +2,8 @@
  * lifecycle.c
  *		The table of legal moves, and the error for an illegal move.
  *
- * The table exists once, here, as data.  The view eda.lifecycle shows it, and docs/reference.md repeats it
- * word for word (a test compares them).
+ * The table exists once, here, as data.  The view eda.lifecycle shows it, and docs/reference.md
+ * repeats it word for word (a test compares them).
  */
 #include "base/base.h"
 

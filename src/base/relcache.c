@@ -2,8 +2,9 @@
  * relcache.c
  *		Relcache messages (invalidations), for all caches of eda.
  *
- * PostgreSQL has room for 10 callbacks in a process, its own and those of all extensions together, and
- * ends a process that registers one more.  So eda registers one, which calls a function of each cache.
+ * PostgreSQL has room for 10 callbacks in a process, its own and those of all extensions
+ * together, and ends a process that registers one more.  So eda registers one, which calls a
+ * function of each cache.
  */
 #include "base/base.h"
 
@@ -22,8 +23,8 @@ call_all(Datum arg, Oid relid)
 }
 
 /*
- * From now on, have a function called when a relation cache message comes in: with the relation's oid,
- * or InvalidOid for all relations.  To say it again has no effect.
+ * From now on, have a function called when a relation cache message comes in: with the
+ * relation's oid, or InvalidOid for all relations.  To say it again has no effect.
  */
 void
 relcache_watch(RelcacheCallback callback)

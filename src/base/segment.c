@@ -2,10 +2,10 @@
  * segment.c
  *		The map of segments: which leaf holds which range of time, cached.
  *
- * The map decides where an event is written.  For finding an event it is only a hint: a look-up that
- * fails there tries the other leaves.  The map is filled with the latest snapshot whatever the isolation
- * level, and again after a relation cache message for eda.segment, which the trigger
- * eda_config_changed() sends.
+ * The map decides where an event is written.  For finding an event it is only a hint: a look-up
+ * that fails there tries the other leaves.  The map is filled with the latest snapshot whatever
+ * the isolation level, and again after a relation cache message for eda.segment, which the
+ * trigger eda_config_changed() sends.
  */
 #include "base/base.h"
 
@@ -94,8 +94,8 @@ get_map(void)
 }
 
 /*
- * The leaf that an event with this id is written to: the leaf whose range covers the time in a UUID v7.
- * Ids without a time go to the attic.
+ * The leaf that an event with this id is written to: the leaf whose range covers the time in a
+ * UUID v7. Ids without a time go to the attic.
  */
 int
 segment_leaf_of(const pg_uuid_t *id)
@@ -112,13 +112,16 @@ segment_leaf_of(const pg_uuid_t *id)
 	for (int i = 0; i < m->n; i++)
 		if (time >= m->segments[i].starts_at)
 			return m->segments[i].leaf;
-	/* A new log has no map and uses leaf 1.  A time before the first segment of a map belongs to the attic. */
+	/*
+	 * A new log has no map and uses leaf 1.  A time before the first segment of a map belongs
+	 * to the attic.
+	 */
 	return m->n == 0 ? 1 : EDA_ATTIC;
 }
 
 /*
- * The leaves in use that may hold an event, the most likely one first; all leaves in use if id is NULL.
- * Returns how many.
+ * The leaves in use that may hold an event, the most likely one first; all leaves in use if id
+ * is NULL. Returns how many.
  */
 int
 segment_leaves_of(const pg_uuid_t *id, int leaves[EDA_LEAVES])

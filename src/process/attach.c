@@ -1,7 +1,7 @@
 /*
  * attach.c
- *		How an engine becomes the engine of its database and how it leaves, and how sessions ask for
- *		an engine.  The scenarios are listed in launcher.c.
+ *		How an engine becomes the engine of its database and how it leaves, and how sessions
+ *		ask for an engine.  The scenarios are listed in launcher.c.
  */
 #include "process/process.h"
 
@@ -129,8 +129,8 @@ eda_start_engine(PG_FUNCTION_ARGS)
  * ------------------------------------------------------------------------ */
 
 /*
- * Take the session lock that only one engine of a database can have; false if another engine has it.
- * SQL cannot take a lock with this tag.
+ * Take the session lock that only one engine of a database can have; false if another engine
+ * has it. SQL cannot take a lock with this tag.
  */
 static bool
 attach_lock(void)
@@ -197,9 +197,9 @@ engine_exited(int code, Datum arg)
 }
 
 /*
- * Become the engine of the database that this process is connected to, and return the area of that database.
- * Ends the process if it cannot be the engine: there is no extension, or another engine, or DDL under way
- * that needs the database, or no free area.
+ * Become the engine of the database that this process is connected to, and return the area of
+ * that database. Ends the process if it cannot be the engine: there is no extension, or
+ * another engine, or DDL under way that needs the database, or no free area.
  */
 EngineArea *
 attach_engine(Oid db)
@@ -211,7 +211,10 @@ attach_engine(Oid db)
 
 	if (!attach_lock())
 	{
-		/* The launcher finds that this process never got an area, and waits before it starts another one. */
+		/*
+		 * The launcher finds that this process never got an area, and waits before it starts
+		 * another one.
+		 */
 		ereport(DEBUG1, errmsg_internal("eda: this database has an engine"));
 		proc_exit(0);
 	}
@@ -241,8 +244,8 @@ attach_engine(Oid db)
 }
 
 /*
- * Record that the extension is gone from this database.  The engine exits with code 0 next, and its exit
- * callback releases the area.
+ * Record that the extension is gone from this database.  The engine exits with code 0 next, and
+ * its exit callback releases the area.
  */
 void
 attach_no_extension(EngineArea *area)

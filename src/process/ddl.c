@@ -1,11 +1,13 @@
 /*
  * ddl.c
- *		Stops the engine of a database for the commands that fail while anybody is connected to it: DROP
- *		DATABASE, RENAME TO, SET TABLESPACE, and CREATE DATABASE with this database as TEMPLATE.
+ *		Stops the engine of a database for the commands that fail while anybody is connected
+ *		to it: DROP DATABASE, RENAME TO, SET TABLESPACE, and CREATE DATABASE with this
+ *		database as TEMPLATE.
  *
- * The scenarios are listed in launcher.c.  While a database is blocked, no engine starts there.  A block is
- * counted in the database's slot and lasts until the end of the transaction, because other processes see
- * what the command did only then.  A command that fails lifts its block at once.
+ * The scenarios are listed in launcher.c.  While a database is blocked, no engine starts
+ * there.  A block is counted in the database's slot and lasts until the end of the transaction,
+ * because other processes see what the command did only then.  A command that fails lifts its
+ * block at once.
  */
 #include "process/process.h"
 
@@ -25,7 +27,10 @@
 #include "utils/syscache.h"
 #include "utils/wait_event.h"
 
-/* How long a command waits for an engine: to leave by itself, and altogether before it gives up. */
+/*
+ * How long a command waits for an engine: to leave by itself, and altogether before it gives
+ * up.
+ */
 #define LEAVE_MS 2000
 #define STOP_MS 10000
 
@@ -90,8 +95,8 @@ ddl_unblock(Oid db)
 }
 
 /*
- * Wait until the engine of a blocked database has left: by itself, or terminated after 2 s.  Gives up after
- * 10 s; the command then fails and says how many sessions are connected.
+ * Wait until the engine of a blocked database has left: by itself, or terminated after
+ * 2 s.  Gives up after 10 s; the command then fails and says how many sessions are connected.
  */
 static void
 ddl_stop_engine(Oid db)
@@ -106,7 +111,10 @@ ddl_stop_engine(Oid db)
 		EngineArea *area;
 		pid_t pid;
 
-		/* While the lock is held, the engine cannot end, so its pid cannot become another process's. */
+		/*
+		 * While the lock is held, the engine cannot end, so its pid cannot become another
+		 * process's.
+		 */
 		LWLockAcquire(&eda_shmem->lock, LW_SHARED);
 		area = shmem_area_of(db);
 		pid = area ? area->engine_pid : 0;
@@ -229,8 +237,8 @@ ddl_copied(const CreatedbStmt *stmt)
 }
 
 /*
- * The database that a command needs free of other sessions; InvalidOid if there is none, or if PostgreSQL
- * will refuse the command anyway (then no engine is stopped for it).
+ * The database that a command needs free of other sessions; InvalidOid if there is none, or if
+ * PostgreSQL will refuse the command anyway (then no engine is stopped for it).
  */
 static Oid
 ddl_database(Node *command, bool top_level)
@@ -281,8 +289,9 @@ ddl_run(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 }
 
 /*
- * The utility hook.  A command that succeeds keeps its block until the transaction ends, because other
- * processes see what it did only then.  After a FATAL error, the abort of the transaction lifts the block.
+ * The utility hook.  A command that succeeds keeps its block until the transaction ends,
+ * because other processes see what it did only then.  After a FATAL error, the abort of the
+ * transaction lifts the block.
  */
 static void
 ddl_process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,

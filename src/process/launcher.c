@@ -1,11 +1,12 @@
 /*
  * launcher.c
- *		Starts one engine for each database that has the extension.  (ddl.c stops it for the commands that
- *		fail while anybody is connected.)
+ *		Starts one engine for each database that has the extension.  (ddl.c stops it for the
+ *		commands that fail while anybody is connected.)
  *
- * The launcher is a static background worker that is connected to no database.  It reads pg_database, but it
- * cannot see which databases have the extension.  So it starts an engine in each database once, as a probe; an
- * engine that finds no extension reports that and ends.  The states of a database:
+ * The launcher is a static background worker that is connected to no database.  It reads
+ * pg_database, but it cannot see which databases have the extension.  So it starts an engine in
+ * each database once, as a probe; an engine that finds no extension reports that and ends.  The
+ * states of a database:
  *
  *		                 probe: no extension (or it was dropped)
  *		   +------------------------------------------------> without extension
@@ -24,43 +25,49 @@
  * standby				nothing runs: both workers are started at BgWorkerStart_RecoveryFinished.
  * promotion			as at server start.
  * pg_upgrade			no launcher is registered: it would count as a connection.
- * CREATE EXTENSION		eda.start_engine() in the install script asks the launcher for an engine when the
- *						transaction commits; a rollback leaves no request.  After COMMIT PREPARED, the
- *						first publish makes the request.
- * DROP EXTENSION		after the commit the engine finds the extension gone, reports that and ends; its
- *						area is free again.  A rollback changes nothing.
- * DROP DATABASE		ddl.c blocks the database, stops its engine, and lifts the block at the end of the
- *						transaction.  If it commits, the launcher no longer finds the database and frees
- *						its area.  If it fails, the launcher starts the engine again.  For the session's own
- *						database PostgreSQL refuses the command, so no engine is stopped.
- * DROP of another one	DROP DATABASE waits for all processes of the cluster to accept a barrier: each
- *						engine calls CHECK_FOR_INTERRUPTS() on every turn.
- * RENAME TO, SET TABLESPACE	as DROP DATABASE.  RENAME can run in a transaction block: the database is
+ * CREATE EXTENSION		eda.start_engine() in the install script asks the launcher for an engine
+ *						when the transaction commits; a rollback leaves no request.  After COMMIT
+ *						PREPARED, the first publish makes the request.
+ * DROP EXTENSION		after the commit the engine finds the extension gone, reports that and
+ *						ends; its area is free again.  A rollback changes nothing.
+ * DROP DATABASE		ddl.c blocks the database, stops its engine, and lifts the block at the
+ *						end of the transaction.  If it commits, the launcher no longer finds the
+ *						database and frees its area.  If it fails, the launcher starts the engine
+ *						again.  For the session's own database PostgreSQL refuses the command, so
+ *						no engine is stopped.
+ * DROP of another one	DROP DATABASE waits for all processes of the cluster to accept a barrier:
+ *						each engine calls CHECK_FOR_INTERRUPTS() on every turn.
+ * RENAME TO, SET TABLESPACE
+ *						as DROP DATABASE.  RENAME can run in a transaction block: the database is
  *						blocked until that block ends.
- * CREATE DATABASE ... TEMPLATE	as DROP DATABASE, for the template (template1 unless another one is named).
- *						The new database is probed; if it is a copy of a log, its engine stays idle, because
- *						the saved state names another database as the log's home.
- * template databases	get an engine only if one was asked for since server start: each CREATE DATABASE
- *						would have to stop it.
+ * CREATE DATABASE ... TEMPLATE
+ *						as DROP DATABASE, for the template (template1 unless another one is
+ *						named). The new database is probed; if it is a copy of a log, its engine
+ *						stays idle, because the saved state names another database as the log's
+ *						home.
+ * template databases	get an engine only if one was asked for since server start: each CREATE
+ *						DATABASE would have to stop it.
  * ERROR in an engine	the engine ends; the launcher starts another one after the backoff.
  * kill -9 of an engine	the postmaster restarts all processes; then as at server start.
- * ERROR in the launcher	the postmaster restarts it.  Engines go on, because areas and slots are in shared
- *						memory; the databases are probed again.
- * eda.engine = off		engines see the setting when they reload, and end.  When it is on again, the launcher
- *						sees that when it reloads, and starts them.
- * too many databases	an engine that finds the extension but no free area reports that and ends.  The
- *						launcher logs one line, and tries again when an area is free.
+ * ERROR in the launcher
+ *						the postmaster restarts it.  Engines go on, because areas and slots are
+ *						in shared memory; the databases are probed again.
+ * eda.engine = off		engines see the setting when they reload, and end.  When it is on again,
+ *						the launcher sees that when it reloads, and starts them.
+ * too many databases	an engine that finds the extension but no free area reports that and
+ *						ends.  The launcher logs one line, and tries again when an area is free.
  * no worker slot		the launcher logs one line, and tries again after the backoff.
  * datallowconn = false	no new engine is started; a running engine goes on, as sessions do.
  * invalid database		(after an interrupted DROP DATABASE) the launcher never connects to it.
- * fast shutdown		SIGTERM ends engine and launcher like any session.  At a smart shutdown the postmaster
- *						sends it when the last client has disconnected.
+ * fast shutdown		SIGTERM ends engine and launcher like any session.  At a smart shutdown
+ *						the postmaster sends it when the last client has disconnected.
  *
- * The engine of a database is the process whose pid is in its area's engine_pid; the engine itself sets and
- * clears it under EdaShmem.lock.  Its exit callback clears it before the process releases its session lock and
- * its entry among the processes, so engine_pid is 0 a little before the engine is really gone.  Therefore the
- * launcher waits until the postmaster reports the end of the process; ddl.c leaves that to PostgreSQL, which
- * waits for other sessions by itself.
+ * The engine of a database is the process whose pid is in its area's engine_pid; the engine
+ * itself sets and clears it under EdaShmem.lock.  Its exit callback clears it before the
+ * process releases its session lock and its entry among the processes, so engine_pid is 0 a
+ * little before the engine is really gone.  Therefore the launcher waits until the postmaster
+ * reports the end of the process; ddl.c leaves that to PostgreSQL, which waits for other
+ * sessions by itself.
  */
 #include "process/process.h"
 
@@ -115,7 +122,7 @@ typedef struct DatabaseStatus
 
 static HTAB *databases = NULL;
 static DatabaseSlot *requests = NULL; /* copied out of shared memory */
-static Oid *area_databases = NULL;    /* by area: the database that had it before the scan of pg_database */
+static Oid *area_databases = NULL;    /* by area: its database before the scan of pg_database */
 static TimestampTz scan_at = 0;
 static bool said_no_slot = false;
 
@@ -205,7 +212,10 @@ launcher_take_requests(void)
 	return rescan || lost;
 }
 
-/* Make the database wait before its next engine: 1 s, then twice as long each time, up to a minute. */
+/*
+ * Make the database wait before its next engine: 1 s, then twice as long each time, up to a
+ * minute.
+ */
 static void
 database_backoff(Database *d, TimestampTz now)
 {
@@ -293,7 +303,10 @@ launcher_scan(void)
 	TableScanDesc scan;
 	HeapTuple tuple;
 
-	/* An area that is claimed from here on may belong to a database that this scan does not see. */
+	/*
+	 * An area that is claimed from here on may belong to a database that this scan does not
+	 * see.
+	 */
 	for (int i = 0; i < eda_max_databases; i++)
 		area_databases[i] = shmem_area(i)->database;
 	hash_seq_init(&seq, databases);
@@ -449,7 +462,10 @@ launcher_start_engines(TimestampTz now)
 	return next;
 }
 
-/* One turn: requests, engines that have ended, pg_database, starts.  Returns when the next turn is due. */
+/*
+ * One turn: requests, engines that have ended, pg_database, starts.  Returns when the next
+ * turn is due.
+ */
 static TimestampTz
 launcher_turn(void)
 {
@@ -470,7 +486,10 @@ launcher_turn(void)
 	return launcher_start_engines(now);
 }
 
-/* Exit callback: another process will get our place among the processes, and must not be woken for us. */
+/*
+ * Exit callback: another process will get our place among the processes, and must not be woken
+ * for us.
+ */
 static void
 launcher_exited(int code, Datum arg)
 {
@@ -480,7 +499,10 @@ launcher_exited(int code, Datum arg)
 	LWLockRelease(&eda_shmem->lock);
 }
 
-/* Become the launcher that others wake, and forget what an earlier launcher had asked the postmaster for. */
+/*
+ * Become the launcher that others wake, and forget what an earlier launcher had asked the
+ * postmaster for.
+ */
 static void
 launcher_attach(void)
 {

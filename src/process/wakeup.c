@@ -2,7 +2,8 @@
  * wakeup.c
  *		Wake the engine when a transaction that appended to the log commits.
  *
- * It sets a latch instead of using NOTIFY, because all commits of a cluster that notify wait for one lock.
+ * It sets a latch instead of using NOTIFY, because all commits of a cluster that notify wait
+ * for one lock.
  */
 #include "process/process.h"
 
@@ -29,8 +30,9 @@ wakeup_now(void)
 }
 
 /*
- * When the commit callback runs, the rows are already visible.  COMMIT PREPARED calls no such callback: the
- * engine finds the rows of a prepared transaction when it next wakes up by itself, within a second.
+ * When the commit callback runs, the rows are already visible.  COMMIT PREPARED calls no such
+ * callback: the engine finds the rows of a prepared transaction when it next wakes up by
+ * itself, within a second.
  */
 static void
 wakeup_xact_callback(XactEvent event, void *arg)
@@ -56,7 +58,10 @@ wakeup_at_commit(void)
 	wakeup_wanted = true;
 }
 
-/* Ask the launcher for an engine of this database, at most every 10 s: it may have a reason to run none. */
+/*
+ * Ask the launcher for an engine of this database, at most every 10 s: it may have a reason to
+ * run none.
+ */
 void
 wakeup_request_engine(void)
 {

@@ -29,7 +29,10 @@ eda_clock(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(clock_now());
 }
 
-/* SQL: eda.move_clock(interval).  Takes effect at once, even if the transaction rolls back.  Errors 42501, 22023, 53400. */
+/*
+ * SQL: eda.move_clock(interval).  Takes effect at once, even if the transaction rolls back.
+ * Errors 42501, 22023, 53400.
+ */
 Datum
 eda_move_clock(PG_FUNCTION_ARGS)
 {

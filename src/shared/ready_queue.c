@@ -7,7 +7,10 @@
  */
 #include "shared/shared.h"
 
-/* The ready queue of a flow type, made if it has none yet; NULL if there is no room.  Under the lock. */
+/*
+ * The ready queue of a flow type, made if it has none yet; NULL if there is no room.  Under
+ * the lock.
+ */
 FlowQueue *
 ready_queue_of(EngineArea *area, const char *flow_type)
 {

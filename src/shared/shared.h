@@ -22,15 +22,16 @@ typedef enum OfferState
 } OfferState;
 
 /*
- * An entry of the ready queue: an event that a worker may acquire.  Only the engine takes entries from the
- * free list and gives them back.  A worker moves an entry from QUEUED to POPPED and, if its transaction rolls
- * back, to RETURNED.  The area's lock is held for all of this.
+ * An entry of the ready queue: an event that a worker may acquire.  Only the engine takes
+ * entries from the free list and gives them back.  A worker moves an entry from QUEUED to
+ * POPPED and, if its transaction rolls back, to RETURNED.  The area's lock is held for all of
+ * this.
  */
 typedef struct Offer
 {
 	pg_uuid_t event_id;
 	Brief dispatched;
-	uint32 generation; /* counts how often the entry was used: a popped entry may have been reused meanwhile */
+	uint32 generation; /* counts the uses of the entry: a popped one may have been reused */
 	int32 next;        /* in the list of its priority, or the free list; -1: end */
 	int32 prev;
 	int16 queue;
@@ -57,7 +58,10 @@ typedef struct FlowQueue
 
 #define EDA_RATE_BUCKETS 12 /* of five seconds: the last minute */
 
-/* Rates: how often events moved into each state; and how often an attempt ended that another one follows. */
+/*
+ * Rates: how often events moved into each state; and how often an attempt ended that another
+ * one follows.
+ */
 #define EDA_RETRIED EDA_STATES
 #define EDA_RATES (EDA_STATES + 1)
 
@@ -105,7 +109,10 @@ typedef struct NewsItem
 	int8 leaf;
 } NewsItem;
 
-/* Blocks of a leaf; if the leaf has another file by now, the whole leaf is meant.  All zero: no blocks. */
+/*
+ * Blocks of a leaf; if the leaf has another file by now, the whole leaf is meant.  All zero:
+ * no blocks.
+ */
 typedef struct NewsRange
 {
 	Oid file;
@@ -115,7 +122,10 @@ typedef struct NewsRange
 
 #define NEWS_EVERYWHERE ((NewsRange){InvalidOid, 0, MaxBlockNumber})
 
-/* The rows that writers have announced since the engine last looked; see log/news.c.  The lock is held for a moment only. */
+/*
+ * The rows that writers have announced since the engine last looked; see log/news.c.  The lock
+ * is held for a moment only.
+ */
 typedef struct News
 {
 	LWLock lock;
@@ -145,8 +155,8 @@ typedef struct EngineInfo
 } EngineInfo;
 
 /*
- * The area of one database.  "lock" guards the members behind it, and is never held over anything that can
- * wait or raise an error.
+ * The area of one database.  "lock" guards the members behind it, and is never held over
+ * anything that can wait or raise an error.
  */
 typedef struct EngineArea
 {
@@ -155,18 +165,19 @@ typedef struct EngineArea
 
 	/* for the folder process; guarded by EdaShmem.lock */
 	bool no_extension; /* the engine found that the extension is gone */
-	int blocked;       /* commands under way for which the engine must stay away: DROP DATABASE and others */
+	int blocked;       /* commands under way that need the engine gone: DROP DATABASE and others */
 	pid_t engine_pid;  /* 0: none */
 	int engine_proc;   /* its number in ProcGlobal, to set the latch */
 
-	Oid extension; /* the extension whose events are on offer; after DROP and CREATE EXTENSION the database's is another */
+	/* The extension whose events are on offer; the database's may be a newer one. */
+	Oid extension;
 
 	LWLock lock;
 	EngineInfo info;
 	int nmetrics;
 	int nfree;
 	int32 free_head;
-	bool offers_need_look; /* the engine is to look at its offers: one came back, or the rules changed */
+	bool offers_need_look; /* for the engine: an offer came back, or the rules changed */
 						   /* then: TypeMetrics[max_event_types], FlowQueue[max_event_types], Offer[queue_size], News */
 } EngineArea;
 
@@ -191,8 +202,8 @@ typedef enum EngineRequest
 } EngineRequest;
 
 /*
- * What is under way with a database, whether it has an area or not.  Most databases of a cluster do not
- * have the extension and must not cost an area, which is large.
+ * What is under way with a database, whether it has an area or not.  Most databases of a
+ * cluster do not have the extension and must not cost an area, which is large.
  */
 typedef struct DatabaseSlot
 {
@@ -203,8 +214,8 @@ typedef struct DatabaseSlot
 } DatabaseSlot;
 
 /*
- * The head of eda's shared memory.  "lock" guards the members behind it.  A process that holds both takes
- * this lock before an area's lock.
+ * The head of eda's shared memory.  "lock" guards the members behind it.  A process that holds
+ * both takes this lock before an area's lock.
  */
 typedef struct EdaShmem
 {

@@ -2,22 +2,23 @@
  * shmem.c
  *		What backends, the launcher and the engines share.
  *
- * There are eda.max_databases areas, one for each database with an engine.  Three things are easy to get
- * wrong.
+ * There are eda.max_databases areas, one for each database with an engine.  Three things are
+ * easy to get wrong.
  *
- * An area can change hands: it is released when its database, or the extension in that database, is gone.  It
- * may serve another database a moment later, while a session of the first database still has a pointer to
- * it.  So a session calls shmem_my_area() again after each wait instead of keeping the pointer, checks
- * area->database after taking area->lock, and subtracts from "waiting" what it has added, whatever has
- * happened in between.  For the same reason the condition variables are initialized only at server start,
- * the generation of a queue entry only counts up, and an area in which workers still wait is not given to
- * another database.
+ * An area can change hands: it is released when its database, or the extension in that
+ * database, is gone.  It may serve another database a moment later, while a session of the
+ * first database still has a pointer to it.  So a session calls shmem_my_area() again after
+ * each wait instead of keeping the pointer, checks area->database after taking area->lock, and
+ * subtracts from "waiting" what it has added, whatever has happened in between.  For the same
+ * reason the condition variables are initialized only at server start, the generation of a
+ * queue entry only counts up, and an area in which workers still wait is not given to another
+ * database.
  *
- * area->database is read without a lock, because clock_now() reads it for every row.  So it is set last, when
- * everything else in the area is in place.
+ * area->database is read without a lock, because clock_now() reads it for every row.  So it is
+ * set last, when everything else in the area is in place.
  *
- * EdaShmem.lock is taken before area->lock or the lock of the area's news.  No lock is held over anything that
- * can wait for a transaction or raise an error.
+ * EdaShmem.lock is taken before area->lock or the lock of the area's news.  No lock is held
+ * over anything that can wait for a transaction or raise an error.
  */
 #include "shared/shared.h"
 
@@ -135,7 +136,10 @@ shmem_request(void)
 	RequestAddinShmemSpace(shmem_size());
 }
 
-/* Initialize an area at server start.  Its offers and news are initialized when a database claims it. */
+/*
+ * Initialize an area at server start.  Its offers and news are initialized when a database
+ * claims it.
+ */
 static void
 area_init(EngineArea *area)
 {
@@ -178,7 +182,10 @@ shmem_startup(void)
 	LWLockRegisterTranche_compat(eda_shmem->tranche, "eda");
 }
 
-/* Install the hooks that reserve and initialize shared memory; _PG_init() calls it at server start. */
+/*
+ * Install the hooks that reserve and initialize shared memory; _PG_init() calls it at server
+ * start.
+ */
 void
 shmem_init(void)
 {
@@ -203,8 +210,8 @@ shmem_require(void)
  * ------------------------------------------------------------------------ */
 
 /*
- * The area of a database, or NULL.  Unless the caller holds EdaShmem.lock, the area may already belong to
- * another database when this returns.
+ * The area of a database, or NULL.  Unless the caller holds EdaShmem.lock, the area may already
+ * belong to another database when this returns.
  */
 EngineArea *
 shmem_area_of(Oid db)
@@ -266,8 +273,8 @@ area_free_offers(EngineArea *area)
 }
 
 /*
- * Empty the ready queues for an engine that starts.  Workers that wait in them go on waiting; a worker that
- * has popped an entry finds that the entry has another generation.
+ * Empty the ready queues for an engine that starts.  Workers that wait in them go on waiting; a
+ * worker that has popped an entry finds that the entry has another generation.
  */
 void
 area_reset_queues(EngineArea *area)
@@ -363,8 +370,8 @@ shmem_claim_area(Oid db)
 }
 
 /*
- * Take the area from a database that is gone or has lost the extension.  False if the area belongs to another
- * database or has an engine.
+ * Take the area from a database that is gone or has lost the extension.  False if the area
+ * belongs to another database or has an engine.
  */
 bool
 shmem_release_area(EngineArea *area, Oid db)
@@ -378,7 +385,10 @@ shmem_release_area(EngineArea *area, Oid db)
 		area->database = InvalidOid;
 	LWLockRelease(&eda_shmem->lock);
 
-	/* Workers that wait find that the area is no longer that of their database, and stop waiting. */
+	/*
+	 * Workers that wait find that the area is no longer that of their database, and stop
+	 * waiting.
+	 */
 	for (int i = 0; released && i < eda_max_event_types; i++)
 		ConditionVariableBroadcast(&queues[i].ready);
 	return released;
@@ -401,7 +411,10 @@ shmem_area_left(void)
  * Waking the engine and the launcher
  * ------------------------------------------------------------------------ */
 
-/* Set the latch of a process that may have ended; at worst, another process wakes up for nothing. */
+/*
+ * Set the latch of a process that may have ended; at worst, another process wakes up for
+ * nothing.
+ */
 static void
 wake_process(int proc)
 {
