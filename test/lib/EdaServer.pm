@@ -155,6 +155,20 @@ sub refusal
 	return $err;
 }
 
+# As in PostgreSQL's own class, but go on when psql could not even connect: while the server
+# recovers, psql may end before it has read the query, and IPC::Run dies of the broken pipe.
+sub poll_query_until
+{
+	my ($self, @query) = @_;
+	for my $try (1 .. 100)
+	{
+		my $met = eval { $self->SUPER::poll_query_until(@query) };
+		return $met unless $@;
+		die $@ if $@ !~ /Broken pipe/ || $try == 100;
+		select undef, undef, undef, 0.1;
+	}
+}
+
 # Test that a query becomes true, or what the option "is" says.
 sub becomes
 {
