@@ -26,7 +26,7 @@ check() {
 
 same_files() {
 	diff <(git -c safe.directory="$PWD" ls-tree -r --name-only HEAD | sort) \
-		<(cd "$folder/$name" && find . -type f | sed 's|^\./||' | sort)
+		<(cd "$folder/$name" && find . \( -type f -o -type l \) | sed 's|^\./||' | sort)
 }
 
 check "META.json, and what is refused of it" test/meta.py
