@@ -10,18 +10,12 @@
  *
  * Most clients watch everything, and have the same position.  So the message that one of
  * them is sent is kept (a Frame), and the others are sent the same bytes.
- *
- * libwebsockets (4.1) waits for input on a connection whose answer is under way, but does
- * not read it.  When an SSE client hung up or sent something, the loop ran in circles
- * until the next write failed.  So we watch these sockets for both ourselves.
  */
 #include "stream.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 #include <jansson.h>
 #include <libpq-fe.h>
@@ -33,6 +27,7 @@
 #include "changes.h"
 #include "db.h"
 #include "filter.h"
+#include "hangup.h"
 #include "hub.h"
 #include "loop.h"
 #include "memory.h"
@@ -60,8 +55,6 @@ typedef struct Frame
 static Subscriber *subscribers;
 static Frame frames[FRAMES];
 static int oldest_frame;
-static int hangups = -1; /* an epoll descriptor with the sockets of all streams but WebSockets */
-static uv_poll_t hangup_poll;
 static uv_timer_t keep_alive_timer;
 static uv_timer_t round_timer;
 static uint64_t next_round; /* when it may begin; ms */
@@ -471,29 +464,6 @@ say_missed(Subscriber *s, const char *missed)
 	json_decref(answer);
 }
 
-/* An SSE client has hung up, or has sent something, which it may not: end its connection. */
-static void
-on_hangup(uv_poll_t *handle, int status, int events)
-{
-	struct epoll_event found[64];
-	int n = epoll_wait(hangups, found, 64, 0);
-
-	(void) handle;
-	(void) status;
-	(void) events;
-	for (int i = 0; i < n; i++)
-		answer_end(((Subscriber *) found[i].data.ptr)->wsi);
-}
-
-static void
-watch_for_hangup(Subscriber *s)
-{
-	struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = s};
-
-	s->watched = lws_get_socket_fd(s->wsi);
-	epoll_ctl(hangups, EPOLL_CTL_ADD, s->watched, &event);
-}
-
 /*
  * The caller may watch: begin to send.  "missed" is the body that eda_http.changes()
  * returned; NULL: the database cannot continue from the subscriber's "since".
@@ -506,7 +476,7 @@ stream_begin(Subscriber *s, const char *missed)
 	{
 		lws_set_timeout(s->wsi, NO_PENDING_TIMEOUT, 0);
 		s->headers_due = true;
-		watch_for_hangup(s);
+		s->watched = hangup_watch(s->wsi);
 	}
 	if (s->kind != SUBSCRIBER_MCP)
 	{
@@ -568,7 +538,7 @@ void
 stream_close(Subscriber *s)
 {
 	if (s->watched > 0) /* libwebsockets has not closed the socket yet */
-		epoll_ctl(hangups, EPOLL_CTL_DEL, s->watched, NULL);
+		hangup_forget(s->watched);
 	s->watched = 0;
 	s->wsi = NULL;
 	if (s->prev != NULL || subscribers == s)
@@ -598,9 +568,7 @@ stream_start(void)
 	uv_timer_init(loop, &keep_alive_timer);
 	uv_timer_start(&keep_alive_timer, on_keep_alive, KEEP_ALIVE_MS, KEEP_ALIVE_MS);
 	uv_timer_init(loop, &round_timer);
-	hangups = epoll_create1(EPOLL_CLOEXEC);
-	uv_poll_init(loop, &hangup_poll, hangups);
-	uv_poll_start(&hangup_poll, UV_READABLE, on_hangup);
+	hangup_start();
 }
 
 /* The gateway is shutting down: close each stream as soon as its socket can be written to. */
@@ -616,9 +584,7 @@ stream_stop(void)
 	}
 	uv_close((uv_handle_t *) &keep_alive_timer, NULL);
 	uv_close((uv_handle_t *) &round_timer, NULL);
-	uv_close((uv_handle_t *) &hangup_poll, NULL);
-	close(hangups);
-	hangups = -1;
+	hangup_stop();
 	for (int i = 0; i < FRAMES; i++)
 		text_free(&frames[i].text);
 	memset(frames, 0, sizeof(frames));

@@ -1,6 +1,6 @@
 /*
  * array.c
- *		SQL arrays of numbers.  (Arrays in C that grow: array_grow() in base.h.)
+ *		SQL arrays of numbers, and arrays in C that grow (by ARRAY_GROW(), see base.h).
  */
 #include "base/base.h"
 
