@@ -91,6 +91,9 @@ dist:
 else
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
+ifeq ($(PGXS),)
+$(error "$(PG_CONFIG)" does not run; install the server's development package, or set PG_CONFIG)
+endif
 include $(PGXS)
 
 $(OBJS): $(SRC_H) eda.control build/built-for
